@@ -6,12 +6,11 @@ READY  := $(VENV)/.ready
 
 .PHONY: sweep test lint clean
 
-# The console script itself runs on Python's safe path; see pyproject.toml.
 sweep: $(READY)
 	$(BIN)/sweep run examples/cartpole.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -P -m pytest
 
 lint: $(READY)
 	$(BIN)/ruff check .
