@@ -1,0 +1,843 @@
+"""The sweep's config: a YAML file in, one validated `SweepConfig` out, or one message that says what to mend.
+
+YAML is read by a loader of ours: it keeps the line of every key, reads numbers and booleans as YAML 1.2
+does (`1e5` is a number, `on` is a string), refuses keys given twice, and bounds size, depth and aliases.
+Torch-free: `sweep check` and `sweep status` start in a blink.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NoReturn
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from sweeper.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sweeper.space import Space
+
+MAX_BYTES = 1 << 20
+MAX_VALUES = 10_000  # after aliases are expanded
+MAX_DEPTH = 20
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # a run's name is a folder's name, never a path
+DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,127}")  # the name of a parameter or a fixed value
+PARAMETER_KEYS = ("distribution", "type", "min", "max", "start", "values", "when")
+
+
+# ---------------------------------------------------------------- YAML, with the line of every key
+
+
+class Mark(NamedTuple):
+    """Where a value was written: a line of the file (from 1), or an override on the command line."""
+
+    line: int
+    override: str = ""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the scalars of YAML 1.2's core schema instead of those of 1.1."""
+
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012  (PyYAML fills it per class)
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            line = self.peek_event().start_mark.line + 1
+            raise ConfigError("", f"line {line} is nested more than {MAX_DEPTH} deep", "flatten it")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads back unchanged: the string "1e5" is quoted, the string "on" need not be."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_CORE = (
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+)
+for _tag, _pattern, _first in _CORE:
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}",
+            re.compile(f"(?:{_pattern})$"),
+            [character if character != "\0" else "" for character in _first],
+        )
+
+
+def _scalar(node: yaml.ScalarNode) -> Any:
+    kind, text = node.tag.rpartition(":")[2], node.value
+    try:
+        if kind == "null":
+            return None
+        if kind == "bool":
+            return text.lower() == "true"
+        if kind == "int":
+            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        if kind == "float":
+            return float(text.replace(".inf", "inf").replace(".nan", "nan") if text[-1:].isalpha() else text)
+    except ValueError:  # an explicit tag that lies (!!int five), or more digits than Python converts
+        raise ConfigError("", f"'{_short(text)}' is not of the type its tag {node.tag} says") from None
+    return text
+
+
+def _join(key: str, part: str | int) -> str:
+    if isinstance(part, int):
+        return f"{key}[{part}]"
+    return f"{key}.{part}" if key else part
+
+
+def read_yaml(text: str, marks: dict[str, Mark] | None = None) -> Any:
+    """The data of one YAML 1.2 document; `marks` receives the line of every key (dotted, lists as `a[0]`).
+
+    Raises ConfigError whose key has a mark already, or whose message names the line.
+    """
+    marks = {} if marks is None else marks
+    if len(text.encode("utf-8", "replace")) > MAX_BYTES:
+        raise ConfigError("", f"larger than {MAX_BYTES} bytes", "a config is a page, not a data file")
+    try:
+        node = _Loader(text).get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        marks[""] = Mark(mark.line + 1 if mark else 1)
+        problem = (error.problem or error.context or "not understood").replace("\\t", "tab")
+        hint = (
+            "indent with spaces, not tabs"
+            if "tab" in problem
+            else "check indentation, quotes and brackets here"
+        )
+        raise ConfigError("", f"not valid YAML: {problem}", hint) from None
+    except yaml.YAMLError as error:  # a reader error: control characters, broken encoding
+        raise ConfigError(
+            "", f"not valid YAML: {str(error).splitlines()[0]}", "save it as plain UTF-8"
+        ) from None
+
+    seen = 0
+
+    def walk(node: Any, key: str, depth: int) -> Any:
+        nonlocal seen
+        seen += 1
+        if key:
+            marks.setdefault(key, Mark(node.start_mark.line + 1))
+        if seen > MAX_VALUES or depth > MAX_DEPTH:
+            raise ConfigError(
+                key, f"more than {MAX_VALUES} values or {MAX_DEPTH} levels once aliases (*name) are expanded"
+            )
+        kind = node.tag.rpartition(":")[2]
+        if not node.tag.startswith("tag:yaml.org,2002:") or kind not in (
+            "null",
+            "bool",
+            "int",
+            "float",
+            "str",
+            "seq",
+            "map",
+        ):
+            raise ConfigError(
+                key,
+                f"the tag '{node.tag.replace('tag:yaml.org,2002:', '!!')}' is not understood",
+                "remove it; values are plain",
+            )
+        if isinstance(node, yaml.ScalarNode):
+            return _at(key, _scalar, node)
+        if isinstance(node, yaml.SequenceNode):
+            return [walk(child, _join(key, i), depth + 1) for i, child in enumerate(node.value)]
+        data: dict[str, Any] = {}
+        for name_node, child in node.value:
+            name = name_node.value
+            line = name_node.start_mark.line + 1
+            if not isinstance(name_node, yaml.ScalarNode) or not name:
+                marks[key] = Mark(line)
+                raise ConfigError(key, "a key must be a plain name")
+            path = _join(key, name)
+            if name == "<<":
+                marks[key] = Mark(line)
+                raise ConfigError(
+                    key, "'<<' (merging mappings) is not part of YAML 1.2", "write the keys out"
+                )
+            if name in data:
+                first = marks[path].line
+                marks[path] = Mark(line)
+                raise ConfigError(path, f"given twice, first on line {first}", "keep one of the two")
+            marks[path] = Mark(line)
+            data[name] = walk(child, path, depth + 1)
+        return data
+
+    return None if node is None else walk(node, "", 0)
+
+
+def write_yaml(data: Any, flow: bool | None = None) -> str:
+    """YAML that `read_yaml` gives back as the same data; keys keep their order, the innermost share a line."""
+    return yaml.dump(
+        data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=flow
+    )
+
+
+def _at(key: str, function: Callable[[Any], Any], value: Any) -> Any:
+    """`function(value)`, with `key` filled in where it raises a ConfigError without one."""
+    try:
+        return function(value)
+    except ConfigError as error:
+        raise ConfigError(error.key or key, error.message, error.mend) from None
+
+
+def _short(value: Any, limit: int = 60) -> str:
+    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+    text = "null" if value is None else text
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = (
+        difflib.get_close_matches(name, known, 1, 0.6)
+        or [k for k in known if k.rpartition(".")[2] == name][:1]
+    )
+    return f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}"
+
+
+# ---------------------------------------------------------------- values
+
+
+def _bad(message: str, mend: str = "") -> NoReturn:
+    # Braces are pydantic's placeholders: pass the texts as context, never as the template.
+    raise PydanticCustomError("config", "{message}", {"message": message, "mend": mend})
+
+
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_DURATION = re.compile(r"(?:\d+(?:\.\d*)?\s*(?:d|h|ms|m|s)\s*)+")
+_DURATION_MEND = "write 90, 30s, 10m, 2h or 1h30m (a plain number is seconds)"
+
+
+def parse_duration(value: Any) -> float:
+    """Seconds from `2h`, `30s`, `10m`, `1h30m`, or a plain number of seconds; ValueError otherwise."""
+    seconds = math.nan
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(value)
+    elif isinstance(value, str):
+        text = value.strip().lower()
+        if _DURATION.fullmatch(text):
+            parts = re.findall(r"(\d+(?:\.\d*)?)\s*(ms|[dhms])", text)
+            units = [unit for _, unit in parts]
+            if sorted(set(units), key=list(_UNITS).index) == units:  # each once, the largest first
+                seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+        elif re.fullmatch(r"\d+(\.\d*)?(e[-+]?\d+)?", text):
+            seconds = float(text)
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError(f"'{_short(value)}' is not a duration above 0; {_DURATION_MEND}")
+    return seconds
+
+
+def _duration(value: Any) -> float:
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        _bad(*str(error).split("; ", 1))
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        mend = "write 1e5 or 100000, without quotes, underscores or units" if isinstance(value, str) else ""
+        _bad(f"'{_short(value)}' is not a number", mend)
+    return float(value)
+
+
+def _whole(least: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or value != value // 1
+            or abs(value) > 1e15
+        ):
+            _bad(f"'{_short(value)}' is not a whole number", f"write a number from {least} up")
+        if value < least:
+            _bad(f"{value} is too small", f"write a number from {least} up")
+        return int(value)
+
+    return check
+
+
+def _auto_or_whole(least: int) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if isinstance(value, str):
+            if value != "auto":
+                _bad(
+                    f"'{_short(value)}' is neither 'auto' nor a whole number",
+                    f"write auto or a number from {least} up",
+                )
+            return value
+        return _whole(least)(value)
+
+    return check
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in choices:
+            _bad(f"'{_short(value)}' is not one of {', '.join(choices)}", _nearest(str(value), choices))
+        return str(value)
+
+    return check
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        _bad(f"'{_short(value)}' is not a text", 'write a text; "in quotes" where it looks like a number')
+    return value
+
+
+def _yes_no(value: Any) -> bool:
+    if not isinstance(value, bool):
+        _bad(
+            f"'{_short(value)}' is neither true nor false",
+            "write true or false (YAML 1.2: yes, no, on and off are texts)",
+        )
+    return value
+
+
+def _plain_name(value: Any) -> str:
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        _bad(
+            f"'{_short(value)}' is not a plain name",
+            "use letters, digits, '-', '_' and '.', starting with a letter or digit, at most 64 of them",
+        )
+    return value
+
+
+def _amount(value: Any) -> Any:
+    """A cost: a number, or a duration whose fitness for the cost's unit `SweepConfig` checks."""
+    if isinstance(value, str):
+        return value
+    if _number(value) <= 0:
+        _bad(f"{value} is not above 0")
+    return float(value)
+
+
+def _fixed(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        _bad("must be a mapping of names to values", "write one `name: value` a line")
+    return dict(value)
+
+
+def _constraints(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        _bad("must be a list", "write one `- a <= b` a line")
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Number = Annotated[float, BeforeValidator(_number)]
+Seconds = Annotated[float, BeforeValidator(_duration)]
+Amount = Annotated[float | str, BeforeValidator(_amount)]
+Flag = Annotated[bool, BeforeValidator(_yes_no)]
+
+
+# ---------------------------------------------------------------- the models
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=False)
+
+
+class Objective(_Model):
+    """What a trial runs: exactly one of `train`, `command`, `function`, `synthetic`."""
+
+    train: Text | None = None
+    """A bundled environment (`cartpole`), or the path of an environment's folder, trained by PPO."""
+    command: Text | None = None
+    """A program; `{name}`, `{args}`, `{args:hydra}`, `{args:dashes}` are filled with the trial's params."""
+    function: Text | None = None
+    """`module:callable`, called with the params as keyword arguments."""
+    synthetic: Text | None = None
+    """A synthetic task with a known front (`sweep bench synthetic` lists them)."""
+    fidelity: Text | None = None
+    """The swept parameter that a curve point's `step` stands for: a shorter trial gives the same points."""
+    shell: Flag = False
+    """Whether the command is run by a shell (values are quoted)."""
+    pattern: Text | None = None
+    """For commands that nobody can edit: a regular expression with groups named `score`, `cost`, `step`
+    (or a single group, the score), searched in every line of the output."""
+
+    @property
+    def kind(self) -> str:
+        return next(
+            kind for kind in ("train", "command", "function", "synthetic") if getattr(self, kind) is not None
+        )
+
+    @property
+    def target(self) -> str:
+        """What follows the kind: the environment, the command, `module:callable` or the task."""
+        return str(getattr(self, self.kind))
+
+    @model_validator(mode="after")
+    def _check(self) -> Objective:
+        given = [
+            kind for kind in ("train", "command", "function", "synthetic") if getattr(self, kind) is not None
+        ]
+        if len(given) != 1:
+            said = f"several are given ({', '.join(given)})" if given else "none is given"
+            _bad(
+                f"exactly one of train, command, function, synthetic is needed, {said}",
+                "keep one, e.g. `objective: {train: cartpole}`",
+            )
+        return self
+
+
+def _pattern_problem(pattern: str) -> str:
+    if len(pattern) > 1000:
+        return f"is {len(pattern)} characters long, more than 1000"
+    try:
+        compiled = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        return f"'{_short(pattern)}' is not a regular expression: {error}"
+    unknown = set(compiled.groupindex) - {"score", "cost", "step"}
+    if unknown:
+        return f"the group '{sorted(unknown)[0]}' means nothing here"
+    if "score" not in compiled.groupindex and compiled.groups != 1:
+        return f"'{_short(pattern)}' has no group that holds the score"
+    return ""
+
+
+class Metric(_Model):
+    """What is called score: its name in the reports, and which way is better."""
+
+    name: Text = "score"
+    goal: Annotated[Literal["maximize", "minimize"], BeforeValidator(_one_of("maximize", "minimize"))] = (
+        "maximize"
+    )
+    scale: Annotated[
+        Literal["linear", "percentile", "exponential"],
+        BeforeValidator(_one_of("linear", "percentile", "exponential")),
+    ] = "linear"
+    """percentile: win rates between 0 and 1, in log odds; exponential: each halving of the distance to `max`
+    counts the same."""
+    max: Number | None = None
+    """The best score there can be (the least, when minimising); for the exponential scale."""
+    last: Annotated[int, BeforeValidator(_whole(1))] = 1
+    """The result is the mean of the last so many reports."""
+
+
+class Cost(_Model):
+    """What is called cost: seconds, steps, any reported number. Predictions above `limit` are not tried."""
+
+    name: Text = "seconds"
+    limit: Amount | None = None
+
+    @property
+    def unit(self) -> str:
+        return "s" if self.name == "seconds" else self.name
+
+
+class Budget(_Model):
+    """When the sweep ends: whichever comes first."""
+
+    trials: Annotated[int, BeforeValidator(_whole(1))] | None = None
+    cost: Amount | None = None
+    """The cost of all trials together, in the cost's unit."""
+    time: Seconds | None = None
+    """Seconds on the clock."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Budget:
+        if self.trials is None and self.cost is None and self.time is None:
+            _bad(
+                "nothing ends the sweep",
+                "set at least one of trials, cost and time, e.g. `budget: {trials: 100}`",
+            )
+        return self
+
+
+class Workers(_Model):
+    """How many trials run at once, on what, and how long one may take."""
+
+    count: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_whole(1))] = "auto"
+    gpus: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_whole(0))] = "auto"
+    """How many GPUs the run may use; auto: all that are visible."""
+    timeout: Seconds | None = None
+    """Seconds on the clock that one trial may take."""
+
+
+class SweepConfig(_Model):
+    """One sweep, validated. Durations are seconds; costs are in the cost's unit."""
+
+    name: Annotated[str, BeforeValidator(_plain_name)]
+    objective: Objective
+    metric: Metric = Field(default_factory=Metric)
+    cost: Cost = Field(default_factory=Cost)
+    budget: Budget = Field(default_factory=lambda: Budget(trials=100))
+    workers: Workers = Field(default_factory=Workers)
+    seed: Annotated[int, BeforeValidator(_whole(0))] = 0
+    fixed: Annotated[dict[str, Any], BeforeValidator(_fixed)] = Field(default_factory=dict)
+    parameters: Annotated[dict[str, Any], AfterValidator(dict)]
+    constraints: Annotated[list[Any], BeforeValidator(_constraints)] = Field(default_factory=list)
+
+    _folder: Path = PrivateAttr(default_factory=Path)
+    _source: str = PrivateAttr(default="")
+    _file: str = PrivateAttr(default="config")
+    _text: str = PrivateAttr(default="")  # what the user wrote, whose lines the marks count
+    _marks: dict[str, Mark] = PrivateAttr(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths are relative to: the config's."""
+        return self._folder
+
+    @property
+    def source(self) -> str:
+        """YAML text that gives this very config again, overrides included."""
+        return self._source
+
+    @property
+    def file(self) -> str:
+        """The config's path as the user gave it, for messages."""
+        return self._file
+
+    @property
+    def fidelity(self) -> str | None:
+        """The fidelity parameter while it is swept; a fixed one has nothing to teach."""
+        return self.objective.fidelity if self.objective.fidelity in self.parameters else None
+
+    def space(self) -> Space:
+        """The search space. Raises ConfigError (located in the file) where a range or constraint is wrong."""
+        from sweeper.space import Space
+
+        try:
+            return Space(self.parameters, self.constraints, self.fixed)
+        except ConfigError as error:
+            raise self.locate(error) from None
+
+    def locate(self, error: ConfigError) -> ConfigError:
+        """The same error, saying where in the user's file it is."""
+        return located(error, self._file, self._text, self._marks)
+
+
+class LocatedError(ConfigError):
+    """A ConfigError that knows its file and line (0: not in the file, e.g. from the command line)."""
+
+    def __init__(self, error: ConfigError, file: str, line: int, excerpt: str = "") -> None:
+        super().__init__(error.key, error.message, error.mend)
+        self.file, self.line, self.excerpt = file, line, excerpt
+
+    def __str__(self) -> str:
+        where = f"{self.file}, line {self.line}" if self.line else self.file
+        text = f"{where}: {self.key}: {self.message}" if self.key else f"{where}: {self.message}"
+        if self.excerpt:
+            text += f"\n    {self.excerpt}"
+        return f"{text}\n  hint: {self.mend}" if self.mend else text
+
+
+def located(error: ConfigError, file: str, source: str, marks: Mapping[str, Mark]) -> ConfigError:
+    """`error` with the place of its key, or of the nearest enclosing key that was written down."""
+    if isinstance(error, LocatedError):
+        return error
+    key = error.key
+    while key and key not in marks:
+        key = re.sub(r"(\[\d+\]|(^|\.)[^.\[\]]*)$", "", key)
+    mark = marks.get(key, Mark(0))
+    if mark.override:
+        return LocatedError(error, f"--set {mark.override}", 0)
+    lines = source.splitlines()
+    excerpt = lines[mark.line - 1].strip() if 0 < mark.line <= len(lines) else ""
+    return LocatedError(error, file, mark.line, "".join(c for c in _short(excerpt, 100) if c.isprintable()))
+
+
+# ---------------------------------------------------------------- loading
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
+    """The config in the YAML file at `path`, with `key=value` overrides applied.
+
+    Raises ConfigError (one clear message: file, line, key, value, mend). Writes and starts nothing.
+    """
+    file = Path(path)
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except IsADirectoryError:
+        raise ConfigError("", f"{path} is a folder, not a config", "name the YAML file in it") from None
+    except OSError as error:
+        raise ConfigError(
+            "", f"cannot read {path}: {(error.strerror or str(error)).lower()}", "check the path"
+        ) from None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError("", f"{path} is not UTF-8 text", "save it as plain UTF-8") from None
+    return parse(
+        text, folder=file.resolve().parent, file=str(path), overrides=overrides, default_name=file.stem
+    )
+
+
+def parse(
+    text: str,
+    *,
+    folder: str | Path = ".",
+    file: str = "config",
+    overrides: Sequence[str] = (),
+    default_name: str | None = None,
+) -> SweepConfig:
+    """The config in a YAML text; `folder` is what its relative paths are relative to."""
+    marks: dict[str, Mark] = {}
+    try:
+        data = read_yaml(text, marks)
+        if not isinstance(data, dict):
+            raise ConfigError(
+                "",
+                "is empty" if data is None else "is not a mapping of keys to values",
+                "start from `name: my-sweep`",
+            )
+        named = "name" in data
+        if not named and default_name is not None:
+            data["name"] = default_name
+        for override in overrides:
+            _override(data, override, marks)
+        config = _validate(data)
+        _check(config)
+    except ConfigError as error:
+        raise located(error, file, text, marks) from None
+    config._folder, config._file = Path(folder).resolve(), file
+    config._text, config._marks = text, marks
+    config._source = text if named and not overrides else write_yaml(data)
+    config.space()
+    return config
+
+
+def _override(data: dict[str, Any], override: str, marks: dict[str, Mark]) -> None:
+    """Applies one `key=value`. A key that starts with a section is set there; any other is a fixed value."""
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    marks[""] = Mark(0, override)
+    if not equals or not key:
+        raise ConfigError("", f"'{override}' is not key=value", "write e.g. --set budget.trials=20")
+    try:
+        value = read_yaml(text)
+    except ConfigError as error:
+        raise ConfigError(
+            "", error.message, "quote the value, once for the shell and once for YAML"
+        ) from None
+    section, _, rest = key.partition(".")
+    sections = SweepConfig.model_fields
+    if section not in sections:
+        if _misspelt_section(section, key, data):
+            raise ConfigError(key, f"unknown key '{section}'", _nearest(section, sections))
+        section, rest = "fixed", key
+    path = f"{section}.{rest}" if rest else section
+    marks[path] = Mark(0, override)
+    marks.pop("")
+    if not rest:
+        data[section] = value
+        _forget(marks, path)
+        return
+    if data.get(section) is None:
+        data[section] = {}
+    target = data[section]
+    if not isinstance(target, dict):
+        raise ConfigError(path, f"'{section}' holds no keys to set")
+    if section == "fixed" and isinstance(data.get("parameters"), dict):
+        data["parameters"].pop(rest, None)  # a value given by hand is no longer swept
+    if section == "parameters":
+        name, _, attribute = rest.rpartition(".")
+        if name in target and isinstance(target[name], dict) and rest not in target:
+            target[name][attribute] = value
+            return
+        if not isinstance(value, dict):
+            raise ConfigError(
+                path,
+                f"'{_short(text)}' is no parameter, and there is none called '{name or rest}'",
+                _nearest(name or rest, target),
+            )
+        if isinstance(data.get("fixed"), dict):
+            data["fixed"].pop(rest, None)
+    target[rest] = value
+    _forget(marks, path)
+
+
+def _forget(marks: dict[str, Mark], path: str) -> None:
+    """Drops the lines of what was below a replaced key."""
+    for key in [k for k in marks if k.startswith((path + ".", path + "["))]:
+        del marks[key]
+
+
+def _misspelt_section(section: str, key: str, data: dict[str, Any]) -> bool:
+    """Whether `budgt.trials` rather means `budget.trials` than a fixed value of that name."""
+    known = [k.partition(".")[0] for part in ("fixed", "parameters") for k in (data.get(part) or {})]
+    if section in known or section in ("train", "policy", "env"):
+        return False
+    return bool(difflib.get_close_matches(section, SweepConfig.model_fields, 1, 0.75))
+
+
+def _validate(data: dict[str, Any]) -> SweepConfig:
+    """Pydantic's verdict; of several complaints the one that explains most, in our words."""
+    try:
+        return SweepConfig.model_validate(data)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        problem = min(
+            problems, key=lambda p: p["type"] != "extra_forbidden"
+        )  # a misspelt key explains a missing one
+        raise _translate(problem, data) from None
+
+
+def _translate(problem: Any, data: dict[str, Any]) -> ConfigError:
+    parts: tuple[Any, ...] = problem["loc"]
+    key = ""
+    for part in parts:
+        key = _join(key, part)
+    kind = problem["type"]
+    if kind == "config":
+        return ConfigError(key, problem["ctx"]["message"], problem["ctx"]["mend"])
+    if kind == "extra_forbidden":
+        return ConfigError(key, f"unknown key '{parts[-1]}'", _nearest(str(parts[-1]), _known(parts[:-1])))
+    if kind == "missing":
+        example = {
+            "objective": "add e.g. `objective: {train: cartpole}`",
+            "parameters": "add e.g. `parameters: {lr: {distribution: log, min: 1e-5, max: 0.1}}`",
+            "name": "add e.g. `name: my-sweep`",
+        }
+        return ConfigError(key, "is missing", example.get(key, ""))
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        known = _known(parts)
+        mend = (
+            f"write `{parts[-1]}: {{{known[0]}: ...}}`"
+            if known
+            else "write one `name: {min: ..., max: ...}` a line"
+        )
+        return ConfigError(key, f"'{_short(problem['input'])}' is not a mapping", mend)
+    return ConfigError(key, f"'{_short(problem['input'])}': {problem['msg'].lower()}")
+
+
+def _known(parts: Sequence[Any]) -> list[str]:
+    """The keys that may stand at a path."""
+    model: Any = SweepConfig
+    for part in parts:
+        field = model.model_fields.get(part)
+        model = field.annotation if field is not None else None
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return []
+    return list(model.model_fields)
+
+
+def _check(config: SweepConfig) -> None:
+    """What no single field can see. Raises ConfigError."""
+    objective, metric, cost = config.objective, config.metric, config.cost
+    for name in ("shell", "pattern"):
+        if getattr(objective, name) and objective.command is None:
+            raise ConfigError(
+                f"objective.{name}",
+                f"means nothing for a {objective.kind} objective",
+                "remove it; it belongs to `command:`",
+            )
+    if objective.pattern and (problem := _pattern_problem(objective.pattern)):
+        raise ConfigError(
+            "objective.pattern",
+            problem,
+            "write e.g. 'reward: (?P<score>[-+.eE0-9]+)'; groups are score, cost and step",
+        )
+    if metric.scale == "exponential" and metric.max is None:
+        raise ConfigError(
+            "metric.scale",
+            "'exponential' needs to know the best score there can be",
+            "add `max:` to the metric, e.g. `max: 1.0`",
+        )
+    if metric.max is not None and metric.scale != "exponential":
+        raise ConfigError(
+            "metric.max",
+            f"{metric.max:g} means nothing on the {metric.scale} scale",
+            "remove it, or write `scale: exponential`",
+        )
+    if metric.name == cost.name:
+        raise ConfigError(
+            "cost.name", f"'{cost.name}' is the metric's name already", "give the two different names"
+        )
+    if objective.kind == "train" and cost.name not in ("seconds", "steps"):
+        raise ConfigError(
+            "cost.name", f"'{cost.name}' is not reported by the trainer", "write seconds or steps"
+        )
+    cost.limit = _cost_amount("cost.limit", cost.limit, cost.name)
+    config.budget.cost = _cost_amount("budget.cost", config.budget.cost, cost.name)
+    if not config.parameters:
+        raise ConfigError(
+            "parameters",
+            "is empty: there is nothing to sweep",
+            "add e.g. `lr: {distribution: log, min: 1e-5, max: 0.1}`",
+        )
+    for section in ("fixed", "parameters"):
+        for name in getattr(config, section):
+            if not DOTTED.fullmatch(name):
+                raise ConfigError(
+                    f"{section}.{name}",
+                    f"'{_short(name)}' is not a name",
+                    "use letters, digits, '_', '.', '-' and '/', starting with a letter",
+                )
+    for name, value in config.fixed.items():
+        if name in config.parameters:
+            raise ConfigError(
+                f"fixed.{name}",
+                f"is fixed at {_short(value)} and swept as well",
+                f"remove it here or under `parameters:` (line of {name})",
+            )
+        if not isinstance(value, (str, int, float, bool)):
+            mend = (
+                f"write its keys with dots: `{name}.{next(iter(value))}: ...`"
+                if isinstance(value, dict) and value
+                else "write a number, a text, true or false"
+            )
+            raise ConfigError(f"fixed.{name}", f"'{_short(value)}' is not a plain value", mend)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"fixed.{name}", f"{value} is not a finite number", "write a number")
+    for i, constraint in enumerate(config.constraints):
+        if not isinstance(constraint, str):
+            raise ConfigError(
+                f"constraints[{i}]",
+                f"'{_short(constraint)}' is not an expression",
+                "write e.g. `- a <= b * c`",
+            )
+    if objective.fidelity is not None and objective.fidelity not in {**config.parameters, **config.fixed}:
+        raise ConfigError(
+            "objective.fidelity",
+            f"'{objective.fidelity}' is not a parameter of this sweep",
+            _nearest(objective.fidelity, config.parameters),
+        )
+
+
+def _cost_amount(key: str, value: float | str | None, unit: str) -> float | None:
+    if isinstance(value, str):
+        if unit != "seconds":
+            raise ConfigError(
+                key,
+                f"'{_short(value)}' is not a number of {unit}",
+                "write a plain number; durations are for costs in seconds",
+            )
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            raise ConfigError(key, *str(error).split("; ", 1)) from None
+    return value
