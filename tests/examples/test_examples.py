@@ -1,0 +1,44 @@
+"""Every config and script under examples/ runs as a user would run it: through the command line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SMALLER = {  # what makes a trial of the dear examples short enough for a test
+    "breakout.yaml": ["parameters.train.total_timesteps.max=300000"],
+    "cartpole.yaml": ["parameters.train.total_timesteps.max=100000"],
+}
+
+
+def sweep(*args: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "sweeper.cli", *args],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+@pytest.mark.parametrize("config", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_example_sweeps_to_its_picture(config: Path, tmp_path: Path) -> None:
+    overrides = [f"--set={setting}" for setting in ["budget.trials=4", *SMALLER.get(config.name, [])]]
+    done = sweep("run", str(config), *overrides, folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = tmp_path / "runs" / config.stem
+    assert (run / "pareto.png").stat().st_size > 10_000
+    trials = json.loads(sweep("export", "--format", "json", folder=tmp_path).stdout)
+    assert [trial["status"] for trial in trials] == ["done"] * 4
+    assert all(trial["cost"] > 0 for trial in trials)
+
+
+def test_every_script_has_a_config() -> None:
+    scripts = {path.stem for path in EXAMPLES.glob("*.py")}
+    assert scripts <= {path.stem for path in EXAMPLES.glob("*.yaml")}
