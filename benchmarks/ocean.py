@@ -1,0 +1,58 @@
+"""Steps per second of every bundled environment on one core, with random actions.
+
+python -m benchmarks.ocean [--envs 1024] [--seconds 2] [names...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+
+import ocean
+
+# Breakout's rate is quoted for single ticks: a step of four would count the same work as one.
+SETTINGS = {"breakout": {"frame_skip": 1}}
+
+
+def rate(name: str, num_envs: int, seconds: float, threads: int) -> float:
+    """Agent steps per second of wall-clock time, Python's call included."""
+    env = ocean.Vector(name, num_envs=num_envs, threads=threads, settings=SETTINGS.get(name))
+    rng = np.random.default_rng(0)
+    shape = (64, env.num_agents, env.spec.action_count)
+    if env.spec.action_dim is None:
+        drawn = rng.integers(0, env.spec.action_sizes, shape).astype(np.int32)
+    else:
+        drawn = rng.uniform(-1, 1, shape).astype(np.float32)
+    actions = list(drawn)
+    obs = np.empty((env.num_agents, *env.spec.obs_shape), env.spec.obs_dtype)
+    rewards = np.empty(env.num_agents, np.float32)
+    terminals, truncations = np.empty((2, env.num_agents), np.uint8)
+    env.reset(obs)
+    steps, end = 0, 0.0
+    begin = time.perf_counter()
+    while end < begin + seconds:
+        for action in actions:
+            env.step(action, obs, rewards, terminals, truncations)
+        steps += len(actions) * env.num_agents
+        end = time.perf_counter()
+    env.close()
+    return steps / (end - begin)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="environments (default: all)")
+    parser.add_argument("--envs", type=int, default=1024)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    print(f"{arguments.envs} environments, {arguments.threads} thread(s), random actions")
+    for name in arguments.names or ocean.names():
+        steps = rate(name, arguments.envs, arguments.seconds, arguments.threads)
+        print(f"{name:12} {steps / 1e6:8.1f} million steps/s")
+
+
+if __name__ == "__main__":
+    main()

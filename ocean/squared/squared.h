@@ -1,0 +1,105 @@
+// Squared, the tutorial: an agent in the middle of a small grid walks to a target.
+// Copy this file, change it, and run it by its path: ocean.Vector("path/to/yours.h").
+#ifndef SQUARED_H
+#define SQUARED_H
+
+// ---- Declaration. Required: read by Python without compiling, and by C. --------------------------
+#define OBS_TYPE int8_t        // Required: int8_t, uint8_t, int32_t or float
+#define OBS_SHAPE 11, 11       // Required: one agent's observation, up to four numbers
+#define OBS_RANGE -1, 1        // Required: smallest and largest value (INFINITY where there is none)
+#define REWARD_RANGE -1, 1     // Required: keep rewards between 0.1 and 1 in size
+#define ACTION_SIZES 5         // Required: choices of each action; or ACTION_DIM for continuous ones
+#define AGENTS 1               // Recommended: agents in one environment (1 where it is left out)
+#define RANDOM_SCORE 0.1, 0.3  // Required: where the mean score of a random agent lies
+#define SOLVED_SCORE 0.95      // Required: the mean score that means solved
+
+// Required, may be empty: X(int or float, name, default, lowest, highest, "help").
+#define SETTINGS(X) \
+    X(int, max_steps, 33, 1, 10000, "steps after which the episode is cut short") \
+    X(float, fall_penalty, 1.0, 0.0, 1.0, "punishment for leaving the grid")
+
+#include "ocean.h" // Required, here: turns the declaration into Obs, Action, Settings, Io and Rng
+
+// ---- The environment -----------------------------------------------------------------------------
+enum { SIZE = 11, STAY = 0, UP = 1, DOWN = 2, LEFT = 3, RIGHT = 4 };
+
+// Required: sums over finished episodes, doubles only, the number of episodes `n` last.
+typedef struct {
+    double score;          // Required: what "solved" speaks of. Here 1 where the target was reached
+    double episode_return; // Recommended: the sum of the rewards
+    double episode_length; // Recommended: steps
+    double n;              // Required
+} Log;
+
+// Required: everything one environment remembers. Fixed size, no pointers: its bytes are its state.
+typedef struct {
+    Rng rng;  // Required: seeded by the vector layer, never by the environment
+    Log log;  // Required
+    int32_t steps;              // of this episode
+    int32_t agent_x, agent_y;   // cells, from the upper left corner
+    int32_t target_x, target_y;
+} Env;
+
+// Recommended: one function that writes a whole observation. Buffers change from step to step, so
+// every element must be written every time.
+OCEAN_FN void observe(const Env *env, Obs *obs) {
+    for (int i = 0; i < OBS_SIZE; i++) {
+        obs[i] = 0;
+    }
+    obs[env->target_y * SIZE + env->target_x] = 1;
+    // An agent that fell off the grid is not seen.
+    if (env->agent_x >= 0 && env->agent_x < SIZE && env->agent_y >= 0 && env->agent_y < SIZE) {
+        obs[env->agent_y * SIZE + env->agent_x] = -1;
+    }
+}
+
+// Required: begin an episode and write its first observation.
+OCEAN_FN void env_reset(Env *env, const Settings *settings, const Io *io) {
+    (void)settings;
+    env->steps = 0;
+    env->agent_x = SIZE / 2;
+    env->agent_y = SIZE / 2;
+    // Any cell but the middle one: skip it by counting on.
+    int cell = rng_below(&env->rng, SIZE * SIZE - 1);
+    if (cell >= SIZE * SIZE / 2) {
+        cell++;
+    }
+    env->target_x = cell % SIZE;
+    env->target_y = cell / SIZE;
+    observe(env, io->obs);
+}
+
+// Required: one step. Where the episode ends, write its last observation to final_obs, add to the
+// log, and begin the next one at once: obs is then the first observation of the next episode.
+OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
+    int action = io->actions[0]; // an unknown number is as good as STAY
+    env->steps++;
+    env->agent_x += (action == RIGHT) - (action == LEFT);
+    env->agent_y += (action == DOWN) - (action == UP);
+
+    int fell = env->agent_x < 0 || env->agent_x >= SIZE || env->agent_y < 0 || env->agent_y >= SIZE;
+    int reached = env->agent_x == env->target_x && env->agent_y == env->target_y;
+    int late = !fell && !reached && env->steps >= settings->max_steps;
+    float reward = 0.0f;
+    if (reached) {
+        reward = 1.0f;
+    } else if (fell) {
+        reward = -settings->fall_penalty;
+    }
+    io->rewards[0] = reward;
+    io->terminals[0] = fell || reached; // ended by the rules: nothing comes after
+    io->truncations[0] = late;          // cut short: the learner estimates what would have come
+
+    if (fell || reached || late) {
+        observe(env, io->final_obs);
+        env->log.score += reached;
+        env->log.episode_return += reward;
+        env->log.episode_length += env->steps;
+        env->log.n += 1;
+        env_reset(env, settings, io);
+    } else {
+        observe(env, io->obs);
+    }
+}
+
+#endif

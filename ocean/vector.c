@@ -1,0 +1,220 @@
+// The vector layer: one call steps all environments. It is compiled once for each environment, whose
+// header the compiler reads before this file (-include). No allocation after ocean_create.
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+// What all threads are asked to do in one call.
+typedef struct {
+    const Action *actions; // NULL: reset instead of step
+    Obs *obs;
+    float *rewards;
+    uint8_t *terminals;
+    uint8_t *truncations;
+} Call;
+
+typedef struct Vector Vector;
+
+typedef struct {
+    Vector *vector;
+    int32_t first, last; // the environments [first, last) of this thread
+    pthread_t thread;
+} Worker;
+
+struct Vector {
+    Env *envs;        // [num_envs]
+    int32_t num_envs;
+    Settings settings;
+    Obs *final_obs;   // [num_envs * AGENTS, OBS_SIZE], the caller's
+    Call call;
+    // The pool: worker 0 is the calling thread, so that one thread costs nothing.
+    int32_t threads;
+    Worker *workers;  // [threads]
+    pthread_mutex_t mutex;
+    pthread_cond_t begin, end;
+    uint64_t generation; // counts calls; a worker waits until it moves
+    int32_t busy;        // workers that have not finished this call
+    int closing;
+};
+
+static void run_range(Vector *vector, int32_t first, int32_t last) {
+    const Settings settings = vector->settings; // a local copy: no store below can change it
+    const Call call = vector->call;
+    Obs *final_obs = vector->final_obs;
+    Env *envs = vector->envs;
+    for (int64_t i = first; i < last; i++) {
+        Io io;
+        int64_t row = i * AGENTS;
+        io.obs = call.obs + row * OBS_SIZE;
+        io.final_obs = final_obs + row * OBS_SIZE;
+        if (call.actions == NULL) {
+            io.actions = NULL;
+            io.rewards = NULL;
+            io.terminals = NULL;
+            io.truncations = NULL;
+            env_reset(&envs[i], &settings, &io);
+        } else {
+            io.actions = call.actions + row * ACTION_COUNT;
+            io.rewards = call.rewards + row;
+            io.terminals = call.terminals + row;
+            io.truncations = call.truncations + row;
+            env_step(&envs[i], &settings, &io);
+        }
+    }
+}
+
+static void *work(void *argument) {
+    Worker *worker = (Worker *)argument;
+    Vector *vector = worker->vector;
+    uint64_t done = 0;
+    for (;;) {
+        pthread_mutex_lock(&vector->mutex);
+        while (vector->generation == done && !vector->closing) {
+            pthread_cond_wait(&vector->begin, &vector->mutex);
+        }
+        if (vector->closing) {
+            pthread_mutex_unlock(&vector->mutex);
+            return NULL;
+        }
+        done = vector->generation;
+        pthread_mutex_unlock(&vector->mutex);
+        run_range(vector, worker->first, worker->last);
+        pthread_mutex_lock(&vector->mutex);
+        vector->busy--;
+        if (vector->busy == 0) {
+            pthread_cond_signal(&vector->end);
+        }
+        pthread_mutex_unlock(&vector->mutex);
+    }
+}
+
+static void run_all(Vector *vector) {
+    if (vector->threads == 1) {
+        run_range(vector, 0, vector->num_envs);
+        return;
+    }
+    pthread_mutex_lock(&vector->mutex);
+    vector->busy = vector->threads - 1;
+    vector->generation++;
+    pthread_cond_broadcast(&vector->begin);
+    pthread_mutex_unlock(&vector->mutex);
+    run_range(vector, vector->workers[0].first, vector->workers[0].last);
+    pthread_mutex_lock(&vector->mutex);
+    while (vector->busy > 0) {
+        pthread_cond_wait(&vector->end, &vector->mutex);
+    }
+    pthread_mutex_unlock(&vector->mutex);
+}
+
+void ocean_destroy(Vector *vector) {
+    pthread_mutex_lock(&vector->mutex);
+    vector->closing = 1;
+    pthread_cond_broadcast(&vector->begin);
+    pthread_mutex_unlock(&vector->mutex);
+    for (int32_t t = 1; t < vector->threads; t++) {
+        pthread_join(vector->workers[t].thread, NULL);
+    }
+    pthread_cond_destroy(&vector->begin);
+    pthread_cond_destroy(&vector->end);
+    pthread_mutex_destroy(&vector->mutex);
+    free(vector->workers);
+    free(vector->envs);
+    free(vector);
+}
+
+void ocean_seed(Vector *vector, uint64_t seed) {
+    for (int32_t i = 0; i < vector->num_envs; i++) {
+        rng_seed(&vector->envs[i].rng, seed, (uint64_t)i);
+    }
+}
+
+// `settings` holds one number for each line of SETTINGS. NULL is returned where memory or threads
+// are not to be had.
+Vector *ocean_create(int32_t num_envs, uint64_t seed, int32_t threads, const double *settings,
+                     Obs *final_obs) {
+    Vector *vector = (Vector *)calloc(1, sizeof(Vector));
+    if (vector == NULL) {
+        return NULL;
+    }
+    // Rounded up to whole cache lines, which is what aligned_alloc asks for.
+    size_t bytes = ((size_t)num_envs * sizeof(Env) + 63) / 64 * 64;
+    vector->envs = (Env *)aligned_alloc(64, bytes);
+    vector->workers = (Worker *)calloc((size_t)threads, sizeof(Worker));
+    if (vector->envs == NULL || vector->workers == NULL) {
+        free(vector->envs);
+        free(vector->workers);
+        free(vector);
+        return NULL;
+    }
+    memset(vector->envs, 0, bytes);
+    vector->num_envs = num_envs;
+    vector->final_obs = final_obs;
+    int field = 0;
+#define OCEAN_READ(kind, name, standard, low, high, help) vector->settings.name = (kind)settings[field++];
+    SETTINGS(OCEAN_READ)
+    (void)field;
+    ocean_seed(vector, seed);
+
+    pthread_mutex_init(&vector->mutex, NULL);
+    pthread_cond_init(&vector->begin, NULL);
+    pthread_cond_init(&vector->end, NULL);
+    // Signals belong to the program's own threads: Ctrl-C must never land in a worker.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (int32_t t = 0; t < threads; t++) {
+        Worker *worker = &vector->workers[t];
+        worker->vector = vector;
+        worker->first = (int32_t)((int64_t)num_envs * t / threads);
+        worker->last = (int32_t)((int64_t)num_envs * (t + 1) / threads);
+        if (t > 0 && pthread_create(&worker->thread, NULL, work, worker) != 0) {
+            pthread_sigmask(SIG_SETMASK, &before, NULL);
+            ocean_destroy(vector); // joins the workers that did start
+            return NULL;
+        }
+        vector->threads = t + 1;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return vector;
+}
+
+void ocean_reset(Vector *vector, Obs *obs) {
+    Call call = {NULL, obs, NULL, NULL, NULL};
+    vector->call = call;
+    run_all(vector);
+}
+
+void ocean_step(Vector *vector, const Action *actions, Obs *obs, float *rewards, uint8_t *terminals,
+                uint8_t *truncations) {
+    Call call = {actions, obs, rewards, terminals, truncations};
+    vector->call = call;
+    run_all(vector);
+}
+
+// The sums of all environments since the last call, field by field as in Log, then cleared. Always
+// added in the environments' order: the threads do not change a rounding.
+void ocean_log(Vector *vector, double *sums) {
+    enum { FIELDS = sizeof(Log) / sizeof(double) };
+    memset(sums, 0, sizeof(Log));
+    for (int32_t i = 0; i < vector->num_envs; i++) {
+        double fields[FIELDS];
+        memcpy(fields, &vector->envs[i].log, sizeof(Log));
+        for (int f = 0; f < FIELDS; f++) {
+            sums[f] += fields[f];
+        }
+        memset(&vector->envs[i].log, 0, sizeof(Log));
+    }
+}
+
+int64_t ocean_state_bytes(const Vector *vector) {
+    return (int64_t)vector->num_envs * (int64_t)sizeof(Env);
+}
+
+void ocean_get_state(const Vector *vector, void *state) {
+    memcpy(state, vector->envs, (size_t)ocean_state_bytes(vector));
+}
+
+void ocean_set_state(Vector *vector, const void *state) {
+    memcpy(vector->envs, state, (size_t)ocean_state_bytes(vector));
+}

@@ -1,0 +1,228 @@
+"""Many environments behind one call: the Python face of the vector layer (vector.c)."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ocean import build
+from ocean.header import FOLDER, nearest
+from ocean.header import spec as read_spec
+
+CACHED_ARRAYS = 8192  # addresses kept; five arrays a step, so a horizon of 1,638 rows
+Array = np.ndarray[Any, Any]
+
+
+class Vector:
+    """`num_envs` copies of one environment, stepped together by one C call (the GIL is released).
+
+    `name_or_path` is a bundled environment or the path of a header; `settings` changes its numbers
+    (see `ocean.settings`). What environment i does depends on `seed`, i and its actions, and neither
+    on `num_envs` nor on `threads`. Rows of every buffer: num_envs * spec.agents_per_env, the agents of
+    an environment next to each other. A Vector belongs to one thread at a time and does not survive a
+    fork.
+
+    Raises ValueError for an unknown environment, setting or value, BuildError where it cannot be
+    compiled.
+    """
+
+    def __init__(
+        self,
+        name_or_path: str | Path,
+        num_envs: int = 1024,
+        seed: int = 0,
+        threads: int = 1,
+        settings: Mapping[str, float] | None = None,
+    ) -> None:
+        self.spec = read_spec(name_or_path)
+        self.num_envs = int(num_envs)
+        self.num_agents = self.num_envs * self.spec.agents_per_env
+        if not 1 <= self.num_envs <= 2**31 - 1:
+            raise ValueError(f"num_envs must be at least 1, not {num_envs}")
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, not {threads}")
+        self.settings = {name: setting.default for name, setting in self.spec.settings.items()}
+        for name, value in (settings or {}).items():
+            if name not in self.settings:
+                known = list(self.settings)
+                raise ValueError(f"{self.spec.name} has no setting {name!r}{nearest(name, known)}")
+            self.settings[name] = self.spec.settings[name].check(value)
+
+        # Rows are valid where the last step set terminals or truncations.
+        self.final_obs: Array = np.zeros((self.num_agents, *self.spec.obs_shape), self.spec.obs_dtype)
+        self._library = _library(self.spec.path)
+        values = list(self.settings.values())
+        handle = self._library.ocean_create(
+            self.num_envs,
+            _checked_seed(seed),
+            min(int(threads), self.num_envs),
+            (ctypes.c_double * max(1, len(values)))(*values),
+            self.final_obs.ctypes.data,
+        )
+        if not handle:
+            raise MemoryError(f"no memory or threads for {self.num_envs} environments")
+        self._handle: int | None = handle
+        # Holds final_obs too: C writes into it for as long as the handle lives.
+        self._finalizer = weakref.finalize(self, _destroy, self._library, handle, self.final_obs)
+        self._step = self._library.ocean_step
+        self._addresses: dict[tuple[int, int], tuple[weakref.ref[Array], int]] = {}
+        rows = self.num_agents
+        actions = (rows, self.spec.action_count)
+        self._kinds: tuple[tuple[str, np.dtype, tuple[tuple[int, ...], ...]], ...] = (
+            ("actions", self.spec.action_dtype, (actions, (rows,)) if actions[1] == 1 else (actions,)),
+            ("obs", self.spec.obs_dtype, ((rows, *self.spec.obs_shape),)),
+            ("rewards", np.dtype(np.float32), ((rows,),)),
+            ("terminals", np.dtype(np.uint8), ((rows,),)),
+            ("truncations", np.dtype(np.uint8), ((rows,),)),
+        )
+
+    def reset(self, obs: Array, seed: int | None = None) -> None:
+        """Begin an episode everywhere and write the first observations into `obs`.
+
+        The generators go on from where they are, or start anew from `seed`. Episodes that are cut off
+        by a reset are not logged.
+        """
+        address = self._address(obs, 1)
+        handle = self._open()
+        if seed is not None:
+            self._library.ocean_seed(handle, _checked_seed(seed))
+        self._library.ocean_reset(handle, address)
+
+    def step(self, actions: Array, obs: Array, rewards: Array, terminals: Array, truncations: Array) -> None:
+        """Step everything once; every element of the four last arrays is written.
+
+        actions int32 [num_agents] ([num_agents, n] for n > 1 actions; float32 for continuous ones), obs
+        [num_agents, *obs_shape] of obs_dtype, rewards float32 [num_agents], terminals and truncations
+        uint8 [num_agents]. The arrays are C-contiguous (rows of a larger buffer are) and no copies are
+        made. Where an episode ended, obs is the first one of the next episode and `final_obs` holds the
+        last one of the old. Raises ValueError for any other type, shape or layout.
+        """
+        # The way of every step: five look-ups by identity. `is` is what makes a reused id harmless.
+        known = self._addresses
+        try:
+            a, a_address = known[0, id(actions)]
+            o, o_address = known[1, id(obs)]
+            r, r_address = known[2, id(rewards)]
+            e, e_address = known[3, id(terminals)]
+            u, u_address = known[4, id(truncations)]
+            if not (
+                a() is actions and o() is obs and r() is rewards and e() is terminals and u() is truncations
+            ):
+                raise KeyError
+        except KeyError:
+            a_address = self._address(actions, 0)
+            o_address = self._address(obs, 1)
+            r_address = self._address(rewards, 2)
+            e_address = self._address(terminals, 3)
+            u_address = self._address(truncations, 4)
+        self._step(self._handle or self._open(), a_address, o_address, r_address, e_address, u_address)
+
+    def log(self) -> dict[str, float]:
+        """Means over the episodes that ended since the last call, and their number "n"; then cleared.
+
+        With no episode ended the means are 0.
+        """
+        fields = self.spec.log_fields
+        sums = (ctypes.c_double * (len(fields) + 1))()
+        self._library.ocean_log(self._open(), sums)
+        n = sums[len(fields)]
+        means = {name: (sums[i] / n if n else 0.0) for i, name in enumerate(fields)}
+        return {**means, "n": n}
+
+    def get_state(self) -> bytes:
+        """All environments with their generators, as bytes: `set_state` continues from here.
+
+        Not in it: observations (the last ones are the caller's) and settings.
+        """
+        handle = self._open()
+        state = ctypes.create_string_buffer(self._library.ocean_state_bytes(handle))
+        self._library.ocean_get_state(handle, state)
+        return self._fingerprint() + state.raw
+
+    def set_state(self, state: bytes | bytearray | memoryview) -> None:
+        """Continue from bytes of `get_state`, of a Vector of the same header and size.
+
+        ValueError for any other bytes. They are taken as they are: only from a file that you trust.
+        """
+        handle = self._open()
+        raw = bytes(state)
+        fingerprint = self._fingerprint()
+        size = self._library.ocean_state_bytes(handle)
+        if len(raw) != len(fingerprint) + size or not raw.startswith(fingerprint):
+            raise ValueError(f"not a state of {self.num_envs} environments of this {self.spec.path.name}")
+        self._library.ocean_set_state(handle, raw[len(fingerprint) :])
+
+    def close(self) -> None:
+        """Free memory and end the threads. A closed Vector refuses everything but another close."""
+        self._handle = None
+        self._addresses.clear()
+        self._finalizer()
+
+    def _open(self) -> int:
+        if self._handle is None:
+            raise ValueError("this Vector is closed")
+        return self._handle
+
+    def _fingerprint(self) -> bytes:
+        return hashlib.sha256(self.spec.path.read_bytes()).digest()
+
+    def _address(self, array: Array, kind: int) -> int:
+        """Where a buffer lies, once it was found to be what C expects; remembered by its identity."""
+        entry = self._addresses.get((kind, id(array)))
+        if entry is not None and entry[0]() is array:
+            return entry[1]
+        name, dtype, shapes = self._kinds[kind]
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{name} must be a numpy array, not {type(array).__name__}")
+        if array.dtype != dtype:
+            raise ValueError(f"{name} must be {dtype}, not {array.dtype}")
+        if array.shape not in shapes:
+            raise ValueError(f"{name} must have the shape {shapes[0]}, not {array.shape}")
+        if not array.flags.c_contiguous:
+            raise ValueError(f"{name} must be C-contiguous: a whole array, or a row of a larger one")
+        if kind and not array.flags.writeable:
+            raise ValueError(f"{name} must be writable")
+        address: int = array.ctypes.data
+        if len(self._addresses) >= CACHED_ARRAYS:
+            self._addresses.clear()
+        self._addresses[kind, id(array)] = (weakref.ref(array), address)
+        return address
+
+
+def _destroy(library: ctypes.CDLL, handle: int, final_obs: Array) -> None:
+    """`final_obs` is taken to be kept alive until here."""
+    library.ocean_destroy(handle)
+
+
+def _checked_seed(seed: int) -> int:
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed must lie in [0, 2^64), not {seed}")
+    return int(seed)
+
+
+def _library(header: Path) -> ctypes.CDLL:
+    library = build.library([FOLDER / "vector.c"], include=[header], folders=[FOLDER])
+    pointer, int32 = ctypes.c_void_p, ctypes.c_int32
+    library.ocean_create.argtypes = [int32, ctypes.c_uint64, int32, pointer, pointer]
+    library.ocean_create.restype = pointer
+    library.ocean_state_bytes.argtypes = [pointer]
+    library.ocean_state_bytes.restype = ctypes.c_int64
+    for name, arguments in (
+        ("ocean_destroy", [pointer]),
+        ("ocean_seed", [pointer, ctypes.c_uint64]),
+        ("ocean_reset", [pointer] * 2),
+        ("ocean_step", [pointer] * 6),
+        ("ocean_log", [pointer] * 2),
+        ("ocean_get_state", [pointer] * 2),
+        ("ocean_set_state", [pointer] * 2),
+    ):
+        function = getattr(library, name)
+        function.argtypes = arguments
+        function.restype = None
+    return library
