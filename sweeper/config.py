@@ -36,7 +36,7 @@ MAX_BYTES = 1 << 20
 MAX_VALUES = 10_000  # after aliases are expanded
 MAX_DEPTH = 20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # a run's name is a folder's name, never a path
-DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,127}")  # the name of a parameter or a fixed value
+DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")  # the name of a parameter or a fixed value
 PARAMETER_KEYS = ("distribution", "type", "min", "max", "start", "values", "when")
 
 
@@ -795,7 +795,7 @@ def _check(config: SweepConfig) -> None:
                 raise ConfigError(
                     f"{section}.{name}",
                     f"'{_short(name)}' is not a name",
-                    "use letters, digits, '_', '.', '-' and '/', starting with a letter",
+                    "use letters, digits, '_', '-' and '.', starting with a letter",
                 )
     for name, value in config.fixed.items():
         if name in config.parameters:
