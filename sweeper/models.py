@@ -1,0 +1,221 @@
+"""Gaussian processes for score, log cost and success.
+
+A model is what `GaussianProcess.as_gpytorch` builds: a zero-mean exact process on standardised targets, Matern-5/2
+with one lengthscale a parameter, plus (for cost) a linear kernel that extrapolates beyond the dearest trial.
+gpytorch takes some ten milliseconds of Python for one likelihood, so the same likelihood and its gradient are
+written out here over torch float64 matrices; a test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+
+_JITTER = 1e-8
+_SHARED_NOISE = 0.7  # of the noise is one draw for all points of a trial's curve: they share a seed
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Small matrices are many times slower on many threads; the user's own setting comes back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Priors:
+    """Normal priors (mean, sd) on the logs of [lengthscales..., outputscale, noise variance(, linear)].
+
+    Targets are standardised and the box is 2 wide. The lengthscale's centre grows with sqrt(dim), as distances
+    between random points do (Hvarfner et al. 2024, "Vanilla Bayesian optimization performs great in high
+    dimensions").
+    """
+
+    def __init__(self, dim: int, linear: bool, noise_variance: float) -> None:
+        rows = [(math.log(0.5 * math.sqrt(dim)), 1.0)] * dim
+        rows += [(0.0, 1.0), (math.log(noise_variance), 1.5)]
+        rows += [(0.0, 1.0)] if linear else []
+        self.mean, self.sd = np.array(rows).T
+        self.low = np.full(len(rows), -8.0)
+        self.high = np.full(len(rows), 6.0)
+        self.low[dim + 1], self.high[dim + 1] = math.log(1e-7), math.log(4.0)
+
+
+class GaussianProcess:
+    """One exact process. `features` [n, f], `targets` [n] (standardised inside), `groups` [f]: the parameter
+    of each feature. `trials` [n] says which rows share a trial and so a part of their noise (None: all apart).
+    `hyper` is the vector that `Priors` describes; at its prior mean until `fit`.
+    """
+
+    def __init__(
+        self,
+        features: np.ndarray,
+        targets: np.ndarray,
+        groups: np.ndarray,
+        *,
+        linear: bool = False,
+        noise_variance: float = 0.01,
+        trials: np.ndarray | None = None,
+        hyper: Any = None,
+    ) -> None:
+        self.x = torch.as_tensor(features, dtype=torch.float64)  # [n, f]
+        largest = max(float(np.abs(targets).max(initial=0.0)), 1e-300)  # first, so that no square overflows
+        spread = float(np.std(targets / largest))
+        self.scale = largest * (spread if spread > 1e-12 else 1.0)
+        self.shift = float(np.mean(targets / largest)) * largest
+        self.y = torch.as_tensor((targets - self.shift) / self.scale, dtype=torch.float64)  # [n]
+        self.groups, self.linear = torch.as_tensor(groups), linear
+        self.dim = int(self.groups.max()) + 1
+        self.priors = Priors(self.dim, linear, noise_variance)
+        self.hyper = self.priors.mean.copy() if hyper is None else np.asarray(hyper, dtype=float)
+        self.noise_shape = torch.eye(len(self.y), dtype=torch.float64)  # [n, n], times the noise variance
+        if trials is not None:
+            shared = torch.as_tensor(trials[:, None] == trials[None, :], dtype=torch.float64)
+            self.noise_shape = _SHARED_NOISE * shared + (1 - _SHARED_NOISE) * self.noise_shape
+        self._factor: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    # -- the likelihood ------------------------------------------------------------------------
+
+    def loss(self, hyper: np.ndarray, prior: bool = True) -> tuple[float, np.ndarray]:
+        """Negative log posterior (or, without the prior, likelihood) of `hyper`, and its gradient."""
+        noise, linear = math.exp(hyper[self.dim + 1]), math.exp(hyper[-1]) if self.linear else 0.0
+        z = self._scaled(self.x, hyper)
+        matern, slope = _matern(z, z, math.exp(hyper[self.dim]))
+        dot = 1 + self.x @ self.x.T if self.linear else torch.zeros(())
+        factor = _cholesky(matern + linear * dot + noise * self.noise_shape)
+        alpha = torch.cholesky_solve(self.y[:, None], factor)[:, 0]
+        value = 0.5 * float(self.y @ alpha) + float(factor.diagonal().log().sum())
+        value += 0.5 * len(self.y) * math.log(2 * math.pi)
+        # d loss / d t = -1/2 sum(w * dK/dt); by lengthscale dK/dlog l = slope * (z_a - z_b)^2.
+        w = torch.outer(alpha, alpha) - torch.cholesky_inverse(factor)
+        m = w * slope
+        by_feature = 2 * ((z * z * m.sum(1, keepdim=True)).sum(0) - (z * (m @ z)).sum(0))
+        gradient = np.zeros(len(hyper))
+        np.add.at(gradient, self.groups.numpy(), -0.5 * by_feature.numpy())
+        gradient[self.dim] = -0.5 * float((w * matern).sum())
+        gradient[self.dim + 1] = -0.5 * noise * float((w * self.noise_shape).sum())
+        if self.linear:
+            gradient[-1] = -0.5 * linear * float((w * dot).sum())
+        if prior:
+            off = (hyper - self.priors.mean) / self.priors.sd
+            value, gradient = value + 0.5 * float(off @ off), gradient + off / self.priors.sd
+        return value, gradient
+
+    def fit(self, starts: list[np.ndarray], steps: int) -> GaussianProcess:
+        """Sets `hyper` to the best maximum a posteriori found by L-BFGS from each of `starts`."""
+        bounds = list(zip(self.priors.low, self.priors.high, strict=True))
+        best = math.inf
+        for start in starts:
+            start = np.clip(start, self.priors.low, self.priors.high)
+            options = {"maxiter": steps, "ftol": 1e-5}
+            found = minimize(self.loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+            if found.fun < best:
+                best, self.hyper = float(found.fun), found.x
+        self._factor = None
+        return self
+
+    # -- the posterior ---------------------------------------------------------------------------
+
+    def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior mean [m] and standard deviation [m] of the noise-free function at `features` [m, f]."""
+        mean, sd = self._predict(torch.as_tensor(features, dtype=torch.float64))
+        return self.shift + self.scale * mean.numpy(), self.scale * sd.numpy()
+
+    def _predict(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        factor, alpha = self._factored()
+        cross = self._kernel(x, self.x)
+        solved = torch.linalg.solve_triangular(factor, cross.T, upper=False)
+        prior = torch.full((len(x),), math.exp(self.hyper[self.dim]), dtype=torch.float64)
+        if self.linear:
+            prior += math.exp(self.hyper[-1]) * (1 + (x * x).sum(1))
+        variance = prior - (solved * solved).sum(0)
+        return cross @ alpha, variance.clamp_min(1e-12).sqrt()
+
+    def believe(self, features: np.ndarray) -> GaussianProcess:
+        """The same process, having seen its own means at `features`: how pending trials are respected."""
+        if not len(features):
+            return self
+        more = torch.as_tensor(features, dtype=torch.float64)
+        new = GaussianProcess.__new__(GaussianProcess)
+        new.__dict__.update(self.__dict__)
+        new.x = torch.cat([self.x, more])
+        new.y = torch.cat([self.y, self._predict(more)[0]])
+        new.noise_shape = torch.block_diag(self.noise_shape, torch.eye(len(more), dtype=torch.float64))
+        new._factor = None
+        return new
+
+    @property
+    def noise_sd(self) -> float:
+        return self.scale * math.exp(0.5 * self.hyper[self.dim + 1])
+
+    def as_gpytorch(self) -> Any:
+        """This process as a gpytorch model: the definition, for reading, checking and joint samples."""
+        import gpytorch
+
+        process = self
+
+        class Definition(gpytorch.models.ExactGP):
+            def __init__(self) -> None:
+                likelihood = gpytorch.likelihoods.GaussianLikelihood(
+                    noise_constraint=gpytorch.constraints.GreaterThan(1e-9)
+                )
+                super().__init__(process.x, process.y, likelihood)
+                hyper = torch.as_tensor(process.hyper).exp()
+                likelihood.noise = hyper[process.dim + 1]
+                matern = gpytorch.kernels.MaternKernel(nu=2.5, ard_num_dims=process.x.shape[1])
+                matern.lengthscale = hyper[process.groups]
+                self.mean_module = gpytorch.means.ZeroMean()
+                self.covar_module = gpytorch.kernels.ScaleKernel(matern)
+                self.covar_module.outputscale = hyper[process.dim]
+                if process.linear:
+                    slope, bias = gpytorch.kernels.LinearKernel(), gpytorch.kernels.ConstantKernel()
+                    slope.variance, bias.constant = hyper[-1], hyper[-1]
+                    self.covar_module = self.covar_module + slope + bias
+
+            def forward(self, x: torch.Tensor) -> Any:
+                return gpytorch.distributions.MultivariateNormal(self.mean_module(x), self.covar_module(x))
+
+        return Definition().double()
+
+    def _scaled(self, x: torch.Tensor, hyper: np.ndarray) -> torch.Tensor:
+        return x * torch.as_tensor(np.exp(-hyper[: self.dim]))[self.groups]
+
+    def _kernel(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
+        z1, z2 = self._scaled(x1, self.hyper), self._scaled(x2, self.hyper)
+        kernel = _matern(z1, z2, math.exp(self.hyper[self.dim]))[0]
+        return kernel + math.exp(self.hyper[-1]) * (1 + x1 @ x2.T) if self.linear else kernel
+
+    def _factored(self) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._factor is None:
+            noise = math.exp(self.hyper[self.dim + 1])
+            factor = _cholesky(self._kernel(self.x, self.x) + noise * self.noise_shape)
+            self._factor = factor, torch.cholesky_solve(self.y[:, None], factor)[:, 0]
+        return self._factor
+
+
+def _matern(z1: torch.Tensor, z2: torch.Tensor, variance: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Matern-5/2 over scaled features, [n1, n2], and minus its derivative by half the squared distance."""
+    squared = (z1 * z1).sum(1)[:, None] + (z2 * z2).sum(1)[None, :] - 2 * z1 @ z2.T
+    r = squared.clamp_min_(1e-30).sqrt_().mul_(math.sqrt(5))
+    decay = variance * torch.exp(-r)
+    return decay * (1 + r + r * r / 3), decay * (1 + r) * (5 / 3)
+
+
+def _cholesky(matrix: torch.Tensor) -> torch.Tensor:
+    """Lower factor; adds the least power-of-ten jitter that makes rounding errors harmless."""
+    jitter = _JITTER
+    while True:
+        matrix = matrix + jitter * torch.eye(len(matrix), dtype=matrix.dtype)
+        factor, info = torch.linalg.cholesky_ex(matrix)
+        if not int(info):
+            return factor
+        jitter *= 10
