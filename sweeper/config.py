@@ -1,7 +1,5 @@
 """The sweep's config: a YAML file in, one validated `SweepConfig` out, or one message that says what to mend.
 
-YAML is read by a loader of ours: it keeps the line of every key, reads numbers and booleans as YAML 1.2
-does (`1e5` is a number, `on` is a string), refuses keys given twice, and bounds size, depth and aliases.
 Torch-free: `sweep check` and `sweep status` start in a blink.
 """
 
@@ -12,9 +10,8 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -28,190 +25,15 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from sweeper.errors import ConfigError
+from sweeper.units import parse_duration
+from sweeper.yaml12 import MAX_BYTES, Mark, join_key, read_yaml, short, write_yaml
 
 if TYPE_CHECKING:
     from sweeper.space import Space
 
-MAX_BYTES = 1 << 20
-MAX_VALUES = 10_000  # after aliases are expanded
-MAX_DEPTH = 20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # a run's name is a folder's name, never a path
 DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")  # the name of a parameter or a fixed value
 PARAMETER_KEYS = ("distribution", "type", "min", "max", "start", "values", "when")
-
-
-# ---------------------------------------------------------------- YAML, with the line of every key
-
-
-class Mark(NamedTuple):
-    """Where a value was written: a line of the file (from 1), or an override on the command line."""
-
-    line: int
-    override: str = ""
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with the scalars of YAML 1.2's core schema instead of those of 1.1."""
-
-    yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012  (PyYAML fills it per class)
-    depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            line = self.peek_event().start_mark.line + 1
-            raise ConfigError("", f"line {line} is nested more than {MAX_DEPTH} deep", "flatten it")
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes what `_Loader` reads back unchanged: the string "1e5" is quoted, the string "on" need not be."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-_CORE = (
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-        "-+.0123456789",
-    ),
-)
-for _tag, _pattern, _first in _CORE:
-    for _class in (_Loader, _Dumper):
-        _class.add_implicit_resolver(
-            f"tag:yaml.org,2002:{_tag}",
-            re.compile(f"(?:{_pattern})$"),
-            [character if character != "\0" else "" for character in _first],
-        )
-
-
-def _scalar(node: yaml.ScalarNode) -> Any:
-    kind, text = node.tag.rpartition(":")[2], node.value
-    try:
-        if kind == "null":
-            return None
-        if kind == "bool":
-            return text.lower() == "true"
-        if kind == "int":
-            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
-        if kind == "float":
-            return float(text.replace(".inf", "inf").replace(".nan", "nan") if text[-1:].isalpha() else text)
-    except ValueError:  # an explicit tag that lies (!!int five), or more digits than Python converts
-        raise ConfigError("", f"'{_short(text)}' is not of the type its tag {node.tag} says") from None
-    return text
-
-
-def _join(key: str, part: str | int) -> str:
-    if isinstance(part, int):
-        return f"{key}[{part}]"
-    return f"{key}.{part}" if key else part
-
-
-def read_yaml(text: str, marks: dict[str, Mark] | None = None) -> Any:
-    """The data of one YAML 1.2 document; `marks` receives the line of every key (dotted, lists as `a[0]`).
-
-    Raises ConfigError whose key has a mark already, or whose message names the line.
-    """
-    marks = {} if marks is None else marks
-    if len(text.encode("utf-8", "replace")) > MAX_BYTES:
-        raise ConfigError("", f"larger than {MAX_BYTES} bytes", "a config is a page, not a data file")
-    try:
-        node = _Loader(text).get_single_node()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        marks[""] = Mark(mark.line + 1 if mark else 1)
-        problem = (error.problem or error.context or "not understood").replace("\\t", "tab")
-        hint = (
-            "indent with spaces, not tabs"
-            if "tab" in problem
-            else "check indentation, quotes and brackets here"
-        )
-        raise ConfigError("", f"not valid YAML: {problem}", hint) from None
-    except yaml.YAMLError as error:  # a reader error: control characters, broken encoding
-        raise ConfigError(
-            "", f"not valid YAML: {str(error).splitlines()[0]}", "save it as plain UTF-8"
-        ) from None
-
-    seen = 0
-
-    def walk(node: Any, key: str, depth: int) -> Any:
-        nonlocal seen
-        seen += 1
-        if key:
-            marks.setdefault(key, Mark(node.start_mark.line + 1))
-        if seen > MAX_VALUES or depth > MAX_DEPTH:
-            raise ConfigError(
-                key, f"more than {MAX_VALUES} values or {MAX_DEPTH} levels once aliases (*name) are expanded"
-            )
-        kind = node.tag.rpartition(":")[2]
-        if not node.tag.startswith("tag:yaml.org,2002:") or kind not in (
-            "null",
-            "bool",
-            "int",
-            "float",
-            "str",
-            "seq",
-            "map",
-        ):
-            raise ConfigError(
-                key,
-                f"the tag '{node.tag.replace('tag:yaml.org,2002:', '!!')}' is not understood",
-                "remove it; values are plain",
-            )
-        if isinstance(node, yaml.ScalarNode):
-            return _at(key, _scalar, node)
-        if isinstance(node, yaml.SequenceNode):
-            return [walk(child, _join(key, i), depth + 1) for i, child in enumerate(node.value)]
-        data: dict[str, Any] = {}
-        for name_node, child in node.value:
-            name = name_node.value
-            line = name_node.start_mark.line + 1
-            if not isinstance(name_node, yaml.ScalarNode) or not name:
-                marks[key] = Mark(line)
-                raise ConfigError(key, "a key must be a plain name")
-            path = _join(key, name)
-            if name == "<<":
-                marks[key] = Mark(line)
-                raise ConfigError(
-                    key, "'<<' (merging mappings) is not part of YAML 1.2", "write the keys out"
-                )
-            if name in data:
-                first = marks[path].line
-                marks[path] = Mark(line)
-                raise ConfigError(path, f"given twice, first on line {first}", "keep one of the two")
-            marks[path] = Mark(line)
-            data[name] = walk(child, path, depth + 1)
-        return data
-
-    return None if node is None else walk(node, "", 0)
-
-
-def write_yaml(data: Any, flow: bool | None = None) -> str:
-    """YAML that `read_yaml` gives back as the same data; keys keep their order, the innermost share a line."""
-    return yaml.dump(
-        data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=flow
-    )
-
-
-def _at(key: str, function: Callable[[Any], Any], value: Any) -> Any:
-    """`function(value)`, with `key` filled in where it raises a ConfigError without one."""
-    try:
-        return function(value)
-    except ConfigError as error:
-        raise ConfigError(error.key or key, error.message, error.mend) from None
-
-
-def _short(value: Any, limit: int = 60) -> str:
-    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
-    text = "null" if value is None else text
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -231,30 +53,6 @@ def _bad(message: str, mend: str = "") -> NoReturn:
     raise PydanticCustomError("config", "{message}", {"message": message, "mend": mend})
 
 
-_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_DURATION = re.compile(r"(?:\d+(?:\.\d*)?\s*(?:d|h|ms|m|s)\s*)+")
-_DURATION_MEND = "write 90, 30s, 10m, 2h or 1h30m (a plain number is seconds)"
-
-
-def parse_duration(value: Any) -> float:
-    """Seconds from `2h`, `30s`, `10m`, `1h30m`, or a plain number of seconds; ValueError otherwise."""
-    seconds = math.nan
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        seconds = float(value)
-    elif isinstance(value, str):
-        text = value.strip().lower()
-        if _DURATION.fullmatch(text):
-            parts = re.findall(r"(\d+(?:\.\d*)?)\s*(ms|[dhms])", text)
-            units = [unit for _, unit in parts]
-            if sorted(set(units), key=list(_UNITS).index) == units:  # each once, the largest first
-                seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-        elif re.fullmatch(r"\d+(\.\d*)?(e[-+]?\d+)?", text):
-            seconds = float(text)
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise ValueError(f"'{_short(value)}' is not a duration above 0; {_DURATION_MEND}")
-    return seconds
-
-
 def _duration(value: Any) -> float:
     try:
         return parse_duration(value)
@@ -265,7 +63,7 @@ def _duration(value: Any) -> float:
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         mend = "write 1e5 or 100000, without quotes, underscores or units" if isinstance(value, str) else ""
-        _bad(f"'{_short(value)}' is not a number", mend)
+        _bad(f"'{short(value)}' is not a number", mend)
     return float(value)
 
 
@@ -277,7 +75,7 @@ def _whole(least: int) -> Callable[[Any], int]:
             or value != value // 1
             or abs(value) > 1e15
         ):
-            _bad(f"'{_short(value)}' is not a whole number", f"write a number from {least} up")
+            _bad(f"'{short(value)}' is not a whole number", f"write a number from {least} up")
         if value < least:
             _bad(f"{value} is too small", f"write a number from {least} up")
         return int(value)
@@ -290,7 +88,7 @@ def _auto_or_whole(least: int) -> Callable[[Any], Any]:
         if isinstance(value, str):
             if value != "auto":
                 _bad(
-                    f"'{_short(value)}' is neither 'auto' nor a whole number",
+                    f"'{short(value)}' is neither 'auto' nor a whole number",
                     f"write auto or a number from {least} up",
                 )
             return value
@@ -302,7 +100,7 @@ def _auto_or_whole(least: int) -> Callable[[Any], Any]:
 def _one_of(*choices: str) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if value not in choices:
-            _bad(f"'{_short(value)}' is not one of {', '.join(choices)}", _nearest(str(value), choices))
+            _bad(f"'{short(value)}' is not one of {', '.join(choices)}", _nearest(str(value), choices))
         return str(value)
 
     return check
@@ -310,14 +108,14 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        _bad(f"'{_short(value)}' is not a text", 'write a text; "in quotes" where it looks like a number')
+        _bad(f"'{short(value)}' is not a text", 'write a text; "in quotes" where it looks like a number')
     return value
 
 
 def _yes_no(value: Any) -> bool:
     if not isinstance(value, bool):
         _bad(
-            f"'{_short(value)}' is neither true nor false",
+            f"'{short(value)}' is neither true nor false",
             "write true or false (YAML 1.2: yes, no, on and off are texts)",
         )
     return value
@@ -326,8 +124,8 @@ def _yes_no(value: Any) -> bool:
 def _plain_name(value: Any) -> str:
     if not isinstance(value, str) or not NAME.fullmatch(value):
         _bad(
-            f"'{_short(value)}' is not a plain name",
-            "use letters, digits, '-', '_' and '.', starting with a letter or digit, at most 64 of them",
+            f"'{short(value)}' is not a plain name",
+            "use letters, digits, '-', '_' and '.', starting with a letter or digit; never a path",
         )
     return value
 
@@ -417,12 +215,12 @@ def _pattern_problem(pattern: str) -> str:
     try:
         compiled = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        return f"'{_short(pattern)}' is not a regular expression: {error}"
+        return f"'{short(pattern)}' is not a regular expression: {error}"
     unknown = set(compiled.groupindex) - {"score", "cost", "step"}
     if unknown:
         return f"the group '{sorted(unknown)[0]}' means nothing here"
     if "score" not in compiled.groupindex and compiled.groups != 1:
-        return f"'{_short(pattern)}' has no group that holds the score"
+        return f"'{short(pattern)}' has no group that holds the score"
     return ""
 
 
@@ -562,11 +360,15 @@ def located(error: ConfigError, file: str, source: str, marks: Mapping[str, Mark
     while key and key not in marks:
         key = re.sub(r"(\[\d+\]|(^|\.)[^.\[\]]*)$", "", key)
     mark = marks.get(key, Mark(0))
+    section = key.rpartition(".")[0]  # a range that an override reversed: blame the override, not the file
+    for other, sibling in marks.items():
+        if section and not mark.override and sibling.override and other.startswith(section + "."):
+            mark = sibling
     if mark.override:
         return LocatedError(error, f"--set {mark.override}", 0)
     lines = source.splitlines()
     excerpt = lines[mark.line - 1].strip() if 0 < mark.line <= len(lines) else ""
-    return LocatedError(error, file, mark.line, "".join(c for c in _short(excerpt, 100) if c.isprintable()))
+    return LocatedError(error, file, mark.line, "".join(c for c in short(excerpt, 100) if c.isprintable()))
 
 
 # ---------------------------------------------------------------- loading
@@ -671,7 +473,7 @@ def _override(data: dict[str, Any], override: str, marks: dict[str, Mark]) -> No
         if not isinstance(value, dict):
             raise ConfigError(
                 path,
-                f"'{_short(text)}' is no parameter, and there is none called '{name or rest}'",
+                f"'{short(text)}' is no parameter, and there is none called '{name or rest}'",
                 _nearest(name or rest, target),
             )
         if isinstance(data.get("fixed"), dict):
@@ -710,7 +512,7 @@ def _translate(problem: Any, data: dict[str, Any]) -> ConfigError:
     parts: tuple[Any, ...] = problem["loc"]
     key = ""
     for part in parts:
-        key = _join(key, part)
+        key = join_key(key, part)
     kind = problem["type"]
     if kind == "config":
         return ConfigError(key, problem["ctx"]["message"], problem["ctx"]["mend"])
@@ -730,8 +532,8 @@ def _translate(problem: Any, data: dict[str, Any]) -> ConfigError:
             if known
             else "write one `name: {min: ..., max: ...}` a line"
         )
-        return ConfigError(key, f"'{_short(problem['input'])}' is not a mapping", mend)
-    return ConfigError(key, f"'{_short(problem['input'])}': {problem['msg'].lower()}")
+        return ConfigError(key, f"'{short(problem['input'])}' is not a mapping", mend)
+    return ConfigError(key, f"'{short(problem['input'])}': {problem['msg'].lower()}")
 
 
 def _known(parts: Sequence[Any]) -> list[str]:
@@ -794,14 +596,14 @@ def _check(config: SweepConfig) -> None:
             if not DOTTED.fullmatch(name):
                 raise ConfigError(
                     f"{section}.{name}",
-                    f"'{_short(name)}' is not a name",
+                    f"'{short(name)}' is not a name",
                     "use letters, digits, '_', '-' and '.', starting with a letter",
                 )
     for name, value in config.fixed.items():
         if name in config.parameters:
             raise ConfigError(
                 f"fixed.{name}",
-                f"is fixed at {_short(value)} and swept as well",
+                f"is fixed at {short(value)} and swept as well",
                 f"remove it here or under `parameters:` (line of {name})",
             )
         if not isinstance(value, (str, int, float, bool)):
@@ -810,14 +612,14 @@ def _check(config: SweepConfig) -> None:
                 if isinstance(value, dict) and value
                 else "write a number, a text, true or false"
             )
-            raise ConfigError(f"fixed.{name}", f"'{_short(value)}' is not a plain value", mend)
+            raise ConfigError(f"fixed.{name}", f"'{short(value)}' is not a plain value", mend)
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"fixed.{name}", f"{value} is not a finite number", "write a number")
     for i, constraint in enumerate(config.constraints):
         if not isinstance(constraint, str):
             raise ConfigError(
                 f"constraints[{i}]",
-                f"'{_short(constraint)}' is not an expression",
+                f"'{short(constraint)}' is not an expression",
                 "write e.g. `- a <= b * c`",
             )
     if objective.fidelity is not None and objective.fidelity not in {**config.parameters, **config.fixed}:
@@ -833,7 +635,7 @@ def _cost_amount(key: str, value: float | str | None, unit: str) -> float | None
         if unit != "seconds":
             raise ConfigError(
                 key,
-                f"'{_short(value)}' is not a number of {unit}",
+                f"'{short(value)}' is not a number of {unit}",
                 "write a plain number; durations are for costs in seconds",
             )
         try:

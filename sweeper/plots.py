@@ -20,7 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from sweeper.summary import FrontMember, format_cost, format_number, format_seconds, three_budgets
+from sweeper.summary import FrontMember, three_budgets
+from sweeper.units import format_cost, format_number, format_seconds
 
 INK, GREY, FAINT = "#1f2430", "#6b7280", "#e5e7eb"
 SIZE = (7.2, 4.5)  # inches; 1440 x 900 pixels
@@ -249,7 +250,7 @@ def _colour_bar(figure: Figure, numbers: Sequence[int]) -> ScalarMappable:
     if last > first:
         bar = figure.colorbar(colours, cax=figure.add_axes((0.905, 0.135, 0.018, 0.69)))
         bar.set_label("trial", color=INK, size=12, labelpad=2)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         bar.ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         bar.ax.tick_params(colors=INK, labelsize=10, length=0, pad=4)
     return colours
@@ -283,7 +284,7 @@ def _draw_trials(
             t.cost,
             bottom if down else top,
             marker="v" if down else "^",
-            color=colours.to_rgba(float(t.number)),
+            color=colours.to_rgba(np.array([float(t.number)]))[0],
             alpha=0.7,
             markersize=6.5,
             markeredgewidth=0,

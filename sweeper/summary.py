@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from sweeper.config import SweepConfig, write_yaml
+from sweeper.config import SweepConfig
+from sweeper.yaml12 import write_yaml
 
 
 class FrontMember(Protocol):
@@ -28,34 +29,6 @@ class FrontMember(Protocol):
 
 
 M = TypeVar("M", bound=FrontMember)
-
-
-def format_seconds(seconds: float) -> str:
-    """A duration as people say it: `0.42 s`, `12.3 s`, `2 m 05 s`, `1 h 30 m`, `3 d 02 h`."""
-    if seconds < 59.95:
-        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} m {whole % 60:02d} s"
-    minutes = round(seconds / 60)
-    if minutes < 24 * 60:
-        return f"{minutes // 60} h {minutes % 60:02d} m"
-    hours = round(seconds / 3600)
-    return f"{hours // 24} d {hours % 24:02d} h"
-
-
-def format_number(value: float) -> str:
-    """Four significant digits, large numbers with k, M, G: `0.003142`, `431.5`, `1.25M`."""
-    size = abs(value)
-    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if 0.99995 * unit <= size < 1e15:
-            return f"{value / (1e3 if letter == 'k' else unit):.4g}{letter}"
-    return f"{value:.4g}"
-
-
-def format_cost(cost: float, name: str) -> str:
-    """A cost with its unit."""
-    return format_seconds(cost) if name == "seconds" else f"{format_number(cost)} {name}"
 
 
 def three_budgets(front: Sequence[M], goal: str = "maximize") -> list[tuple[str, M]]:

@@ -1,0 +1,60 @@
+"""Durations and numbers, as people write and read them."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from sweeper.yaml12 import short
+
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_DURATION = re.compile(r"(?:\d+(?:\.\d*)?\s*(?:d|h|ms|m|s)\s*)+")
+_DURATION_MEND = "write 90, 30s, 10m, 2h or 1h30m (a plain number is seconds)"
+
+
+def parse_duration(value: Any) -> float:
+    """Seconds from `2h`, `30s`, `10m`, `1h30m`, or a plain number of seconds; ValueError otherwise."""
+    seconds = math.nan
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(value)
+    elif isinstance(value, str):
+        text = value.strip().lower()
+        if _DURATION.fullmatch(text):
+            parts = re.findall(r"(\d+(?:\.\d*)?)\s*(ms|[dhms])", text)
+            units = [unit for _, unit in parts]
+            if sorted(set(units), key=list(_UNITS).index) == units:  # each once, the largest first
+                seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+        elif re.fullmatch(r"\d+(\.\d*)?(e[-+]?\d+)?", text):
+            seconds = float(text)
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError(f"'{short(value)}' is not a duration above 0; {_DURATION_MEND}")
+    return seconds
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration as people say it: `0.42 s`, `12.3 s`, `2 m 05 s`, `1 h 30 m`, `3 d 02 h`."""
+    if seconds < 59.95:
+        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} m {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} m"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24:02d} h"
+
+
+def format_number(value: float) -> str:
+    """Four significant digits, large numbers with k, M, G: `0.003142`, `431.5`, `1.25M`."""
+    size = abs(value)
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if 0.99995 * unit <= size < 1e15:
+            return f"{value / (1e3 if letter == 'k' else unit):.4g}{letter}"
+    return f"{value:.4g}"
+
+
+def format_cost(cost: float, name: str) -> str:
+    """A cost with its unit."""
+    return format_seconds(cost) if name == "seconds" else f"{format_number(cost)} {name}"
