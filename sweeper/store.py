@@ -1,0 +1,584 @@
+"""The memory of a run: one SQLite file, one writer, any number of readers.
+
+A run is a folder with `config.yaml`, `run.db`, `run.lock` and `trials/000012/...`. The database is in WAL
+mode with synchronous=FULL: what a COMMIT returned for survives a power cut, and nothing else counts.
+
+The schema is stable, query it as you like (times are Unix seconds, JSON columns are text):
+
+- `meta` (key, value): name, id, created, version, config (the YAML text as given), settings (JSON: what
+  the config came to, defaults and overrides in it), elapsed (seconds of all sessions), ended (why)
+- `trials` (number, status, params, origin, score, cost, failure, message, started, seconds, attempts,
+  worker): status is queued, running, done, failed, stopped or lost; params is JSON; origin the rule that
+  proposed it; failure a name and message a line about it; seconds wall clock; attempts times started
+- `points` (trial, idx, step, cost, score): the learning curves in the order reported
+- `events` (id, time, kind, trial, data): all that happened, in order, never changed; data is JSON
+
+Kinds of events: `ask` (data: the proposal's record), `tell` (score and cost, or points, or failure and
+cost), `withdraw`, `observe` (params and a result) are the proposer's history: replayed in their order
+through a fresh proposer they give the recorded proposals. `start`, `end`, `lost`, `interrupted`, `config`
+(data: the settings from here on), `session` and `note` tell the rest of the story.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+APPLICATION_ID = 0x53574550  # "SWEP"
+SCHEMA_VERSION = 1
+STATUSES = ("queued", "running", "done", "failed", "stopped", "lost")
+PROPOSER_KINDS = ("ask", "tell", "withdraw", "observe")
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE trials (
+    number INTEGER PRIMARY KEY,
+    status TEXT NOT NULL CHECK (status IN ('queued', 'running', 'done', 'failed', 'stopped', 'lost')),
+    params TEXT NOT NULL,
+    origin TEXT NOT NULL DEFAULT '',
+    score REAL, cost REAL,
+    failure TEXT, message TEXT NOT NULL DEFAULT '',
+    started REAL, seconds REAL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    worker INTEGER
+);
+CREATE TABLE points (
+    trial INTEGER NOT NULL REFERENCES trials (number),
+    idx INTEGER NOT NULL,
+    step REAL, cost REAL NOT NULL, score REAL NOT NULL,
+    PRIMARY KEY (trial, idx)
+) WITHOUT ROWID;
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
+    time REAL NOT NULL,
+    kind TEXT NOT NULL,
+    trial INTEGER REFERENCES trials (number),
+    data TEXT NOT NULL DEFAULT '{}'
+);
+"""
+
+_NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "glusterfs", "9p"}
+_NETWORK_FILESYSTEMS |= {
+    "fuse.sshfs",
+    "fuse.glusterfs",
+    "fuse.s3fs",
+    "fuse.rclone",
+    "beegfs",
+    "gpfs",
+    "ncpfs",
+}
+
+
+class StoreError(RuntimeError):
+    """A run's folder cannot be used; the message says why and what to do."""
+
+
+class RunLocked(StoreError):
+    """Another process is writing this run."""
+
+
+class Point(NamedTuple):
+    """One place on a learning curve; `step` is None where the objective reported none."""
+
+    step: float | None
+    cost: float
+    score: float
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One trial as the database holds it."""
+
+    number: int
+    status: str
+    params: dict[str, Any]
+    origin: str = ""
+    score: float | None = None
+    cost: float | None = None
+    failure: str | None = None
+    message: str = ""
+    points: tuple[Point, ...] = ()
+    started: float | None = None
+    seconds: float | None = None
+    attempts: int = 0
+    worker: int | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of a run's history."""
+
+    id: int
+    time: float
+    kind: str
+    trial: int | None
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+def _dumps(value: Any) -> str:
+    """JSON that any reader understands: no NaN, keys in the order given."""
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
+class Lock:
+    """The right to write a run, held by the kernel for this process: it cannot outlive it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "run.lock"
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(self._fd, 4096, 0).decode("utf-8", "replace")
+            os.close(self._fd)
+            raise RunLocked(f"{folder} is in use: {_describe_holder(holder)}") from error
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        text = _dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": started})
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, text.encode(), 0)
+
+    def release(self) -> None:
+        """Let go. The file stays: removing it would let two processes lock two files of one name."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _describe_holder(text: str) -> str:
+    try:
+        holder = json.loads(text)
+        pid, host, started = holder["pid"], holder["host"], holder["started"]
+    except (ValueError, KeyError, TypeError):
+        return "another process is writing it"
+    return (
+        f"process {pid} on {host} has been writing it since {started}; "
+        f"watch it with `sweep status`, or end it with `kill -INT {pid}` and start again"
+    )
+
+
+def _refuse_network(folder: Path) -> None:
+    """SQLite's WAL and flock both need a local disk; say so before anything is lost."""
+    mounts = Path("/proc/self/mountinfo")
+    if not mounts.exists():
+        return
+    target, best, kind = str(folder.resolve()), "", ""
+    for line in mounts.read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        point = left.split()[4].encode().decode("unicode_escape")
+        inside = target == point or target.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, right.split()[0]
+    if kind in _NETWORK_FILESYSTEMS:
+        raise StoreError(
+            f"{folder} lies on a network file system ({kind}), where a database can be torn; "
+            "start from a folder on a local disk"
+        )
+
+
+class Store:
+    """A run's database. Made by `create` or `open`; close it, or use it in a `with` statement."""
+
+    def __init__(self, folder: Path, db: sqlite3.Connection, lock: Lock | None, scratch: str | None = None):
+        self.folder = folder
+        self.readonly = lock is None
+        self._db, self._lock, self._scratch = db, lock, scratch
+        self._depth = 0
+
+    # Opening and closing
+
+    @classmethod
+    def exists(cls, folder: str | Path) -> bool:
+        """Whether `folder` holds a run."""
+        return (Path(folder) / "run.db").exists()
+
+    @classmethod
+    def create(cls, folder: str | Path, config: Any) -> Store:
+        """Start a new run in `folder` (made if need be) and hold its lock.
+
+        `config` is a SweepConfig: its name, source text and settings are kept. Raises StoreError where a
+        run is already there, or where the disk is not a local one; RunLocked where somebody holds it.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        _refuse_network(folder)
+        lock = Lock(folder)
+        try:
+            if cls.exists(folder):
+                raise StoreError(f"{folder} already holds a run; open it, or choose another name")
+            _new_database(folder, config)
+            (folder / "trials").mkdir(exist_ok=True)
+            (folder / "config.yaml").write_text(config.source, encoding="utf-8")
+            return cls(folder, _connect(folder / "run.db"), lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def open(cls, folder: str | Path, readonly: bool = False) -> Store:
+        """Open the run in `folder`, to write it (which takes its lock) or only to read.
+
+        Reading never waits for the writer and works in a folder that cannot be written. Raises StoreError
+        where there is no run, or where `run.db` is something else or from a newer version; it is left as
+        it is. RunLocked: somebody else is writing.
+        """
+        folder = Path(folder)
+        path = folder / "run.db"
+        if not path.exists():
+            raise StoreError(f"there is no run in {folder} (no run.db)")
+        if readonly:
+            db, scratch = _connect_readonly(path)
+            return cls(folder, db, None, scratch)
+        _refuse_network(folder)
+        lock = Lock(folder)
+        try:
+            _connect_readonly_check(path)
+            db = _connect(path)
+            return cls(folder, db, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def close(self) -> None:
+        """Close the database and let go of the lock; may be called twice."""
+        self._db.close()
+        if self._lock is not None:
+            self._lock.release()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Reading
+
+    def meta(self) -> dict[str, str]:
+        """All of the meta table."""
+        return {row["key"]: row["value"] for row in self._db.execute("SELECT key, value FROM meta")}
+
+    def settings(self) -> dict[str, Any]:
+        """The config as validated, defaults and overrides in it (JSON-able)."""
+        settings: dict[str, Any] = json.loads(self.meta()["settings"])
+        return settings
+
+    def config_text(self) -> str:
+        """The YAML text as it was given last."""
+        return self.meta()["config"]
+
+    def trials(self, status: str | None = None, points: bool = True) -> list[TrialRow]:
+        """Trials by number; those of one status only, or without their points (faster), if wanted."""
+        with self.snapshot():
+            curves: dict[int, list[Point]] = {}
+            if points:
+                for row in self._db.execute(
+                    "SELECT trial, step, cost, score FROM points ORDER BY trial, idx"
+                ):
+                    curves.setdefault(row["trial"], []).append(Point(row["step"], row["cost"], row["score"]))
+            where, values = ("WHERE status = ?", (status,)) if status else ("", ())
+            rows = self._db.execute(f"SELECT * FROM trials {where} ORDER BY number", values).fetchall()
+        return [_trial_row(row, tuple(curves.get(row["number"], ()))) for row in rows]
+
+    def trial(self, number: int) -> TrialRow:
+        """One trial with its points; KeyError if there is none."""
+        row = self._db.execute("SELECT * FROM trials WHERE number = ?", (number,)).fetchone()
+        if row is None:
+            raise KeyError(f"no trial {number}")
+        points = self._db.execute(
+            "SELECT step, cost, score FROM points WHERE trial = ? ORDER BY idx", (number,)
+        )
+        return _trial_row(row, tuple(Point(*point) for point in points))
+
+    def counts(self) -> dict[str, int]:
+        """Number of trials in each status, all statuses named."""
+        counts = dict.fromkeys(STATUSES, 0)
+        counts.update(self._db.execute("SELECT status, count(*) FROM trials GROUP BY status").fetchall())
+        return counts
+
+    def history(self, kinds: Sequence[str] = PROPOSER_KINDS) -> list[Event]:
+        """Events of these kinds in their order; by default the proposer's history. `()` gives all."""
+        marks = ",".join("?" * len(kinds))
+        where = f"WHERE kind IN ({marks})" if kinds else ""
+        rows = self._db.execute(f"SELECT * FROM events {where} ORDER BY id", tuple(kinds))
+        return [Event(r["id"], r["time"], r["kind"], r["trial"], json.loads(r["data"])) for r in rows]
+
+    def trial_folder(self, number: int) -> Path:
+        """Where trial `number` keeps params.json, reports.jsonl and log.txt."""
+        return self.folder / "trials" / f"{number:06d}"
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Several reads of one moment, whatever the writer does meanwhile."""
+        if self._depth or not self.readonly:
+            yield
+            return
+        self._db.execute("BEGIN")
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            self._db.execute("COMMIT")
+
+    # Writing: each call is one transaction; inside `transaction()` all calls together are one.
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of the writes inside, or none. When the block ends they are on the disk."""
+        if self._depth:
+            yield
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        self._depth += 1
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        else:
+            self._db.execute("COMMIT")
+        finally:
+            self._depth -= 1
+
+    def set_meta(self, **values: str) -> None:
+        """Set rows of the meta table."""
+        with self.transaction():
+            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
+
+    def add_event(self, kind: str, trial: int | None = None, data: Mapping[str, Any] | None = None) -> None:
+        """Append to the history."""
+        with self.transaction():
+            self._db.execute(
+                "INSERT INTO events (time, kind, trial, data) VALUES (?, ?, ?, ?)",
+                (time.time(), kind, trial, _dumps(data or {})),
+            )
+
+    def add_trial(
+        self,
+        number: int,
+        params: Mapping[str, Any],
+        origin: str = "",
+        record: Mapping[str, Any] | None = None,
+    ) -> None:
+        """A new proposal: a queued trial, and the ask with the proposer's record of it."""
+        with self.transaction():
+            self._db.execute(
+                "INSERT INTO trials (number, status, params, origin) VALUES (?, 'queued', ?, ?)",
+                (number, _dumps(params), origin),
+            )
+            self.add_event("ask", number, record)
+
+    def start_trial(self, number: int, worker: int) -> None:
+        """The trial runs from now; points of an earlier attempt are discarded."""
+        with self.transaction():
+            self._db.execute("DELETE FROM points WHERE trial = ?", (number,))
+            self._db.execute(
+                "UPDATE trials SET status = 'running', started = ?, attempts = attempts + 1, worker = ?,"
+                " score = NULL, cost = NULL, failure = NULL, message = '', seconds = NULL WHERE number = ?",
+                (time.time(), worker, number),
+            )
+            self.add_event("start", number, {"worker": worker})
+
+    def add_points(self, number: int, points: Iterable[Point]) -> None:
+        """Points of a running trial, as they come."""
+        with self.transaction():
+            (first,) = self._db.execute(
+                "SELECT coalesce(max(idx) + 1, 0) FROM points WHERE trial = ?", (number,)
+            ).fetchone()
+            rows = [(number, first + i, p.step, p.cost, p.score) for i, p in enumerate(points)]
+            self._db.executemany("INSERT INTO points VALUES (?, ?, ?, ?, ?)", rows)
+
+    def end_trial(
+        self,
+        number: int,
+        status: str,
+        *,
+        score: float | None = None,
+        cost: float | None = None,
+        failure: str | None = None,
+        message: str = "",
+        points: Sequence[Point] | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        """The trial is over (done, failed, stopped or lost); `points`, if given, replace those so far."""
+        with self.transaction():
+            if points is not None:
+                self._db.execute("DELETE FROM points WHERE trial = ?", (number,))
+                self.add_points(number, points)
+            self._db.execute(
+                "UPDATE trials SET status = ?, score = ?, cost = ?, failure = ?, message = ?, seconds = ?"
+                " WHERE number = ?",
+                (status, score, cost, failure, message, seconds, number),
+            )
+            self.add_event("end", number, {"status": status, "failure": failure})
+
+    def requeue_trial(self, number: int, kind: str, data: Mapping[str, Any] | None = None) -> None:
+        """The attempt did not count (`kind`: lost or interrupted): back into the queue without its points."""
+        with self.transaction():
+            self._db.execute("DELETE FROM points WHERE trial = ?", (number,))
+            self._db.execute(
+                "UPDATE trials SET status = 'queued', started = NULL, worker = NULL WHERE number = ?",
+                (number,),
+            )
+            self.add_event(kind, number, data)
+
+    def change_config(self, config: Any) -> None:
+        """Another version of the run's config holds from now on."""
+        settings = _settings_of(config)
+        with self.transaction():
+            self.set_meta(config=config.source, settings=_dumps(settings))
+            self.add_event("config", None, settings)
+        (self.folder / "config.yaml").write_text(config.source, encoding="utf-8")
+
+
+def _settings_of(config: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = config.model_dump(mode="json", exclude={"source", "folder"})
+    return settings
+
+
+def _trial_row(row: sqlite3.Row, points: tuple[Point, ...]) -> TrialRow:
+    values = dict(row)
+    values["params"] = json.loads(values["params"])
+    return TrialRow(points=points, **values)
+
+
+def _new_database(folder: Path, config: Any) -> None:
+    """Complete or not there at all: written under another name, then renamed."""
+    from sweeper import __version__
+
+    draft = folder / f"run.db.{uuid.uuid4().hex}"
+    settings = _settings_of(config)
+    try:
+        db = _connect(draft)
+        db.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA.split(";\n"):
+            if statement.strip():
+                db.execute(statement)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        meta = {
+            "name": config.name,
+            "id": uuid.uuid4().hex,
+            "created": repr(time.time()),
+            "version": __version__,
+            "config": config.source,
+            "settings": _dumps(settings),
+            "elapsed": "0.0",
+        }
+        db.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
+        db.execute(
+            "INSERT INTO events (time, kind, data) VALUES (?, 'config', ?)", (time.time(), _dumps(settings))
+        )
+        db.execute("COMMIT")
+        db.close()
+        os.replace(draft, folder / "run.db")
+    except BaseException:
+        for leftover in folder.glob(draft.name + "*"):
+            leftover.unlink()
+        raise
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, timeout=10)
+    db.row_factory = sqlite3.Row
+    db.execute("PRAGMA trusted_schema = OFF")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA foreign_keys = ON")
+    return db
+
+
+def _open_uri(path: Path, options: str) -> sqlite3.Connection:
+    """A read-only connection that has proved itself by reading."""
+    db = sqlite3.connect(f"{path.resolve().as_uri()}?{options}", uri=True, isolation_level=None, timeout=10)
+    db.row_factory = sqlite3.Row
+    try:
+        db.execute("PRAGMA trusted_schema = OFF")
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _connect_readonly(path: Path) -> tuple[sqlite3.Connection, str | None]:
+    """A reader's connection, and the scratch folder to remove afterwards if one was needed.
+
+    A WAL database wants its `-shm` file made beside it. Where the folder cannot be written: without a WAL
+    the file is complete in itself (immutable); with one, left by a killed writer, both are copied.
+    """
+    scratch = None
+    try:
+        try:
+            db = _open_uri(path, "mode=ro")
+        except sqlite3.OperationalError:
+            wal = path.with_name(path.name + "-wal")
+            if not wal.exists() or wal.stat().st_size == 0:
+                db = _open_uri(path, "mode=ro&immutable=1")
+            else:
+                scratch = tempfile.mkdtemp(prefix="sweep-read-")
+                shutil.copyfile(path, Path(scratch) / path.name)
+                shutil.copyfile(wal, Path(scratch) / wal.name)
+                db = _open_uri(Path(scratch) / path.name, "mode=rw")
+        try:
+            _check_identity(db, path)
+        except BaseException:
+            db.close()
+            raise
+    except BaseException as error:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+        if isinstance(error, sqlite3.Error):
+            raise StoreError(f"{path} cannot be read as a run's database: {error}") from error
+        raise
+    return db, scratch
+
+
+def _connect_readonly_check(path: Path) -> None:
+    """Refuse a foreign, newer or torn database before opening it to write, which could change it."""
+    db, scratch = _connect_readonly(path)
+    try:
+        verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise StoreError(
+                f"{path} is damaged ({verdict}); restore it from a copy, or start under a new name"
+            )
+    except sqlite3.DatabaseError as error:
+        raise StoreError(
+            f"{path} is damaged ({error}); restore it from a copy, or start under a new name"
+        ) from error
+    finally:
+        db.close()
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check_identity(db: sqlite3.Connection, path: Path) -> None:
+    application = db.execute("PRAGMA application_id").fetchone()[0]
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if application != APPLICATION_ID:
+        raise StoreError(f"{path} is not a run's database (another program made it); it was left as it is")
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} was written by a newer sweep (schema {version}, this one knows {SCHEMA_VERSION}); "
+            "upgrade pareto-sweeper to use it"
+        )
