@@ -1,0 +1,341 @@
+/* The end of the network on the CPU: bias and ReLU of the last hidden layer, the action and value
+ * heads, and what follows from them: drawing actions (`act`), or the PPO loss with its gradient
+ * (`loss`). The matrix products before it stay with torch. The meaning of both is the plain torch
+ * in policy.py and update.py, against which the tests hold them.
+ *
+ * Rows are taken 16 at a time; what concerns one number a row (softmax, loss) is done for these 16
+ * in the lanes of one vector. `pre` is the last hidden layer before bias and ReLU, [rows, hidden],
+ * and is overwritten. `head` is [outputs, hidden]: a row for every logit, then one for the value. */
+#include <stdint.h>
+#include <string.h>
+
+#define LANES 16
+#define MAX_OUTPUTS 257 /* logits of all action components, and the value */
+#define INLINE static inline __attribute__((always_inline))
+
+/* aligned(4): rows of torch tensors start anywhere */
+typedef float lanes __attribute__((vector_size(64), aligned(4), may_alias));
+typedef float half __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float quarter __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int32_t bits __attribute__((vector_size(64), aligned(4), may_alias));
+
+INLINE lanes all(float x) { return x - (lanes){0}; }
+INLINE lanes choose(bits mask, lanes yes, lanes no) { return (lanes)((mask & (bits)yes) | (~mask & (bits)no)); }
+INLINE lanes least(lanes a, lanes b) { return choose(a < b, a, b); }
+INLINE lanes most(lanes a, lanes b) { return choose(a > b, a, b); }
+
+INLINE float sum_lanes(lanes x)
+{
+    union { lanes all; half parts[2]; } a = {x};
+    union { half all; quarter parts[2]; } b = {a.parts[0] + a.parts[1]};
+    quarter s = b.parts[0] + b.parts[1];
+    return (s[0] + s[2]) + (s[1] + s[3]);
+}
+
+/* e^x to 2 units in the last place; not a number stays one, outside +-87 it saturates. */
+INLINE lanes exp_lanes(lanes x)
+{
+    lanes y = choose(x < -87.0f, all(-87.0f), x);
+    y = choose(y > 87.0f, all(87.0f), y);
+    lanes shifted = y * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: rounds to a whole number */
+    lanes n = shifted - 12582912.0f;
+    lanes r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
+    lanes p = all(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    lanes scaled = (lanes)((bits)p + ((bits)shifted << 23));
+    return choose(x == x, scaled, x);
+}
+
+/* Natural logarithm of a positive, normal x. */
+INLINE lanes log_lanes(lanes x)
+{
+    bits exponent = ((bits)x - 0x3f3504f3) >> 23; /* the mantissa below lies in [sqrt(1/2), sqrt(2)) */
+    lanes f = (lanes)((bits)x - (exponent << 23)) - 1.0f;
+    lanes e = __builtin_convertvector(exponent, lanes);
+    lanes p = all(7.0376836292e-2f);
+    p = p * f - 1.1514610310e-1f;
+    p = p * f + 1.1676998740e-1f;
+    p = p * f - 1.2420140846e-1f;
+    p = p * f + 1.4249322787e-1f;
+    p = p * f - 1.6668057665e-1f;
+    p = p * f + 2.0000714765e-1f;
+    p = p * f - 2.4999993993e-1f;
+    p = p * f + 3.3333331174e-1f;
+    lanes square = f * f;
+    return f + (p * f * square - 0.5f * square + e * -2.12194440e-4f) + e * 0.693359375f;
+}
+
+/* ---- the heads ---- */
+
+/* Adds bias, applies ReLU in place. */
+INLINE void relu(int rows, int64_t hidden, float *pre, const float *bias)
+{
+    for (int64_t j = 0; j < hidden; j += LANES) {
+        lanes b = *(const lanes *)(bias + j);
+        for (int r = 0; r < rows; r++) {
+            lanes *h = (lanes *)(pre + r * hidden + j);
+            *h = most(*h + b, all(0.0f));
+        }
+    }
+}
+
+/* out[o][row] for `width` outputs and `rows` rows, both known when compiled and at most 4. */
+INLINE void dot(int rows, int width, int64_t hidden, const float *h, const float *head,
+                const float *head_bias, lanes *out, int row)
+{
+    lanes sums[4][4] = {{{0}}};
+    for (int64_t j = 0; j < hidden; j += LANES)
+        for (int o = 0; o < width; o++) {
+            lanes w = *(const lanes *)(head + o * hidden + j);
+            for (int r = 0; r < rows; r++)
+                sums[r][o] += *(const lanes *)(h + r * hidden + j) * w;
+        }
+    for (int r = 0; r < rows; r++)
+        for (int o = 0; o < width; o++)
+            ((float *)&out[o])[row + r] = sum_lanes(sums[r][o]) + head_bias[o];
+}
+
+INLINE void dot_rows(int rows, int width, int64_t hidden, const float *h, const float *head,
+                     const float *head_bias, lanes *out)
+{
+    int row = 0;
+    for (; row + 4 <= rows; row += 4)
+        dot(4, width, hidden, h + row * hidden, head, head_bias, out, row);
+    for (; row < rows; row++)
+        dot(1, width, hidden, h + row * hidden, head, head_bias, out, row);
+}
+
+/* out[o][row] = head[o] . relu(pre[row] + bias) + head_bias[o]; lanes past `rows` are left alone. */
+static void heads(int rows, int64_t hidden, int outputs, float *pre, const float *bias,
+                  const float *head, const float *head_bias, lanes *out)
+{
+    relu(rows, hidden, pre, bias);
+    for (int o = 0; o < outputs; o += 4) {
+        const float *w = head + o * hidden, *b = head_bias + o;
+        switch (outputs - o) {
+        case 1: dot_rows(rows, 1, hidden, pre, w, b, out + o); break;
+        case 2: dot_rows(rows, 2, hidden, pre, w, b, out + o); break;
+        case 3: dot_rows(rows, 3, hidden, pre, w, b, out + o); break;
+        default: dot_rows(rows, 4, hidden, pre, w, b, out + o); break;
+        }
+    }
+}
+
+/* One group of at most 4 outputs, one column of 16 hidden units, all rows of the block:
+ * adds to the hidden units' gradient and to the head's. */
+INLINE void pull(int width, int rows, int64_t hidden, const float *h, const float *head,
+                 const lanes *slopes, lanes *back, float *grad_head)
+{
+    lanes w[4], grad[4];
+    for (int o = 0; o < width; o++) {
+        w[o] = *(const lanes *)(head + o * hidden);
+        grad[o] = *(const lanes *)(grad_head + o * hidden);
+    }
+    for (int r = 0; r < rows; r++) {
+        lanes unit = *(const lanes *)(h + r * hidden);
+        for (int o = 0; o < width; o++) {
+            float slope = ((const float *)&slopes[o])[r];
+            back[r] += slope * w[o];
+            grad[o] += slope * unit;
+        }
+    }
+    for (int o = 0; o < width; o++)
+        *(lanes *)(grad_head + o * hidden) = grad[o];
+}
+
+/* From d loss / d outputs (`slopes`) to the gradients of head, its bias, the hidden bias, and of
+ * `pre`, which takes the place of the hidden units. */
+static void heads_backward(int rows, int64_t hidden, int outputs, float *h, const float *head,
+                           const lanes *slopes, float *grad_bias, float *grad_head, float *grad_head_bias)
+{
+    for (int o = 0; o < outputs; o++)
+        for (int r = 0; r < rows; r++)
+            grad_head_bias[o] += ((const float *)&slopes[o])[r];
+    for (int64_t j = 0; j < hidden; j += LANES) {
+        lanes back[LANES] = {{0}};
+        for (int o = 0; o < outputs; o += 4) {
+            const float *w = head + o * hidden + j;
+            float *grad = grad_head + o * hidden + j;
+            switch (outputs - o) {
+            case 1: pull(1, rows, hidden, h + j, w, slopes + o, back, grad); break;
+            case 2: pull(2, rows, hidden, h + j, w, slopes + o, back, grad); break;
+            case 3: pull(3, rows, hidden, h + j, w, slopes + o, back, grad); break;
+            default: pull(4, rows, hidden, h + j, w, slopes + o, back, grad); break;
+            }
+        }
+        lanes bias = *(const lanes *)(grad_bias + j);
+        for (int r = 0; r < rows; r++) {
+            lanes *unit = (lanes *)(h + r * hidden + j);
+            lanes alive = choose(*unit > 0.0f, back[r], all(0.0f));
+            bias += alive;
+            *unit = alive;
+        }
+        *(lanes *)(grad_bias + j) = bias;
+    }
+}
+
+/* Logits to log-probabilities in place, and to probabilities beside. */
+INLINE void log_softmax(int size, lanes *logits, lanes *probs)
+{
+    lanes top = logits[0], sum = {0};
+    for (int a = 1; a < size; a++)
+        top = most(logits[a], top);
+    for (int a = 0; a < size; a++) {
+        logits[a] -= top;
+        probs[a] = exp_lanes(logits[a]);
+        sum += probs[a];
+    }
+    lanes log_sum = log_lanes(sum), scale = 1.0f / sum;
+    for (int a = 0; a < size; a++) {
+        logits[a] -= log_sum;
+        probs[a] *= scale;
+    }
+}
+
+/* ---- rollout ---- */
+
+/* Values of all rows; and, unless `actions` is null, actions with the logarithm of their
+ * probability: drawn by inverting the distribution function at `uniform` in [0, 1),
+ * or the most probable ones where `uniform` is null. */
+void act(int64_t rows, int64_t hidden, int32_t components, const int32_t *sizes, float *pre,
+         const float *bias, const float *head, const float *head_bias,
+         const float *uniform,  /* [rows, components] */
+         int32_t *actions,      /* [rows, components] */
+         float *logprobs, float *values)
+{
+    int outputs = 1;
+    for (int c = 0; c < components; c++)
+        outputs += sizes[c];
+    for (int64_t start = 0; start < rows; start += LANES) {
+        int n = rows - start < LANES ? (int)(rows - start) : LANES;
+        lanes out[MAX_OUTPUTS], probs[MAX_OUTPUTS], logprob = {0};
+        memset(out, 0, outputs * sizeof(lanes));
+        heads(n, hidden, outputs, pre + start * hidden, bias, head, head_bias, out);
+        memcpy(values + start, &out[outputs - 1], n * sizeof(float));
+        if (!actions)
+            continue;
+        lanes *logits = out;
+        for (int c = 0; c < components; logits += sizes[c], c++) {
+            log_softmax(sizes[c], logits, probs);
+            lanes draw = {0}, below = {0}, best = logits[0], chosen = logits[0];
+            bits action = {0};
+            if (uniform)
+                for (int r = 0; r < n; r++)
+                    ((float *)&draw)[r] = uniform[(start + r) * components + c];
+            for (int a = 1; a < sizes[c]; a++) {
+                below += probs[a - 1];
+                bits further = uniform ? draw >= below : logits[a] > best;
+                best = choose(further, logits[a], best);
+                chosen = choose(further, logits[a], chosen);
+                action = (further & a) | (~further & action);
+            }
+            logprob += chosen;
+            for (int r = 0; r < n; r++)
+                actions[(start + r) * components + c] = ((const int32_t *)&action)[r];
+        }
+        memcpy(logprobs + start, &logprob, n * sizeof(float));
+    }
+}
+
+/* ---- update ---- */
+
+struct loss_settings {
+    float advantage_mean, advantage_scale; /* normalisation: (A - mean) * scale */
+    float clip, vf_clip, vf_coef, ent_coef;
+    float row_scale; /* 1 / rows of the whole minibatch */
+};
+
+enum { POLICY_LOSS, VALUE_LOSS, ENTROPY, KL, CLIPPED }; /* places in `sums` */
+
+/* The PPO loss of some rows of a minibatch, summed into `sums`, and its gradients, added to grad_*
+ * and left in `pre`. Row r is place index[r] of the rollout's buffers; its new ratio and value are
+ * written there. weights[r] is its importance weight. */
+void loss(int64_t rows, int64_t hidden, int32_t components, const int32_t *sizes, float *pre,
+          const float *bias, const float *head, const float *head_bias, const int64_t *index,
+          const float *weights, const int32_t *actions, const float *logprobs, const float *advantages,
+          const float *returns, float *values, float *ratios, const struct loss_settings *settings,
+          float *grad_bias, float *grad_head, float *grad_head_bias, double *sums)
+{
+    struct loss_settings s = *settings;
+    int outputs = 1;
+    for (int c = 0; c < components; c++)
+        outputs += sizes[c];
+    for (int64_t start = 0; start < rows; start += LANES) {
+        int n = rows - start < LANES ? (int)(rows - start) : LANES;
+        const int64_t *place = index + start;
+        float *h = pre + start * hidden;
+        lanes out[MAX_OUTPUTS], probs[MAX_OUTPUTS];
+        memset(out, 0, outputs * sizeof(lanes));
+        heads(n, hidden, outputs, h, bias, head, head_bias, out);
+
+        lanes logprob = {0}, entropy = {0}, old_logprob = {0}, advantage = {0}, target = {0};
+        lanes old_value = {0}, weight = {0};
+        for (int r = 0; r < n; r++) {
+            ((float *)&old_logprob)[r] = logprobs[place[r]];
+            ((float *)&advantage)[r] = advantages[place[r]];
+            ((float *)&target)[r] = returns[place[r]];
+            ((float *)&old_value)[r] = values[place[r]];
+            ((float *)&weight)[r] = weights[start + r];
+        }
+        lanes *logits = out, *p = probs;
+        for (int c = 0; c < components; logits += sizes[c], p += sizes[c], c++) {
+            log_softmax(sizes[c], logits, p);
+            for (int a = 0; a < sizes[c]; a++)
+                entropy -= p[a] * logits[a];
+            for (int r = 0; r < n; r++) {
+                int32_t taken = actions[place[r] * components + c];
+                ((float *)&logprob)[r] += ((const float *)&logits[taken])[r];
+            }
+        }
+
+        lanes log_ratio = logprob - old_logprob, ratio = exp_lanes(log_ratio);
+        advantage = (advantage - s.advantage_mean) * s.advantage_scale;
+        lanes clipped = least(most(ratio, all(1.0f - s.clip)), all(1.0f + s.clip));
+        lanes gain = ratio * advantage, clipped_gain = clipped * advantage;
+        lanes scale = weight * s.row_scale;
+        /* d loss / d logprob: nothing where the clipped gain is the smaller one */
+        lanes slope = choose(gain <= clipped_gain, -gain * scale, all(0.0f));
+
+        lanes *value = &out[outputs - 1], error = *value - target;
+        lanes moved = *value - old_value;
+        lanes clipped_move = least(most(moved, all(-s.vf_clip)), all(s.vf_clip));
+        lanes clipped_error = old_value + clipped_move - target;
+        bits plain = error * error >= clipped_error * clipped_error;
+        bits free = (moved == clipped_move);
+        lanes worst = choose(plain, error, clipped_error);
+
+        for (int r = 0; r < n; r++) {
+            float w = ((const float *)&scale)[r];
+            float q = ((const float *)&ratio)[r], e = ((const float *)&worst)[r];
+            float g = ((const float *)&gain)[r], cg = ((const float *)&clipped_gain)[r];
+            sums[POLICY_LOSS] -= w * (g < cg ? g : cg);
+            sums[VALUE_LOSS] += w * 0.5f * e * e;
+            sums[ENTROPY] += w * ((const float *)&entropy)[r];
+            sums[KL] += s.row_scale * ((q - 1.0f) - ((const float *)&log_ratio)[r]);
+            sums[CLIPPED] += q < 1.0f - s.clip || q > 1.0f + s.clip ? s.row_scale : 0.0f;
+            ratios[place[r]] = q;
+            values[place[r]] = ((const float *)value)[r];
+        }
+
+        *value = choose(plain | free, error * scale * s.vf_coef, all(0.0f));
+        logits = out, p = probs;
+        for (int c = 0; c < components; logits += sizes[c], p += sizes[c], c++) {
+            lanes own_entropy = {0};
+            for (int a = 0; a < sizes[c]; a++)
+                own_entropy -= p[a] * logits[a];
+            lanes bonus = scale * s.ent_coef;
+            for (int a = 0; a < sizes[c]; a++)
+                logits[a] = p[a] * (bonus * (logits[a] + own_entropy) - slope);
+            for (int r = 0; r < n; r++) {
+                int32_t taken = actions[place[r] * components + c];
+                ((float *)&logits[taken])[r] += ((const float *)&slope)[r];
+            }
+        }
+        heads_backward(n, hidden, outputs, h, head, out, grad_bias, grad_head, grad_head_bias);
+    }
+}

@@ -1,0 +1,337 @@
+"""Every setting of the trainer, its default and its help. Imports no torch.
+
+The dataclasses below are the only source: the command line, the sweep's config, `Settings.parse`
+and the documentation read the defaults from the fields and the help from the text under them.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import functools
+import inspect
+import math
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainer.defaults import DEFAULTS
+
+
+class SettingsError(ValueError):
+    """A setting that the user can mend: `key` is its dotted name, `mend` what to do about it."""
+
+    def __init__(self, key: str, message: str, mend: str = "") -> None:
+        self.key, self.message, self.mend = key, message, mend
+        super().__init__(key, message, mend)
+
+    def __str__(self) -> str:
+        text = f"{self.key}: {self.message}" if self.key else self.message
+        return f"{text}; {self.mend}" if self.mend else text
+
+
+def _bounded(
+    default: Any, low: float = -math.inf, high: float = math.inf, choices: tuple[str, ...] = ()
+) -> Any:
+    """A dataclass field with its default and the closed range (or the words) that it may take."""
+    return field(default=default, metadata={"low": low, "high": high, "choices": choices})
+
+
+_SMALLEST = 1e-12  # stands for "above zero" in a closed range
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train: one field a setting, its meaning under it."""
+
+    total_timesteps: int = _bounded(3_000_000, 1)
+    """Environment steps to train for, summed over all agents; the last rollout is always whole."""
+
+    num_envs: int = _bounded(1024, 1)
+    """Environments stepped together; agents are this times the agents of one environment."""
+
+    horizon: int = _bounded(64, 1)
+    """Steps of one agent in a segment: the length of a rollout."""
+
+    minibatch_size: int = _bounded(32_768, 1)
+    """Steps in one update; a multiple of horizon, at most num_envs * agents * horizon."""
+
+    updates: int = _bounded(2, 1)
+    """Updates after each rollout, each on one minibatch of sampled segments."""
+
+    learning_rate: float = _bounded(0.01, _SMALLEST)
+    """Step size of the optimiser; good values for muon are about ten times those for adam."""
+
+    optimizer: str = _bounded("muon", choices=("muon", "adam"))
+    """`muon` orthogonalises the steps of matrices (AdamW for the rest); `adam` is Adam for all."""
+
+    momentum: float = _bounded(0.95, 0.0, 0.9999)
+    """Momentum of muon and first beta of adam."""
+
+    anneal_lr: bool = False
+    """Let the learning rate fall linearly to zero over total_timesteps."""
+
+    anneal_entropy: bool = False
+    """Let the entropy bonus fall linearly to zero over total_timesteps."""
+
+    gamma: float = _bounded(0.99, 0.0, 1.0)
+    """Discount a step."""
+
+    gae_lambda: float = _bounded(0.9, 0.0, 1.0)
+    """How far advantages look ahead: 0 one step, 1 to the end of the segment."""
+
+    clip_coef: float = _bounded(0.2, _SMALLEST)
+    """The policy's ratio is clipped to 1 +- this."""
+
+    vf_clip_coef: float = _bounded(0.2, _SMALLEST)
+    """A value may move this far from its old one in an update before its gradient is cut."""
+
+    vf_coef: float = _bounded(1.0, 0.0)
+    """Weight of the value loss."""
+
+    ent_coef: float = _bounded(0.001, 0.0)
+    """Weight of the entropy bonus; 0 is off."""
+
+    max_grad_norm: float = _bounded(1.0, _SMALLEST)
+    """Gradients longer than this are shortened to it."""
+
+    rho_clip: float = _bounded(1.0, _SMALLEST)
+    """Importance ratios are cut at this where they weigh the advantage's temporal difference."""
+
+    c_clip: float = _bounded(1.0, _SMALLEST)
+    """Importance ratios are cut at this where they carry the advantage backwards."""
+
+    recompute_advantages: bool = False
+    """Recompute advantages before each update (with its new ratios and values) or once a rollout."""
+
+    prio_alpha: float = _bounded(0.0, 0.0)
+    """Segments are drawn with weight (sum |advantage|)^this; 0 is uniform."""
+
+    prio_beta0: float = _bounded(1.0, 0.0, 1.0)
+    """How far importance weights correct for the drawing: 0 not at all, 1 fully."""
+
+    anneal_beta: bool = False
+    """Let prio_beta0 rise linearly to 1 over total_timesteps."""
+
+    normalize_advantages: bool = True
+    """Shift and scale the advantages of each minibatch to mean 0 and deviation 1."""
+
+    reward_clip: float = _bounded(1.0, 0.0)
+    """Rewards are clipped to +- this; 0 is off."""
+
+    eval_episodes: int = _bounded(100, 1)
+    """Episodes of every evaluation, each played in an environment of its own."""
+
+    eval_max_steps: int = _bounded(50_000, 1)
+    """Steps after which an evaluation stops waiting; episodes still running are reported unfinished."""
+
+    eval_greedy: bool = False
+    """Evaluate the most probable action instead of drawing from the policy as training does."""
+
+    curve_points: int = _bounded(1, 1)
+    """Evaluations along the run, the last at its end; each is a point (step, cost, score)."""
+
+    curve_spacing: str = _bounded("linear", choices=("linear", "log"))
+    """Are the evaluations evenly spread in steps or in their logarithm?"""
+
+    threads: int = _bounded(1, 1)
+    """Threads for the environments and for torch."""
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """The network: one field a setting, its meaning under it."""
+
+    hidden: int = _bounded(128, 16)
+    """Units of each hidden layer; a multiple of 16, the lanes of the kernels."""
+
+    layers: int = _bounded(1, 1, 8)
+    """Hidden layers."""
+
+    action_gain: float = _bounded(0.01, 0.0)
+    """Gain of the action head's orthogonal initialisation: small is a nearly uniform first policy."""
+
+
+_SECTIONS: dict[str, type] = {"train": TrainSettings, "policy": PolicySettings}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one training run: which environment, how to train, which network."""
+
+    env: str
+    train: TrainSettings = field(default_factory=TrainSettings)
+    policy: PolicySettings = field(default_factory=PolicySettings)
+    env_settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def parse(env: str, mapping: Mapping[str, Any] | None = None) -> Settings:
+        """Settings for `env` from dotted names, over that environment's tuned defaults.
+
+        Raises SettingsError for an unknown environment or name, a wrong type, a value out of its
+        range and for settings that do not fit together.
+        """
+        known_env = _env_settings(env)
+        values: dict[str, dict[str, Any]] = {"train": {}, "policy": {}, "env": {}}
+        for key, value in {**DEFAULTS.get(env, {}), **(mapping or {})}.items():
+            section, _, name = key.partition(".")
+            if section in _SECTIONS and name in _fields(section):
+                values[section][name] = _field_value(key, value, _fields(section)[name])
+            elif section == "env" and name in known_env:
+                values["env"][name] = _env_value(key, value, known_env[name])
+            else:
+                raise SettingsError(key, "no such setting", _nearest(key, env))
+        settings = Settings(
+            env, TrainSettings(**values["train"]), PolicySettings(**values["policy"]), values["env"]
+        )
+        settings.check(agents_per_env=_agents_per_env(env))
+        return settings
+
+    def check(self, agents_per_env: int = 1) -> None:
+        """Raises SettingsError where settings do not fit together, naming the mend."""
+        train, buffer = self.train, self.train.num_envs * agents_per_env * self.train.horizon
+        if train.minibatch_size % train.horizon:
+            below = max(train.horizon, train.minibatch_size // train.horizon * train.horizon)
+            raise SettingsError(
+                "train.minibatch_size",
+                f"{train.minibatch_size} is no multiple of train.horizon ({train.horizon})",
+                f"use {below}, or a horizon that divides it",
+            )
+        if train.minibatch_size > buffer:
+            raise SettingsError(
+                "train.minibatch_size",
+                f"{train.minibatch_size} is more than a rollout holds: num_envs * agents * horizon = {buffer}",
+                f"use {buffer} or less, or more train.num_envs",
+            )
+        if self.policy.hidden % 16:
+            raise SettingsError(
+                "policy.hidden",
+                f"{self.policy.hidden} is no multiple of 16",
+                f"use {math.ceil(self.policy.hidden / 16) * 16}",
+            )
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Dotted names to values, for `parse` to read back."""
+        parts = {"train": vars(self.train), "policy": vars(self.policy), "env": self.env_settings}
+        return {f"{section}.{name}": value for section, part in parts.items() for name, value in part.items()}
+
+    @staticmethod
+    def names() -> list[str]:
+        """The dotted names of all settings of `train` and `policy`, in order."""
+        return [f"{section}.{name}" for section in _SECTIONS for name in _fields(section)]
+
+    @staticmethod
+    def resolve(name: str, env: str | None = None) -> str:
+        """The dotted name for a short one (`learning_rate`); raises SettingsError if there is none."""
+        names = Settings.names() + [f"env.{key}" for key in (_env_settings(env) if env else {})]
+        if name in names:
+            return name
+        matches = [dotted for dotted in names if dotted.partition(".")[2] == name]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise SettingsError(name, "means more than one setting", f"say which: {', '.join(matches)}")
+        raise SettingsError(name, "no such setting", _nearest(name, env))
+
+    @staticmethod
+    def default(name: str, env: str) -> Any:
+        """The default of a dotted name for this environment."""
+        section, _, key = name.partition(".")
+        if section == "env":
+            return _env_settings(env)[key].default
+        return DEFAULTS.get(env, {}).get(name, _fields(section)[key].default)
+
+    @staticmethod
+    def help(name: str) -> str:
+        """The one-line help of a dotted name of `train` or `policy`."""
+        section, _, key = name.partition(".")
+        return _docs(section)[key]
+
+
+def _fields(section: str) -> dict[str, dataclasses.Field[Any]]:
+    return {item.name: item for item in dataclasses.fields(_SECTIONS[section])}
+
+
+@functools.cache
+def _docs(section: str) -> dict[str, str]:
+    """Field name to the text that stands under it in the source."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(_SECTIONS[section]))).body
+    assert isinstance(tree, ast.ClassDef)
+    docs = {}
+    for above, below in zip(tree.body, tree.body[1:], strict=False):
+        if (
+            isinstance(above, ast.AnnAssign)
+            and isinstance(above.target, ast.Name)
+            and isinstance(below, ast.Expr)
+            and isinstance(below.value, ast.Constant)
+        ):
+            docs[above.target.id] = str(below.value.value)
+    return docs
+
+
+def _env_settings(env: str) -> Mapping[str, Any]:
+    """The settings in the environment's header. Raises SettingsError for an unknown environment."""
+    import ocean
+
+    try:
+        return ocean.settings(env)
+    except (ValueError, OSError) as error:
+        raise SettingsError("env", str(error), f"bundled are: {', '.join(ocean.names())}") from error
+
+
+def _agents_per_env(env: str) -> int:
+    import ocean
+
+    return ocean.spec(env).agents_per_env
+
+
+def _nearest(key: str, env: str | None) -> str:
+    names = Settings.names() + [f"env.{name}" for name in (_env_settings(env) if env else {})]
+    near = difflib.get_close_matches(key, names, 1, cutoff=0.5)
+    if not near:  # perhaps only the section is missing or wrong
+        short = {name.partition(".")[2]: name for name in names}
+        near = [short[match] for match in difflib.get_close_matches(key.rpartition(".")[2], short, 1)]
+    return f"did you mean '{near[0]}'?" if near else "`Settings.names()` lists them"
+
+
+def _field_value(key: str, value: Any, spec: dataclasses.Field[Any]) -> Any:
+    kind = {"int": "int", "float": "float", "bool": "bool", "str": "str"}[str(spec.type)]
+    low, high = spec.metadata.get("low", -math.inf), spec.metadata.get("high", math.inf)
+    return _typed(key, value, kind, low, high, spec.metadata.get("choices", ()))
+
+
+def _env_value(key: str, value: Any, spec: Any) -> Any:
+    return _typed(key, value, spec.kind, spec.low, spec.high, ())
+
+
+def _typed(key: str, value: Any, kind: str, low: float, high: float, choices: tuple[str, ...]) -> Any:
+    """`value` as `kind`, in range; numbers such as 1e6 are taken for whole ones where they are."""
+    if kind == "str":
+        if value in choices:
+            return value
+        raise SettingsError(key, f"{value!r} is not one of its words", f"use one of {', '.join(choices)}")
+    if kind == "bool":
+        if isinstance(value, bool):
+            return value
+        raise SettingsError(key, f"{value!r} is not true or false", "write true or false")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        # numpy's scalars know how to become Python's
+        value = value.item() if hasattr(value, "item") else value
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise SettingsError(key, f"{value!r} is not a number", f"its default is of type {kind}")
+    if not math.isfinite(value):
+        raise SettingsError(key, f"{value!r} is not finite", "give a finite number")
+    if kind == "int":
+        if value != int(value):
+            raise SettingsError(key, f"{value!r} is not a whole number", f"use {round(value)}")
+        value = int(value)
+    else:
+        value = float(value)
+    if not low <= value <= high:
+        shown_low = "above 0" if low == _SMALLEST else f"at least {low:g}"
+        bounds = [shown_low] if low > -math.inf else []
+        bounds += [f"at most {high:g}"] if high < math.inf else []
+        raise SettingsError(key, f"{value!r} is out of range", f"it must be {' and '.join(bounds)}")
+    return value

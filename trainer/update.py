@@ -1,0 +1,157 @@
+"""The update: draw segments by priority, follow the clipped PPO loss, step the optimiser."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from trainer import advantage
+from trainer.buffer import Buffer
+from trainer.network import LossSums, Minibatch, Network
+from trainer.policy import Policy
+from trainer.rollout import Seconds
+from trainer.settings import TrainSettings
+
+# The few parameters that are no matrices follow AdamW, whose good steps are about this much smaller.
+ADAM_SHARE = 0.1
+
+
+def segment_probabilities(advantages: Tensor, prio_alpha: float) -> Tensor:
+    """How likely each segment is drawn: advantages [horizon, agents] to [agents], summing to 1."""
+    weights = advantages.abs().sum(0).double().pow(prio_alpha)
+    total = weights.sum()
+    return weights / total if total > 0 else torch.full_like(weights, 1 / len(weights))
+
+
+def draw_segments(probabilities: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` segments in random order, segment s expected count * p_s times.
+
+    Systematic sampling: one random number places a comb over the distribution, so that every
+    segment comes the rounded-down or rounded-up number of times; uniform and count = agents is
+    one pass over the data.
+    """
+    offset = torch.rand((), dtype=torch.float64, generator=generator).to(probabilities.device)
+    comb = (torch.arange(count, dtype=torch.float64, device=probabilities.device) + offset) / count
+    segments = torch.searchsorted(probabilities.cumsum(0), comb, right=True).clamp_(max=len(probabilities) - 1)
+    return segments[torch.randperm(count, generator=generator).to(segments.device)]
+
+
+class Optimizer:
+    """Muon for matrices and AdamW for the rest, or Adam for all, under one learning rate."""
+
+    def __init__(self, policy: Policy, train: TrainSettings) -> None:
+        betas = (train.momentum, 0.999)
+        if train.optimizer == "muon":
+            matrices = [*policy.weights, policy.action_head, policy.value_head]
+            others = [*policy.biases, policy.head_bias]
+            muon = torch.optim.Muon(matrices, lr=1.0, momentum=train.momentum, weight_decay=0.0)
+            adam = torch.optim.AdamW(others, lr=1.0, betas=betas, weight_decay=0.0, fused=True)
+            self.parts: list[tuple[torch.optim.Optimizer, float]] = [(muon, 1.0), (adam, ADAM_SHARE)]
+        else:
+            flat = torch.nn.Parameter(policy.flat)
+            flat.grad = policy.flat_grad
+            self.parts = [(torch.optim.Adam([flat], lr=1.0, betas=betas, eps=1e-5, fused=True), 1.0)]
+
+    def step(self, learning_rate: float) -> None:
+        for optimizer, share in self.parts:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * share
+            optimizer.step()
+
+
+@dataclass
+class UpdateStats:
+    """Means over the updates after one rollout; `failure` is set where training cannot go on."""
+
+    policy_loss: float = 0.0
+    value_loss: float = 0.0
+    entropy: float = 0.0
+    kl: float = 0.0
+    clipped: float = 0.0
+    grad_norm: float = 0.0
+    failure: str | None = None
+
+
+class Updater:
+    """Everything between two rollouts."""
+
+    def __init__(self, policy: Policy, network: Network, train: TrainSettings, generator: torch.Generator) -> None:
+        self.policy, self.network, self.train, self.generator = policy, network, train, generator
+        self.optimizer = Optimizer(policy, train)
+        self.max_entropy = sum(math.log(size) for size in policy.action_sizes)
+
+    def update(self, buffer: Buffer, fraction: float, seconds: Seconds) -> UpdateStats:
+        """The updates after one rollout; `fraction` of the training has passed (for annealing)."""
+        train = self.train
+        left = max(0.0, 1.0 - fraction)
+        learning_rate = train.learning_rate * (left if train.anneal_lr else 1.0)
+        ent_coef = train.ent_coef * (left if train.anneal_entropy else 1.0)
+        beta = 1.0 - (1.0 - train.prio_beta0) * left if train.anneal_beta else train.prio_beta0
+        per_minibatch = train.minibatch_size // buffer.horizon
+        per_pass = buffer.agents // per_minibatch  # minibatches until every segment could have been seen
+        stats = UpdateStats()
+        for update in range(train.updates):
+            begin = perf_counter()
+            if update == 0 or train.recompute_advantages:
+                self._advantages(buffer)
+            seconds.advantage += perf_counter() - begin
+            begin = perf_counter()
+            if update % per_pass == 0:
+                probabilities = segment_probabilities(buffer.advantages, train.prio_alpha)
+                count = min(per_pass, train.updates - update) * per_minibatch
+                drawn = draw_segments(probabilities, count, self.generator).split(per_minibatch)
+            segments = drawn[update % per_pass].sort().values
+            batch = self._minibatch(buffer, segments, probabilities, beta)
+            self.policy.flat_grad.zero_()
+            sums = self.network.gradients(batch, buffer, train, ent_coef)
+            norm = float(self.policy.flat_grad.norm())
+            self._add(stats, sums, norm)
+            if stats.failure is None:
+                if norm > train.max_grad_norm:
+                    self.policy.flat_grad.mul_(train.max_grad_norm / norm)
+                self.optimizer.step(learning_rate)
+            seconds.update += perf_counter() - begin
+            if stats.failure is not None:
+                break
+        return stats
+
+    def _advantages(self, buffer: Buffer) -> None:
+        train = self.train
+        advantage.compute(buffer.rows(), train.gamma, train.gae_lambda, train.rho_clip, train.c_clip)
+
+    def _minibatch(self, buffer: Buffer, segments: Tensor, probabilities: Tensor, beta: float) -> Minibatch:
+        horizon, agents = buffer.horizon, buffer.agents
+        steps = torch.arange(0, horizon * agents, agents, device=segments.device)
+        index = (steps[:, None] + segments).view(-1)
+        weights = (agents * probabilities[segments]).pow(-beta).float().repeat(horizon)
+        whole = len(segments) == agents and torch.equal(segments, torch.arange(agents, device=segments.device))
+        mean, scale = 0.0, 1.0
+        if self.train.normalize_advantages:
+            taken = buffer.advantages.view(-1) if whole else buffer.advantages.view(-1)[index]
+            mean, scale = float(taken.mean()), 1.0 / (float(taken.std(correction=0)) + 1e-8)
+        return Minibatch(index, weights, whole, mean, scale)
+
+    def _add(self, stats: UpdateStats, sums: LossSums, norm: float) -> None:
+        share = 1.0 / self.train.updates
+        stats.policy_loss += sums.policy * share
+        stats.value_loss += sums.value * share
+        stats.entropy += sums.entropy * share
+        stats.kl += sums.kl * share
+        stats.clipped += sums.clipped * share
+        stats.grad_norm += norm * share
+        if not all(map(math.isfinite, (sums.policy, sums.value, sums.entropy, sums.kl, norm))):
+            stats.failure = "diverged"
+        elif sums.kl > MAX_KL:
+            stats.failure = "kl_explosion"
+        elif sums.entropy < MIN_ENTROPY * self.max_entropy:
+            stats.failure = "entropy_collapse"
+
+
+# An update that finds its policy this far (nats, mean) from the one that acted no longer learns from it.
+MAX_KL = 10.0
+# Below this share of the greatest entropy no other action is ever tried again.
+MIN_ENTROPY = 1e-5
