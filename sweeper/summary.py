@@ -7,10 +7,15 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sweeper.config import SweepConfig
+from sweeper.progress import front_rows, last_lines, printable
+from sweeper.units import format_cost, format_number, format_seconds
 from sweeper.yaml12 import write_yaml
+
+if TYPE_CHECKING:
+    from sweeper.store import Store, TrialRow
 
 
 class FrontMember(Protocol):
@@ -84,12 +89,18 @@ def command_line(config: SweepConfig, params: Mapping[str, Any], seed: int = 0) 
     if objective.kind == "command":
         from sweeper.objectives import fill_command
 
-        return fill_command(config, values)
+        return _in_folder(config, fill_command(config, values))
     if objective.kind == "function":
         module, _, function = objective.target.partition(":")
         code = f"from {module} import {function}; print({function}(**{values!r}))"
-        return shlex.join(["python", "-c", code])
+        return _in_folder(config, shlex.join(["python", "-c", code]))
     return ""
+
+
+def _in_folder(config: SweepConfig, line: str) -> str:
+    """The line as it works from the current folder: trials run in the config's."""
+    folder = os.path.relpath(config.folder)
+    return line if folder == "." else f"(cd {shlex.quote(folder)} && {line})"
 
 
 def _environment(config: SweepConfig) -> str:
@@ -97,3 +108,181 @@ def _environment(config: SweepConfig) -> str:
     target = config.objective.target
     path = config.folder / Path(target).expanduser()
     return os.path.relpath(path) if ("/" in target or target.startswith(".")) and path.exists() else target
+
+
+# ---------------------------------------------------------------- texts
+
+
+def config_summary(config: SweepConfig) -> str:
+    """How a config is understood: what `sweep check` prints."""
+    objective, metric, cost, budget, workers = (
+        config.objective, config.metric, config.cost, config.budget, config.workers,
+    )  # fmt: skip
+    target = f"{objective.kind} {objective.target}"
+    scale = "" if metric.scale == "linear" else f", {metric.scale} scale"
+    scale += f" up to {format_number(metric.max)}" if metric.max is not None else ""
+    scale += f", mean of the last {metric.last} reports" if metric.last > 1 else ""
+    limit = f", at most {format_cost(cost.limit, cost.name)} a trial" if cost.limit else ""
+    ends = [f"{budget.trials} trials"] if budget.trials else []
+    ends += [f"{format_cost(budget.cost, cost.name)} of cost"] if budget.cost else []
+    ends += [f"{format_seconds(budget.time)} on the clock"] if budget.time else []
+    timeout = f", {format_seconds(workers.timeout)} a trial at most" if workers.timeout else ""
+    rows = [
+        ("objective", target + (f", fidelity {config.fidelity}" if config.fidelity else "")),
+        ("metric", f"{metric.name}, {metric.goal}{scale}"),
+        ("cost", f"{cost.name}{limit}"),
+        ("budget", " or ".join(ends) + (", whichever ends first" if len(ends) > 1 else "")),
+        ("workers", f"{workers.count}, GPUs {workers.gpus}{timeout}"),
+        ("seed", str(config.seed)),
+    ]
+    lines = [f"{config.name} ({config.file})"]
+    lines += [f"  {name:<10} {text}" for name, text in rows]
+    for name, value in config.fixed.items():
+        lines.append(f"  {'fixed':<10} {name} = {scalar(value)}")
+    space = config.space()
+    lines.append(f"{space.dim} parameters, with where the first trial starts")
+    start = space.start()
+    table = [["", "", "range", "start"]]
+    for name, p in space.parameters.items():
+        if p.kind == "categorical":
+            span, kind = ", ".join(scalar(value) for value in p.values), "one of"
+        else:
+            kind = p.distribution + (" int" if p.kind == "int" else "")
+            span = f"{_bound(p.min)} to {_bound(p.max)}"
+        when = "".join(f" when {k} is {' or '.join(map(scalar, v))}" for k, v in (p.when or {}).items())
+        table.append([name, kind, span, (scalar(start[name]) if name in start else "-") + when])
+    lines += _aligned(table)
+    lines += [f"  constraint {text}" for text in config.constraints]
+    return "\n".join(lines)
+
+
+def _bound(value: float) -> str:
+    return f"{value:.10g}"
+
+
+def _aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
+    """Rows of cells as lines with columns under each other, indented by two."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return lines
+
+
+def front_lines(
+    config: SweepConfig, front: Sequence[tuple[float, float, int | None]], rows: int = 20
+) -> list[str]:
+    """The front of (cost, score, trial) as a table of at most `rows` members, cheapest first."""
+    head = (f"cost ({config.cost.unit})", config.metric.name, "trial")
+    return _aligned([head, *front_rows(front, config, rows)], right=(0, 1, 2))
+
+
+def member_summary(config: SweepConfig, member: FrontMember, label: str = "") -> str:
+    """One setting on the front: what it reaches, its values as YAML, and the command that runs it."""
+    sure = f" ± {format_number(1.96 * member.score_sd)}" if member.score_sd else ""
+    price = format_cost(member.cost, config.cost.name)
+    head = f"{config.metric.name} {format_number(member.score)}{sure} for {price}"
+    trial = f" (trial {member.trial})" if member.trial is not None else ""
+    text = f"{label}: {head}{trial}" if label else f"{head}{trial}"
+    text += "\n" + settings_yaml(config, member.params).rstrip()
+    line = command_line(config, member.params, config.seed)
+    return f"{text}\n{line}" if line else text
+
+
+def run_summary(
+    config: SweepConfig,
+    trials: Sequence[TrialRow],
+    front: Sequence[FrontMember],
+    outcome: Any,
+    picture: Path,
+    again: str,
+) -> str:
+    """What `sweep run` says at its end. `outcome` is the loop's; `again` the command that goes on."""
+    lines = ["", f"{config.name}: {printable(outcome.message)}", "  " + _counts(trials)]
+    if front:
+        lines += ["", "front: what each cost buys"]
+        lines += front_lines(config, [(m.cost, m.score, m.trial) for m in front])
+        for label, member in three_budgets(front, config.metric.goal):
+            lines += ["", member_summary(config, member, label)]
+    lines += ["", f"picture    {picture}"]
+    if outcome.proposal_ms is not None:
+        idle = (
+            f", workers idle {100 * outcome.idle_share:.1f} % of the time"
+            if outcome.idle_share is not None
+            else ""
+        )
+        lines.append(f"proposals  {outcome.proposal_ms:.0f} ms each (median){idle}")
+    if outcome.reason == "interrupted":
+        lines.append(f"resume     {again}")
+    else:
+        more = f" --set budget.trials={2 * config.budget.trials}" if config.budget.trials else ""
+        lines.append(f"go on      {again}{more}")
+    if front:
+        lines.append(f"verify     sweep verify {config.name}")
+    return "\n".join(lines)
+
+
+def _counts(trials: Sequence[TrialRow]) -> str:
+    counts: dict[str, int] = {}
+    for trial in trials:
+        counts[trial.status] = counts.get(trial.status, 0) + 1
+    return ", ".join(f"{count} {status}" for status, count in counts.items()) or "no trials yet"
+
+
+def status_summary(store: Store, config: SweepConfig, live: bool) -> str:
+    """How a run stands, from its database alone: counts, spending, the observed front, failures."""
+    from sweeper import pareto
+
+    trials = store.trials(points=False)
+    elapsed = float(store.meta().get("elapsed") or 0)
+    spent = sum(trial.cost or 0.0 for trial in trials)
+    budget = config.budget
+    of = (
+        f" of {format_seconds(budget.time)}" if budget.time else "",
+        f" of {format_cost(budget.cost, config.cost.name)}" if budget.cost else "",
+    )
+    total = f" of {budget.trials}" if budget.trials else ""
+    ended = sum(trial.status in ("done", "failed", "stopped") for trial in trials)
+    lines = [
+        f"{config.name}: {'running' if live else 'not running'} ({store.folder})",
+        f"  trials   {ended}{total}: {_counts(trials)}",
+        f"  time     {format_seconds(elapsed)}{of[0]}",
+        f"  spent    {format_cost(spent, config.cost.name)}{of[1]}",
+    ]
+    done = [t for t in trials if t.status == "done" and t.score is not None and t.cost is not None]
+    if done:
+        best = pareto.front([t.cost for t in done], [t.score for t in done], config.metric.goal)
+        lines.append("front as observed (`sweep best` removes luck)")
+        lines += front_lines(
+            config, [(done[i].cost or 0.0, done[i].score or 0.0, done[i].number) for i in best]
+        )
+    failed = [t for t in trials if t.status == "failed"]
+    if failed:
+        kinds: dict[str, int] = {}
+        for trial in failed:
+            kinds[trial.failure or "failed"] = kinds.get(trial.failure or "failed", 0) + 1
+        lines.append("failures: " + ", ".join(f"{n} {printable(kind)}" for kind, n in kinds.items()))
+        lines.append(
+            f"  last, trial {failed[-1].number}: {printable(failed[-1].message).strip()}".rstrip(": ")
+        )
+        lines += [
+            f"    | {line}" for line in last_lines(store.trial_folder(failed[-1].number) / "log.txt", 5)
+        ]
+    return "\n".join(lines)
+
+
+def training_summary(result: Any) -> str:
+    """What `sweep train` says at its end; `result` is a `trainer.Result`."""
+    rows = [
+        ("score", format_number(result.score) if result.score is not None else "none"),
+        ("steps", f"{result.steps:,}"),
+        ("seconds", f"{result.seconds:.2f}"),
+        ("steps/s", format_number(result.steps_per_second)),
+        ("time in", ", ".join(f"{part} {100 * share:.0f} %" for part, share in result.profile.items())),
+    ]
+    if result.failure:
+        rows.append(("failed", str(result.failure)))
+    return "\n".join(f"{name:<8} {text}" for name, text in rows)

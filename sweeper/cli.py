@@ -1,0 +1,394 @@
+"""The `sweep` command. Every import that costs time waits until a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweeper import __version__
+from sweeper.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sweeper.config import SweepConfig
+    from sweeper.proposer import Member, Sweeper
+    from sweeper.store import Store
+
+RUNS = Path("runs")
+# Errors whose message is for people; they are looked up only where their module has been loaded.
+FOR_PEOPLE = (
+    ("sweeper.store", "StoreError"),
+    ("sweeper.loop", "SweepError"),
+    ("sweeper.executors", "ExecutorError"),
+    ("sweeper.objectives", "ObjectiveError"),
+    ("ocean.build", "BuildError"),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs `sweep`. Exit codes: 0 well, 1 failed, 2 the config or command line is wrong, 130 interrupted."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        code = cli.main(args=arguments, prog_name="sweep", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    except BrokenPipeError:  # `sweep export | head`: nobody reads on, and nobody needs to hear of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except ConfigError as error:
+        click.echo(f"error: {error}", err=True)
+        return 2
+    except Exception as error:
+        if type(error).__name__ == "SettingsError" and type(error).__module__ == "trainer.settings":
+            click.echo(f"error: {error}", err=True)
+            return 2
+        if not _for_people(error):
+            raise
+        click.echo(f"error: {error}", err=True)
+        return 1
+
+
+def _for_people(error: Exception) -> bool:
+    known = [getattr(sys.modules.get(module), name, None) for module, name in FOR_PEOPLE]
+    return isinstance(error, (OSError, *[kind for kind in known if kind is not None]))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="pareto-sweeper")
+def cli() -> None:
+    """What score can each amount of compute buy? Sweeps the settings of a training run and tells.
+
+    Start with `sweep run CONFIG`; look in with `sweep status`; go on with the same `sweep run` again.
+    RUN is a run's name under runs/ (or its folder); without one, the latest is meant.
+    """
+
+
+SET = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override, e.g. budget.trials=20 or lr=0.01.",
+)
+RUN = click.argument("run", required=False)
+
+
+# ---------------------------------------------------------------- sweeping
+
+
+@cli.command()
+@click.argument("config", type=click.Path())
+@SET
+@click.option("--name", help="Another name for the run: a fresh start with the same config.")
+def run(config: str, overrides: tuple[str, ...], name: str | None) -> int:
+    """Start the sweep in CONFIG, or go on where it stopped."""
+    from sweeper import objectives
+    from sweeper.config import load
+    from sweeper.progress import observer
+
+    settings = load(config, [*overrides, *([f"name={name}"] if name else [])])
+    try:
+        objectives.make(settings).check()
+    except ConfigError as error:
+        raise settings.locate(error) from None
+    from sweeper import loop
+
+    folder = RUNS / settings.name
+    with observer(settings, folder) as view:
+        outcome = loop.run(settings, folder, view)
+    return _conclude(settings, folder, outcome, config, overrides, name)
+
+
+def _conclude(
+    config: SweepConfig, folder: Path, outcome: Any, path: str, overrides: Iterable[str], name: str | None
+) -> int:
+    """The end of a run in words: why it ended, front, settings for three budgets, picture, how to go on."""
+    import shlex
+
+    from sweeper.summary import run_summary
+
+    again = ["sweep", "run", path]
+    for override in overrides:
+        again += ["--set", override]
+    again += ["--name", name] if name else []
+    with _open(folder) as store:
+        sweeper = _rebuild(store, config)
+        picture = _draw(store, config, sweeper, folder / "pareto.png")
+        text = run_summary(
+            config, store.trials(points=False), sweeper.front(), outcome, picture, shlex.join(again)
+        )
+    click.echo(text)
+    if outcome.reason == "interrupted":
+        return 130
+    return 0 if outcome.reason != "failed" else 1
+
+
+@cli.command()
+@click.argument("config", type=click.Path())
+@SET
+def check(config: str, overrides: tuple[str, ...]) -> None:
+    """Say how CONFIG is understood, or what is wrong with it; runs nothing."""
+    from sweeper import objectives
+    from sweeper.config import load
+    from sweeper.summary import config_summary
+
+    settings = load(config, overrides)
+    try:
+        objectives.make(settings).check()
+    except ConfigError as error:
+        raise settings.locate(error) from None
+    click.echo(config_summary(settings))
+    click.echo("ok")
+
+
+@cli.command()
+@click.argument("environment")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting, e.g. learning_rate=0.01."
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option(
+    "--threads", default=None, type=click.IntRange(min=1), help="Threads for environments and torch."
+)
+def train(environment: str, settings: tuple[str, ...], seed: int, threads: int | None) -> int:
+    """Train one agent in ENVIRONMENT, without a sweep."""
+    from sweeper import objectives
+    from sweeper.progress import TrainingLine
+    from sweeper.summary import training_summary
+
+    values = _settings(settings)
+    if threads is not None:
+        values["threads"] = threads
+    with TrainingLine() as line:
+        result = objectives.train_once(environment, values, seed, line)
+    click.echo(training_summary(result))
+    return 1 if result.failure else 0
+
+
+def _settings(pairs: Iterable[str]) -> dict[str, Any]:
+    """`key=value` texts as a mapping; values are read as YAML reads them."""
+    from sweeper.yaml12 import read_yaml
+
+    values = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError("", f"--set '{pair}' is not key=value", "write e.g. --set learning_rate=0.01")
+        values[key.strip()] = read_yaml(text)
+    return values
+
+
+# ---------------------------------------------------------------- looking
+
+
+@cli.command()
+@RUN
+def status(run: str | None) -> None:
+    """How a run stands: trials, best so far, observed front, failures."""
+    from sweeper.summary import status_summary
+
+    folder = _folder(run)
+    with _open(folder) as store:
+        click.echo(status_summary(store, _config(store), _is_live(folder)))
+
+
+@cli.command()
+@RUN
+@click.option("--cost", help="The best that costs no more, e.g. 30s (default: whatever it costs).")
+@click.option(
+    "--format", "form", type=click.Choice(["text", "yaml", "json"]), default="text", show_default=True
+)
+def best(run: str | None, cost: str | None, form: str) -> None:
+    """The best setting of a run, for a cost."""
+    import json
+
+    from sweeper.summary import member_summary, settings, settings_yaml
+
+    folder = _folder(run)
+    with _open(folder) as store:
+        config = _config(store)
+        member = _member(_rebuild(store, config).front(), config, cost)
+    if form == "yaml":
+        click.echo(settings_yaml(config, member.params), nl=False)
+    elif form == "json":
+        row = {"score": member.score, "cost": member.cost, "trial": member.trial, "score_sd": member.score_sd}
+        click.echo(json.dumps({**row, "params": settings(config, member.params)}, indent=1))
+    else:
+        click.echo(member_summary(config, member))
+
+
+@cli.group()
+def plot() -> None:
+    """Pictures of a run."""
+
+
+@plot.command("pareto")
+@RUN
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False), help="The PNG [default: pareto.png in the run]."
+)
+def plot_pareto(run: str | None, output: str | None) -> None:
+    """Score over cost with the front, as a PNG."""
+    folder = _folder(run)
+    with _open(folder) as store:
+        config = _config(store)
+        path = Path(output) if output else folder / "pareto.png"
+        click.echo(_draw(store, config, _rebuild(store, config), path))
+
+
+@cli.command()
+@RUN
+@click.option("--format", "form", type=click.Choice(["csv", "json"]), default="csv", show_default=True)
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="A file [default: standard output].")
+def export(run: str | None, form: str, output: str | None) -> None:
+    """All trials of a run with their params."""
+    from sweeper.export import as_csv, as_json
+
+    with _open(_folder(run)) as store:
+        text = (as_csv if form == "csv" else as_json)(store.trials())
+    if output:
+        Path(output).write_text(text, encoding="utf-8")
+    else:
+        click.echo(text, nl=False)
+
+
+@cli.command()
+@RUN
+@click.option("--seeds", default=5, show_default=True, type=click.IntRange(2, 1000), help="Fresh seeds.")
+@click.option("--cost", help="Verify the best that costs no more, e.g. 30s (default: whatever it costs).")
+def verify(run: str | None, seeds: int, cost: str | None) -> int:
+    """Run the best setting again with fresh seeds: its mean score with an interval."""
+    from sweeper.verify import verify as run_again
+
+    folder = _folder(run)
+    with _open(folder) as store:
+        config = _config(store)
+        member = _member(_rebuild(store, config).front(), config, cost)
+    return run_again(config, member, seeds, click.echo)
+
+
+# ---------------------------------------------------------------- measuring
+
+
+@cli.group()
+def bench() -> None:
+    """Measure the proposer itself."""
+
+
+# ---------------------------------------------------------------- runs on disk
+
+
+def _folder(run: str | None) -> Path:
+    """The folder of a run given by name or folder; of the latest where none is given."""
+    if run is not None:
+        for folder in (RUNS / run, Path(run)):
+            if (folder / "run.db").exists():
+                return folder
+        import difflib
+
+        names = [path.parent.name for path in RUNS.glob("*/run.db")]
+        close = difflib.get_close_matches(run, names, 1)
+        hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(sorted(names)) or 'none'}"
+        raise click.UsageError(f"no run called '{run}' under {RUNS}/; {hint}")
+    found = {path.parent: _touched(path.parent) for path in RUNS.glob("*/run.db")}
+    if not found:
+        raise click.UsageError(f"no runs under {RUNS}/ here; start one with `sweep run CONFIG`")
+    return max(found, key=lambda folder: found[folder])
+
+
+def _touched(folder: Path) -> float:
+    return max(path.stat().st_mtime for name in ("run.db", "run.db-wal") if (path := folder / name).exists())
+
+
+def _is_live(folder: Path) -> bool:
+    """Whether some process holds the run's lock."""
+    import fcntl
+
+    try:
+        with (folder / "run.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _open(folder: Path) -> Store:
+    from sweeper.store import Store
+
+    return Store.open(folder, readonly=True)
+
+
+def _config(store: Store) -> SweepConfig:
+    from sweeper.config import parse
+
+    meta = store.meta()
+    return parse(store.config_text(), folder=meta.get("folder", "."), file=str(store.folder / "config.yaml"))
+
+
+def _rebuild(store: Store, config: SweepConfig) -> Sweeper:
+    from sweeper.loop import rebuild
+
+    return rebuild(store)
+
+
+def _member(front: Sequence[Member], config: SweepConfig, cost: str | None) -> Member:
+    """The best of the front, or the best that costs no more than `cost` (text with the cost's unit)."""
+    if not front:
+        raise click.ClickException("no trial has finished yet: there is no best")
+    if cost is None:
+        return front[-1]
+    limit = parse_cost(cost, config)
+    affordable = [member for member in front if member.cost <= limit]
+    if not affordable:
+        from sweeper.units import format_cost
+
+        cheapest = format_cost(front[0].cost, config.cost.name)
+        raise click.ClickException(f"nothing on the front costs that little; the cheapest costs {cheapest}")
+    return affordable[-1]
+
+
+def parse_cost(text: str, config: SweepConfig) -> float:
+    """A cost as typed: a duration where the cost is in seconds, a number otherwise."""
+    from sweeper.units import parse_duration
+
+    try:
+        return parse_duration(text) if config.cost.name == "seconds" else float(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--cost") from None
+
+
+def _draw(store: Store, config: SweepConfig, sweeper: Sweeper, path: Path) -> Path:
+    from sweeper.plots import plot_pareto as draw
+
+    elapsed = store.meta().get("elapsed")
+    return draw(
+        path,
+        store.trials(points=False),
+        sweeper.front(),
+        name=config.name,
+        goal=config.metric.goal,
+        score_name=config.metric.name,
+        cost_name=config.cost.name,
+        elapsed=float(elapsed) if elapsed else None,
+    )
+
+
+if __name__ == "__main__":
+    main()

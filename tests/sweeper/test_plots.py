@@ -1,0 +1,107 @@
+"""The picture is there, of one size, and shows something, whatever a sweep came to."""
+
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweeper.plots import plot_pareto
+
+
+@dataclass
+class Trial:
+    number: int
+    status: str
+    score: float | None
+    cost: float | None
+
+
+@dataclass
+class Member:
+    score: float
+    cost: float
+    trial: int | None
+    score_sd: float | None = None
+    params: tuple = ()
+
+
+def pixels(path: Path) -> np.ndarray:
+    """The PNG's pixels [height, width, 4]."""
+    from matplotlib.image import imread
+
+    return (imread(path) * 255).astype(np.uint8)
+
+
+def size(path: Path) -> tuple[int, int]:
+    return struct.unpack(">II", path.read_bytes()[16:24])
+
+
+def sweep(goal="maximize", count=40, scale=500.0, shift=0.0):
+    generator = np.random.default_rng(0)
+    trials, front = [], []
+    for number in range(count):
+        cost = 10 ** generator.uniform(0, 2.5)
+        score = scale * np.log10(cost) / 2.5 * (1 - 0.3 * abs(generator.normal()))
+        trials.append(Trial(number, "done", (score if goal == "maximize" else -score) + shift, cost))
+    trials += [Trial(count, "failed", None, 3.0), Trial(count + 1, "stopped", None, 9.0)]
+    trials += [Trial(count + 2, "failed", None, None), Trial(count + 3, "running", None, None)]
+    sign = 1 if goal == "maximize" else -1
+    for trial in sorted(trials[:count], key=lambda t: t.cost):
+        if not front or sign * trial.score > sign * front[-1].score:
+            front.append(Member(trial.score, trial.cost, trial.number, 0.02 * scale))
+    return trials, front
+
+
+CASES = {
+    "many": (*sweep(), {}),
+    "minimise": (*sweep("minimize"), {"goal": "minimize"}),
+    "negative": (*sweep(shift=-2000.0), {"cost_name": "steps"}),
+    "tiny numbers": (*sweep(scale=1e-9), {}),
+    "huge numbers": (*sweep(scale=1e12), {}),
+    "one": ([Trial(1, "done", 0.5, 12.0)], [Member(0.5, 12.0, 1, 0.1)], {}),
+    "one at zero": ([Trial(1, "done", 0.0, 1.0)], [Member(0.0, 1.0, 1)], {}),
+    "none": ([], [], {}),
+    "all failed": ([Trial(n, "failed", None, n + 1.0) for n in range(9)], [], {}),
+    "failed, costs unknown": ([Trial(n, "failed", None, None) for n in range(3)], [], {}),
+    "all costs equal": ([Trial(n, "done", n / 9, 5.0) for n in range(9)], [Member(8 / 9, 5.0, 8)], {}),
+    "all scores equal": ([Trial(n, "done", 1.0, n + 1.0) for n in range(9)], [Member(1.0, 1.0, 0)], {}),
+    "no front": ([Trial(n, "done", n / 9, n + 1.0) for n in range(9)], [], {}),
+    "outlier": ([*sweep()[0], Trial(99, "done", -1e9, 5.0)], sweep()[1], {}),
+    "not finite": ([Trial(1, "done", float("nan"), 5.0), Trial(2, "done", 1.0, 0.0)], [], {}),
+    "odd names": (*sweep(), {"name": "a$b_{c}%\n", "score_name": "x_$1$", "elapsed": 1e6}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_sweep_has_a_picture(case, tmp_path):
+    trials, front, options = CASES[case]
+    path = plot_pareto(tmp_path / "pareto.png", trials, front, **options)
+    assert size(path) == (1440, 900)
+    image = pixels(path)
+    assert (image[..., :3].std(axis=(0, 1)) > 5).all()  # not blank
+    edges = np.concatenate(
+        [image[:6].reshape(-1, 4), image[:, :6].reshape(-1, 4), image[:, -6:].reshape(-1, 4)]
+    )
+    assert (edges[:, :3] > 250).all()  # nothing runs out of the picture
+
+
+def test_the_same_sweep_gives_the_same_pixels(tmp_path):
+    trials, front, _ = CASES["many"]
+    first = plot_pareto(tmp_path / "a.png", trials, front).read_bytes()
+    assert plot_pareto(tmp_path / "b.png", trials, front).read_bytes() == first
+    assert zlib.crc32(first) != zlib.crc32(plot_pareto(tmp_path / "c.png", trials[5:], front).read_bytes())
+
+
+def test_one_hopeless_score_does_not_flatten_the_front(tmp_path):
+    trials, front = sweep()
+    plain = pixels(plot_pareto(tmp_path / "a.png", trials, front))
+    crashed = pixels(plot_pareto(tmp_path / "b.png", [*trials, Trial(99, "done", -1e9, 5.0)], front))
+
+    def height(image):  # of the ink of the front's line, in rows
+        rows = np.flatnonzero((image[150:740, 200:1200, :3] < 50).all(axis=2).any(axis=1))
+        return rows.max() - rows.min()
+
+    assert height(crashed) > 0.8 * height(plain)
