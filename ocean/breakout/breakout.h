@@ -9,7 +9,7 @@
 #define REWARD_RANGE 0, 4 // one brick a tick, at most 1 a brick
 #define ACTION_SIZES 3
 #define AGENTS 1
-#define RANDOM_SCORE 5, 40
+#define RANDOM_SCORE 0.5, 2
 #define SOLVED_SCORE 800
 
 #define SETTINGS(X) \

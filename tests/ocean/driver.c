@@ -1,0 +1,62 @@
+// A program around the vector layer for sanitizers: buffers of exactly the size that the contract
+// says, actions in range and far out of it. Arguments: threads, then one number for each setting.
+#include <stdio.h>
+
+static Rng actions_rng;
+
+static Action draw_action(int column) {
+    uint32_t wild = rng_next(&actions_rng);
+#ifdef ACTION_DIM
+    (void)column;
+    return wild % 16 == 0 ? NAN : wild % 16 == 1 ? -INFINITY : rng_uniform(&actions_rng, -2.0f, 2.0f);
+#else
+    if (wild % 16 == 0) {
+        return (Action)rng_next(&actions_rng);
+    }
+    return rng_below(&actions_rng, ocean_action_sizes[column]);
+#endif
+}
+
+int main(int count, char **arguments) {
+    enum { ENVS = 13, STEPS = 4000 };
+    size_t rows = ENVS * AGENTS;
+    double settings[64];
+    for (int i = 2; i < count && i < 66; i++) {
+        settings[i - 2] = atof(arguments[i]);
+    }
+    Obs *obs = (Obs *)malloc(rows * OBS_SIZE * sizeof(Obs));
+    Obs *final_obs = (Obs *)malloc(rows * OBS_SIZE * sizeof(Obs));
+    Action *actions = (Action *)malloc(rows * ACTION_COUNT * sizeof(Action));
+    float *rewards = (float *)malloc(rows * sizeof(float));
+    uint8_t *terminals = (uint8_t *)malloc(rows);
+    uint8_t *truncations = (uint8_t *)malloc(rows);
+    double *sums = (double *)malloc(sizeof(Log));
+    Vector *vector = ocean_create(ENVS, 1, atoi(arguments[1]), settings, final_obs);
+    void *state = malloc((size_t)ocean_state_bytes(vector));
+    ocean_reset(vector, obs);
+    double episodes = 0;
+    for (int step = 0; step < STEPS; step++) {
+        for (size_t i = 0; i < rows * ACTION_COUNT; i++) {
+            actions[i] = draw_action((int)(i % ACTION_COUNT));
+        }
+        ocean_step(vector, actions, obs, rewards, terminals, truncations);
+        if (step % 1000 == 999) {
+            ocean_get_state(vector, state);
+            ocean_set_state(vector, state);
+            ocean_log(vector, sums);
+            episodes += sums[sizeof(Log) / sizeof(double) - 1];
+            ocean_reset(vector, obs);
+        }
+    }
+    ocean_destroy(vector);
+    free(obs);
+    free(final_obs);
+    free(actions);
+    free(rewards);
+    free(terminals);
+    free(truncations);
+    free(sums);
+    free(state);
+    printf("%.0f episodes\n", episodes);
+    return 0;
+}

@@ -1,0 +1,244 @@
+"""The Python face: what it accepts, and what it says where it does not."""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ocean
+from ocean.header import FOLDER
+
+N = 6
+
+
+class Buffers:
+    def __init__(self) -> None:
+        self.actions = np.zeros(N, np.int32)
+        self.obs = np.empty((N, 4), np.float32)
+        self.rewards = np.empty(N, np.float32)
+        self.terminals = np.empty(N, np.uint8)
+        self.truncations = np.empty(N, np.uint8)
+
+
+@pytest.fixture
+def env() -> ocean.Vector:
+    return ocean.Vector("cartpole", N, seed=0)
+
+
+@pytest.fixture
+def buffers(env: ocean.Vector) -> Buffers:
+    made = Buffers()
+    env.reset(made.obs)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("actions", np.zeros(N, np.int64), "actions must be int32, not int64"),
+        ("obs", np.zeros((N, 4)), "obs must be float32, not float64"),
+        ("obs", np.zeros((N, 5), np.float32), "obs must have the shape (6, 4), not (6, 5)"),
+        ("rewards", np.zeros(N + 1, np.float32), "rewards must have the shape (6,), not (7,)"),
+        ("terminals", np.zeros(N, bool), "terminals must be uint8, not bool"),
+        ("truncations", np.zeros(2 * N, np.uint8)[::2], "truncations must be C-contiguous"),
+        ("rewards", [0.0] * N, "rewards must be a numpy array, not list"),
+    ],
+)
+def test_wrong_buffers_are_refused(
+    env: ocean.Vector, buffers: Buffers, name: str, array: np.ndarray, message: str
+) -> None:
+    for _ in range(2):  # once before the good buffers are known and once after
+        with pytest.raises(ValueError, match=re.escape(message)):
+            env.step(**{**vars(buffers), name: array})
+        env.step(**vars(buffers))
+
+
+def test_a_read_only_buffer_is_refused(env: ocean.Vector, buffers: Buffers) -> None:
+    buffers.obs.flags.writeable = False
+    fresh = ocean.Vector("cartpole", N)
+    with pytest.raises(ValueError, match="obs must be writable"):
+        fresh.reset(buffers.obs)
+
+
+def test_a_known_buffer_in_the_wrong_place_is_refused(env: ocean.Vector) -> None:
+    # One agent with an observation of one number would hide a mix-up of obs and rewards.
+    made = Buffers()
+    env.step(**vars(made))
+    with pytest.raises(ValueError, match="rewards must"):
+        env.step(made.actions, made.obs, made.terminals, made.rewards, made.truncations)
+
+
+def test_rows_of_a_rollout_buffer_are_written_in_place(env: ocean.Vector) -> None:
+    horizon = 5
+    obs = np.full((horizon + 1, N, 4), np.nan, np.float32)
+    rewards = np.full((horizon, N), np.nan, np.float32)
+    flags = np.full((2, horizon, N), 9, np.uint8)
+    actions = np.ones((horizon, N), np.int32)
+    env.reset(obs[0])
+    for t in range(horizon):
+        env.step(actions[t], obs[t + 1], rewards[t], flags[0, t], flags[1, t])
+    assert np.isfinite(obs).all()
+    assert (rewards == 1).all()
+    assert (flags <= 1).all()
+
+
+def test_arrays_that_come_and_go_are_never_mixed_up(env: ocean.Vector, buffers: Buffers) -> None:
+    # A new array often gets the identity of one that was just freed, at another address.
+    rows = np.empty((50, N, 4), np.float32)
+    for t in range(2000):
+        rows[...] = np.nan
+        env.step(**{**vars(buffers), "obs": rows[t % 50]})
+        assert np.isfinite(rows[t % 50]).all()
+        assert np.isnan(np.delete(rows, t % 50, axis=0)).all()
+
+
+def test_unknown_names_suggest_the_nearest() -> None:
+    with pytest.raises(ValueError, match="no environment 'cartpol': did you mean 'cartpole'"):
+        ocean.Vector("cartpol")
+    with pytest.raises(ValueError, match="cartpole has no setting 'gravty': did you mean 'gravity'"):
+        ocean.Vector("cartpole", settings={"gravty": 1.0})
+    with pytest.raises(ValueError, match="no environment header at"):
+        ocean.Vector("nowhere/mine.h")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gravity": -1}, "gravity must lie in"),
+        ({"gravity": float("nan")}, "gravity must lie in"),
+        ({"max_steps": 1.5}, "max_steps must be a whole number"),
+        ({"gravity": "9.8"}, "gravity must be a number"),
+        ({"gravity": True}, "gravity must be a number"),
+    ],
+)
+def test_bad_settings_are_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ocean.Vector("cartpole", settings=settings)
+
+
+@pytest.mark.parametrize("arguments", [{"num_envs": 0}, {"threads": 0}, {"seed": -1}, {"seed": 2**64}])
+def test_bad_sizes_are_refused(arguments: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        ocean.Vector("cartpole", **arguments)
+
+
+def test_settings_of_numpy_and_whole_floats_are_taken() -> None:
+    env = ocean.Vector("cartpole", 1, settings={"gravity": np.float64(3.7), "max_steps": 100.0})
+    assert env.settings["gravity"] == 3.7
+    assert env.settings["max_steps"] == 100
+
+
+def test_a_foreign_state_is_refused(env: ocean.Vector, buffers: Buffers) -> None:
+    state = env.get_state()
+    for wrong in (state[:-1], state + b"x", b"", bytes(len(state)), ocean.Vector("squared", N).get_state()):
+        with pytest.raises(ValueError, match="not a state of 6 environments"):
+            env.set_state(wrong)
+    env.set_state(memoryview(bytearray(state)))
+    assert env.get_state() == state
+
+
+def test_a_closed_vector_refuses_to_work(env: ocean.Vector, buffers: Buffers) -> None:
+    env.step(**vars(buffers))
+    env.close()
+    env.close()
+    for call in (lambda: env.step(**vars(buffers)), lambda: env.reset(buffers.obs), env.log, env.get_state):
+        with pytest.raises(ValueError, match="closed"):
+            call()
+
+
+def test_a_header_of_ones_own_works_by_its_path(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder, with 'quotes' and ü"
+    folder.mkdir()
+    header = folder / "mine.h"
+    header.write_text((FOLDER / "squared" / "squared.h").read_text().replace("max_steps, 33", "max_steps, 7"))
+    env = ocean.Vector(header, 4)
+    assert (env.spec.name, env.settings["max_steps"]) == ("mine", 7)
+    obs = np.empty((4, 11, 11), np.int8)
+    env.reset(obs)
+    assert (obs.sum((1, 2)) == 0).all()  # one agent, one target
+
+    # Editing it and making a new Vector is the whole development loop.
+    header.write_text(header.read_text().replace("= -1;", "= -2;").replace("OBS_RANGE -1", "OBS_RANGE -2"))
+    edited = ocean.Vector(header, 4)
+    edited.reset(obs)
+    assert obs.min() == -2
+    env.reset(obs)
+    assert obs.min() == -1
+
+
+MANY = """
+#define OBS_TYPE float
+#define OBS_SHAPE 2
+#define OBS_RANGE -INFINITY, INFINITY
+#define REWARD_RANGE -1, 1
+#define {actions}
+#define AGENTS 3
+#define RANDOM_SCORE 0, 1
+#define SOLVED_SCORE 2
+#define SETTINGS(X)
+#include "ocean.h"
+typedef struct {{ double score; double n; }} Log;
+typedef struct {{ Rng rng; Log log; }} Env;
+OCEAN_FN void env_reset(Env *env, const Settings *settings, const Io *io) {{
+    (void)settings;
+    for (int i = 0; i < AGENTS * OBS_SIZE; i++) io->obs[i] = rng_uniform(&env->rng, 0.0f, 1.0f);
+}}
+OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {{
+    (void)env; (void)settings;
+    for (int i = 0; i < AGENTS; i++) {{
+        for (int k = 0; k < 2; k++) io->obs[i * 2 + k] = (float)io->actions[i * 2 + k];
+        io->rewards[i] = (float)i;
+        io->terminals[i] = io->truncations[i] = 0;
+    }}
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("actions", "dtype", "sizes", "dim"),
+    [("ACTION_SIZES 3, 7", np.int32, (3, 7), None), ("ACTION_DIM 2", np.float32, (), 2)],
+)
+def test_several_agents_and_several_actions(
+    tmp_path: Path, actions: str, dtype: type, sizes: tuple[int, ...], dim: int | None
+) -> None:
+    header = tmp_path / "many.h"
+    header.write_text(MANY.format(actions=actions))
+    env = ocean.Vector(header, 4)
+    assert (env.spec.action_sizes, env.spec.action_dim, env.spec.agents_per_env) == (sizes, dim, 3)
+    assert env.num_agents == 12
+    assert env.spec.settings == {}
+    obs, rewards = np.empty((12, 2), np.float32), np.empty(12, np.float32)
+    flags = np.empty((2, 12), np.uint8)
+    env.reset(obs)
+    assert len(np.unique(obs)) == 24
+    chosen = np.arange(24).reshape(12, 2).astype(dtype)
+    env.step(chosen, obs, rewards, flags[0], flags[1])
+    np.testing.assert_array_equal(obs, chosen)
+    np.testing.assert_array_equal(rewards, [0, 1, 2] * 4)
+    with pytest.raises(ValueError, match="actions must have the shape"):
+        env.step(chosen[:, 0].copy(), obs, rewards, flags[0], flags[1])
+
+
+def test_vectors_run_beside_each_other_in_threads() -> None:
+    def run(seed: int, kept: dict[int, np.ndarray]) -> None:
+        env = ocean.Vector("cartpole", N, seed=seed, threads=2)
+        made = Buffers()
+        env.reset(made.obs)
+        for _ in range(500):
+            env.step(**vars(made))
+        kept[seed] = made.obs
+
+    together: dict[int, np.ndarray] = {}
+    alone: dict[int, np.ndarray] = {}
+    threads = [threading.Thread(target=run, args=(seed, together)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed in range(4):
+        run(seed, alone)
+        np.testing.assert_array_equal(together[seed], alone[seed])
