@@ -18,7 +18,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from sweeper.summary import FrontMember, three_budgets
 from sweeper.units import format_cost, format_number, format_seconds
@@ -68,8 +68,8 @@ def plot_pareto(
 
     costs = [t.cost for t in done] + [m.cost for m in members]
     low, high = _cost_limits(axes, costs or [t.cost for t in rest if _positive(t.cost)], cost_name)
-    axes.set_xlabel(f"cost ({cost_name}, log scale)", labelpad=5)
-    axes.set_ylabel(score_name + (" (lower is better)" if goal == "minimize" else ""), labelpad=6)
+    axes.set_xlabel(f"cost ({_plain(cost_name)}, log scale)", labelpad=5)
+    axes.set_ylabel(_plain(score_name) + (" (lower is better)" if goal == "minimize" else ""), labelpad=6)
     _title(figure, name, trials, done, elapsed)
 
     legend: list[Any] = []
@@ -107,6 +107,11 @@ def plot_pareto(
     return path
 
 
+def _plain(name: str) -> str:
+    """A user's name as it is: no control characters, and no dollar starts a formula."""
+    return "".join(c for c in name if c.isprintable())[:60].replace("$", r"\$")
+
+
 def _finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
@@ -130,8 +135,7 @@ def _style(axes: Any) -> None:
 def _title(
     figure: Figure, name: str, trials: Sequence[Any], done: Sequence[Any], elapsed: float | None
 ) -> None:
-    name = "".join(c for c in name if c.isprintable()).replace("$", r"\$")
-    figure.text(0.022, 0.945, name, size=16, weight="bold", color=INK, va="center")
+    figure.text(0.022, 0.945, _plain(name), size=16, weight="bold", color=INK, va="center")
     parts = [
         f"{len(done)} of {len(trials)} trials done" if len(done) < len(trials) else f"{len(done)} trials"
     ]
@@ -223,9 +227,15 @@ def _score_limits(
     if strip:
         floor -= (ceiling - floor) * STRIP / (1 - STRIP)
     axes.set_ylim(floor, ceiling)
-    axes.yaxis.set_major_locator(MaxNLocator(6))
-    if max(abs(floor), abs(ceiling)) >= 1e4:
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_number(value)))
+    ticks = np.array(MaxNLocator(6).tick_values(floor, ceiling))
+    ticks[np.abs(ticks) < 1e-9 * (ceiling - floor)] = 0.0
+    labels = [format_number(tick) for tick in ticks]
+    if len(set(labels)) < len(labels):  # far from zero and close together: four digits do not tell them apart
+        labels = [f"{tick:.12g}" for tick in ticks]
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_major_formatter(
+        FixedFormatter([label.replace("-", "\N{MINUS SIGN}", 1) for label in labels])
+    )
     return bottom, top
 
 
@@ -272,7 +282,7 @@ def _draw_trials(
                 [t.score for t in group],
                 c=colours.to_rgba(np.array([t.number for t in group], dtype=float)),
                 s=58 if chosen else 15 + 19 * dense,
-                alpha=1.0 if chosen else 0.28 + 0.17 * dense,
+                alpha=1.0 if chosen else (0.28 + 0.17 * dense if on_front else 0.85),
                 edgecolors="white" if chosen else "none",
                 linewidths=0.9,
                 zorder=5 if chosen else 3,
@@ -363,7 +373,7 @@ def _annotate(
     up = -1.0 if goal == "minimize" else 1.0
     for label, member in reversed(three_budgets(members, goal)):
         text = axes.text(
-            0, 0, f"{label}: {format_number(member.score)}\n{format_cost(member.cost, cost_name)}",
+            0, 0, f"{label}: {format_number(member.score)}\n{format_cost(member.cost, _plain(cost_name))}",
             size=10.5, color=INK, linespacing=1.25, zorder=7, ha="left", va="bottom",
             bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "#d1d5db", "alpha": 0.9},
         )  # fmt: skip
