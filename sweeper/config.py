@@ -130,12 +130,12 @@ def _plain_name(value: Any) -> str:
     return value
 
 
-def _amount(value: Any) -> Any:
-    """A cost: a number, or a duration whose fitness for the cost's unit `SweepConfig` checks."""
+def _amount(value: Any) -> float:
+    """A cost: a number above 0, or a duration (`_check` refuses those where the cost is not in seconds)."""
     if isinstance(value, str):
-        return value
+        return _duration(value)
     if _number(value) <= 0:
-        _bad(f"{value} is not above 0")
+        _bad(f"{value} is not above 0", "write a number above 0")
     return float(value)
 
 
@@ -154,7 +154,7 @@ def _constraints(value: Any) -> list[Any]:
 Text = Annotated[str, BeforeValidator(_text)]
 Number = Annotated[float, BeforeValidator(_number)]
 Seconds = Annotated[float, BeforeValidator(_duration)]
-Amount = Annotated[float | str, BeforeValidator(_amount)]
+Amount = Annotated[float, BeforeValidator(_amount)]
 Flag = Annotated[bool, BeforeValidator(_yes_no)]
 
 
@@ -422,7 +422,7 @@ def parse(
         for override in overrides:
             _override(data, override, marks)
         config = _validate(data)
-        _check(config)
+        _check(config, data)
     except ConfigError as error:
         raise located(error, file, text, marks) from None
     config._folder, config._file = Path(folder).resolve(), file
@@ -547,7 +547,7 @@ def _known(parts: Sequence[Any]) -> list[str]:
     return list(model.model_fields)
 
 
-def _check(config: SweepConfig) -> None:
+def _check(config: SweepConfig, data: dict[str, Any]) -> None:
     """What no single field can see. Raises ConfigError."""
     objective, metric, cost = config.objective, config.metric, config.cost
     for name in ("shell", "pattern"):
@@ -583,8 +583,13 @@ def _check(config: SweepConfig) -> None:
         raise ConfigError(
             "cost.name", f"'{cost.name}' is not reported by the trainer", "write seconds or steps"
         )
-    cost.limit = _cost_amount("cost.limit", cost.limit, cost.name)
-    config.budget.cost = _cost_amount("budget.cost", config.budget.cost, cost.name)
+    for section, key in (("cost", "limit"), ("budget", "cost")):
+        amount = (data.get(section) or {}).get(key)
+        if isinstance(amount, str) and cost.name != "seconds":
+            message = f"'{short(amount)}' is not a number of {cost.name}"
+            raise ConfigError(
+                f"{section}.{key}", message, "durations are for costs in seconds; write a number"
+            )
     if not config.parameters:
         raise ConfigError(
             "parameters",
@@ -628,18 +633,3 @@ def _check(config: SweepConfig) -> None:
             f"'{objective.fidelity}' is not a parameter of this sweep",
             _nearest(objective.fidelity, config.parameters),
         )
-
-
-def _cost_amount(key: str, value: float | str | None, unit: str) -> float | None:
-    if isinstance(value, str):
-        if unit != "seconds":
-            raise ConfigError(
-                key,
-                f"'{short(value)}' is not a number of {unit}",
-                "write a plain number; durations are for costs in seconds",
-            )
-        try:
-            return parse_duration(value)
-        except ValueError as error:
-            raise ConfigError(key, *str(error).split("; ", 1)) from None
-    return value

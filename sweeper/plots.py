@@ -232,7 +232,7 @@ def _score_limits(
     labels = [format_number(tick) for tick in ticks]
     if len(set(labels)) < len(labels):  # far from zero and close together: four digits do not tell them apart
         labels = [f"{tick:.12g}" for tick in ticks]
-    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_major_locator(FixedLocator(list(ticks)))
     axes.yaxis.set_major_formatter(
         FixedFormatter([label.replace("-", "\N{MINUS SIGN}", 1) for label in labels])
     )
