@@ -44,6 +44,7 @@ FLAGS = (
 NO_COMPILER = "no C compiler found: install gcc or clang, or set CC"
 COMPILE_SECONDS = 300
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
+LIBRARY = re.compile(r"[0-9a-f]{32}\.(so|sha256)")  # named by the key, see _key
 
 _loaded: dict[str, ctypes.CDLL] = {}
 
@@ -126,26 +127,23 @@ def cache_folder() -> Path:
 def _make_private(folder: Path) -> bool:
     """Whether `folder` is now ours alone and can be written; it is made where it is missing.
 
-    Whoever can write into this folder can run code as us: a folder of another user is refused, and
-    what lies in one that was open to others is thrown away before it is closed to them.
+    Whoever can write into this folder can run code as us: a folder of another user is refused, and so
+    is a link, which may lead anywhere. Libraries in a folder that was open to others are thrown away.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
-        status = folder.stat()
+        status = folder.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
             return False
         if stat.S_IMODE(status.st_mode) & 0o077:
             os.chmod(folder, 0o700)
-            if stat.S_IMODE(folder.stat().st_mode) & 0o077:
+            if stat.S_IMODE(folder.lstat().st_mode) & 0o077:
                 return False  # a file system without permissions
-            if stat.S_IMODE(status.st_mode) & 0o022:
-                for file in folder.iterdir():
-                    if file.is_dir() and not file.is_symlink():
-                        shutil.rmtree(file)
-                    else:
-                        file.unlink()
+            for file in folder.iterdir():
+                if LIBRARY.fullmatch(file.name):
+                    file.unlink()
         return os.access(folder, os.W_OK | os.X_OK)
     except OSError:
         return False

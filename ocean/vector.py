@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import operator
+import os
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,7 +43,9 @@ class Vector:
         settings: Mapping[str, float] | None = None,
     ) -> None:
         self.spec = read_spec(name_or_path)
-        self.num_envs = int(num_envs)
+        # Of the header as it is now: it may be edited while this Vector lives.
+        self._fingerprint = hashlib.sha256(self.spec.path.read_bytes()).digest()
+        self.num_envs = operator.index(num_envs)
         self.num_agents = self.num_envs * self.spec.agents_per_env
         if not 1 <= self.num_envs <= 2**31 - 1:
             raise ValueError(f"num_envs must be at least 1, not {num_envs}")
@@ -61,7 +65,7 @@ class Vector:
         handle = self._library.ocean_create(
             self.num_envs,
             _checked_seed(seed),
-            min(int(threads), self.num_envs),
+            min(operator.index(threads), self.num_envs),
             (ctypes.c_double * max(1, len(values)))(*values),
             self.final_obs.ctypes.data,
         )
@@ -69,7 +73,7 @@ class Vector:
             raise MemoryError(f"no memory or threads for {self.num_envs} environments")
         self._handle: int | None = handle
         # Holds final_obs too: C writes into it for as long as the handle lives.
-        self._finalizer = weakref.finalize(self, _destroy, self._library, handle, self.final_obs)
+        self._finalizer = weakref.finalize(self, _destroy, self._library, handle, self.final_obs, os.getpid())
         self._step = self._library.ocean_step
         self._addresses: dict[tuple[int, int], tuple[weakref.ref[Array], int]] = {}
         rows = self.num_agents
@@ -143,7 +147,7 @@ class Vector:
         handle = self._open()
         state = ctypes.create_string_buffer(self._library.ocean_state_bytes(handle))
         self._library.ocean_get_state(handle, state)
-        return self._fingerprint() + state.raw
+        return self._fingerprint + state.raw
 
     def set_state(self, state: bytes | bytearray | memoryview) -> None:
         """Continue from bytes of `get_state`, of a Vector of the same header and size.
@@ -152,7 +156,7 @@ class Vector:
         """
         handle = self._open()
         raw = bytes(state)
-        fingerprint = self._fingerprint()
+        fingerprint = self._fingerprint
         size = self._library.ocean_state_bytes(handle)
         if len(raw) != len(fingerprint) + size or not raw.startswith(fingerprint):
             raise ValueError(f"not a state of {self.num_envs} environments of this {self.spec.path.name}")
@@ -168,9 +172,6 @@ class Vector:
         if self._handle is None:
             raise ValueError("this Vector is closed")
         return self._handle
-
-    def _fingerprint(self) -> bytes:
-        return hashlib.sha256(self.spec.path.read_bytes()).digest()
 
     def _address(self, array: Array, kind: int) -> int:
         """Where a buffer lies, once it was found to be what C expects; remembered by its identity."""
@@ -195,15 +196,17 @@ class Vector:
         return address
 
 
-def _destroy(library: ctypes.CDLL, handle: int, final_obs: Array) -> None:
+def _destroy(library: ctypes.CDLL, handle: int, final_obs: Array, owner: int) -> None:
     """`final_obs` is taken to be kept alive until here."""
-    library.ocean_destroy(handle)
+    if os.getpid() == owner:  # a forked child has no such threads: it would wait for them for ever
+        library.ocean_destroy(handle)
 
 
 def _checked_seed(seed: int) -> int:
+    seed = operator.index(seed)
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed must lie in [0, 2^64), not {seed}")
-    return int(seed)
+    return seed
 
 
 def _library(header: Path) -> ctypes.CDLL:

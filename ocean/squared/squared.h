@@ -10,7 +10,7 @@
 #define REWARD_RANGE -1, 1     // Required: keep rewards between 0.1 and 1 in size
 #define ACTION_SIZES 5         // Required: choices of each action; or ACTION_DIM for continuous ones
 #define AGENTS 1               // Recommended: agents in one environment (1 where it is left out)
-#define RANDOM_SCORE 0.1, 0.3  // Required: where the mean score of a random agent lies
+#define RANDOM_SCORE 0.05, 0.2 // Required: where the mean score of a random agent lies
 #define SOLVED_SCORE 0.95      // Required: the mean score that means solved
 
 // Required, may be empty: X(int or float, name, default, lowest, highest, "help").

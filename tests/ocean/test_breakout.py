@@ -17,7 +17,7 @@ class Game:
         self.env = ocean.Vector("breakout", count, seed=0, settings=settings)
         self.obs = np.empty((count, 118), np.float32)
         self.rewards = np.empty(count, np.float32)
-        self.terminals, self.truncations = np.empty((2, count), np.uint8)
+        self.terminals, self.truncations = np.zeros((2, count), np.uint8)
         self.env.reset(self.obs)
         self.rng = np.random.default_rng(0)
         self.aim = np.zeros(count)

@@ -75,13 +75,26 @@ def test_the_cache_is_the_users_alone(cache: Path, tmp_path: Path) -> None:
     assert {file.suffix for file in cache.iterdir()} == {".so", ".sha256", ".lock"}  # no leavings
 
 
-def test_a_cache_that_was_open_to_others_is_emptied_and_closed(cache: Path, tmp_path: Path) -> None:
-    cache.mkdir()
+def test_libraries_in_a_cache_that_was_open_to_others_are_not_trusted(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build.library([source(tmp_path)])
+    (cache / "notes.txt").write_text("not ours to delete")
     cache.chmod(0o777)
-    (cache / "planted.so").write_text("")
+    monkeypatch.setattr(build, "_loaded", {})
     assert build.library([source(tmp_path)]).answer() == 42
+    assert calls(cache) == 2
     assert stat.S_IMODE(cache.stat().st_mode) == 0o700
-    assert not (cache / "planted.so").exists()
+    assert (cache / "notes.txt").exists()
+
+
+def test_a_link_in_the_caches_place_is_not_followed(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o755)
+    cache.symlink_to(tmp_path / "elsewhere")
+    assert build.library([source(tmp_path)]).answer() == 42
+    assert build.cache_folder().is_relative_to(tmp_path / "temporary")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert stat.S_IMODE((tmp_path / "elsewhere").stat().st_mode) == 0o755
 
 
 def test_a_cache_of_another_user_is_not_used(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from pathlib import Path
@@ -168,6 +169,9 @@ def test_a_header_of_ones_own_works_by_its_path(tmp_path: Path) -> None:
     assert obs.min() == -2
     env.reset(obs)
     assert obs.min() == -1
+    env.set_state(env.get_state())
+    with pytest.raises(ValueError, match="not a state"):
+        edited.set_state(env.get_state())
 
 
 MANY = """
@@ -221,6 +225,16 @@ def test_several_agents_and_several_actions(
     np.testing.assert_array_equal(rewards, [0, 1, 2] * 4)
     with pytest.raises(ValueError, match="actions must have the shape"):
         env.step(chosen[:, 0].copy(), obs, rewards, flags[0], flags[1])
+
+
+def test_a_fork_ends_in_peace() -> None:
+    # The child has none of the threads: it must not wait for them when it drops the Vector.
+    env = ocean.Vector("cartpole", N, threads=3)
+    child = os.fork()
+    if child == 0:
+        env.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_vectors_run_beside_each_other_in_threads() -> None:
