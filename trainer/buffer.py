@@ -5,6 +5,7 @@ A *segment* is one agent's column: its `horizon` consecutive steps.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -73,6 +74,7 @@ class Buffer:
         column: Tensor = getattr(self, name)
         return column.view(-1, column.shape[2]) if column.dim() == 3 else column.view(-1)
 
+    @functools.cached_property
     def rows(self) -> Rows:
         """What the advantage reads and writes."""
         return Rows(

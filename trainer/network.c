@@ -1,36 +1,25 @@
-/* The end of the network on the CPU: bias and ReLU of the last hidden layer, the action and value
+/* The network on the CPU in one pass: bias and ReLU of the last hidden layer, the action and value
  * heads, and what follows from them: drawing actions (`act`), or the PPO loss with its gradient
- * (`loss`). The matrix products before it stay with torch. The meaning of both is the plain torch
- * in policy.py and update.py, against which the tests hold them.
+ * (`loss`). A first layer of few inputs is computed here too; larger matrix products stay with
+ * torch, which hands over the last layer before its bias (`pre`). The meaning of both functions is
+ * the plain torch in policy.py and network.py, against which the tests hold them.
  *
  * Rows are taken 16 at a time; what concerns one number a row (softmax, loss) is done for these 16
- * in the lanes of one vector. `pre` is the last hidden layer before bias and ReLU, [rows, hidden],
- * and is overwritten. `head` is [outputs, hidden]: a row for every logit, then one for the value. */
+ * in the lanes of one vector. */
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#define LANES 16
-#define MAX_OUTPUTS 257 /* logits of all action components, and the value */
-#define INLINE static inline __attribute__((always_inline))
+#include "lanes.h"
 
-/* aligned(4): rows of torch tensors start anywhere */
-typedef float lanes __attribute__((vector_size(64), aligned(4), may_alias));
-typedef float half __attribute__((vector_size(32), aligned(4), may_alias));
-typedef float quarter __attribute__((vector_size(16), aligned(4), may_alias));
-typedef int32_t bits __attribute__((vector_size(64), aligned(4), may_alias));
+#define MAX_OUTPUTS 257 /* logits of all action components, and the value */
 
 INLINE lanes all(float x) { return x - (lanes){0}; }
 INLINE lanes choose(bits mask, lanes yes, lanes no) { return (lanes)((mask & (bits)yes) | (~mask & (bits)no)); }
 INLINE lanes least(lanes a, lanes b) { return choose(a < b, a, b); }
 INLINE lanes most(lanes a, lanes b) { return choose(a > b, a, b); }
-
-INLINE float sum_lanes(lanes x)
-{
-    union { lanes all; half parts[2]; } a = {x};
-    union { half all; quarter parts[2]; } b = {a.parts[0] + a.parts[1]};
-    quarter s = b.parts[0] + b.parts[1];
-    return (s[0] + s[2]) + (s[1] + s[3]);
-}
+/* ReLU; what is not a number passes, so that a network that has diverged shows it */
+INLINE lanes rectify(lanes a) { return choose(a < 0.0f, all(0.0f), a); }
 
 /* e^x to 2 units in the last place; not a number stays one, outside +-87 it saturates. */
 INLINE lanes exp_lanes(lanes x)
@@ -70,7 +59,24 @@ INLINE lanes log_lanes(lanes x)
     return f + (p * f * square - 0.5f * square + e * -2.12194440e-4f) + e * 0.693359375f;
 }
 
-/* ---- the heads ---- */
+/* ---- layers ---- */
+
+struct network {
+    int64_t inputs, hidden, components;
+    const int32_t *sizes;         /* [components] actions of each */
+    const float *weight, *bias;   /* [inputs, hidden] or null where torch multiplies; [hidden] */
+    const float *head, *head_bias; /* [outputs, hidden], a row for every logit, then the value's; [outputs] */
+    float *grad_weight, *grad_bias, *grad_head, *grad_head_bias;
+    float *scratch;               /* [16, hidden], with `weight` only */
+};
+
+static int count_outputs(const struct network *net)
+{
+    int outputs = 1;
+    for (int64_t c = 0; c < net->components; c++)
+        outputs += net->sizes[c];
+    return outputs;
+}
 
 /* Adds bias, applies ReLU in place. */
 INLINE void relu(int rows, int64_t hidden, float *pre, const float *bias)
@@ -79,9 +85,39 @@ INLINE void relu(int rows, int64_t hidden, float *pre, const float *bias)
         lanes b = *(const lanes *)(bias + j);
         for (int r = 0; r < rows; r++) {
             lanes *h = (lanes *)(pre + r * hidden + j);
-            *h = most(*h + b, all(0.0f));
+            *h = rectify(*h + b);
         }
     }
+}
+
+/* h[row] = relu(obs[row] . weight + bias) for few inputs */
+static void first_layer(int rows, const struct network *net, const float *const *obs, float *h)
+{
+    int64_t inputs = net->inputs, hidden = net->hidden;
+    for (int64_t j = 0; j < hidden; j += LANES) {
+        lanes sums[LANES];
+        for (int r = 0; r < rows; r++)
+            sums[r] = *(const lanes *)(net->bias + j);
+        for (int64_t i = 0; i < inputs; i++) {
+            lanes w = *(const lanes *)(net->weight + i * hidden + j);
+            for (int r = 0; r < rows; r++)
+                sums[r] += obs[r][i] * w;
+        }
+        for (int r = 0; r < rows; r++)
+            *(lanes *)(h + r * hidden + j) = rectify(sums[r]);
+    }
+}
+
+static void first_layer_backward(int rows, const struct network *net, const float *const *obs, const float *grad)
+{
+    int64_t inputs = net->inputs, hidden = net->hidden;
+    for (int64_t j = 0; j < hidden; j += LANES)
+        for (int64_t i = 0; i < inputs; i++) {
+            lanes sum = *(const lanes *)(net->grad_weight + i * hidden + j);
+            for (int r = 0; r < rows; r++)
+                sum += obs[r][i] * *(const lanes *)(grad + r * hidden + j);
+            *(lanes *)(net->grad_weight + i * hidden + j) = sum;
+        }
 }
 
 /* out[o][row] for `width` outputs and `rows` rows, both known when compiled and at most 4. */
@@ -110,18 +146,17 @@ INLINE void dot_rows(int rows, int width, int64_t hidden, const float *h, const 
         dot(1, width, hidden, h + row * hidden, head, head_bias, out, row);
 }
 
-/* out[o][row] = head[o] . relu(pre[row] + bias) + head_bias[o]; lanes past `rows` are left alone. */
-static void heads(int rows, int64_t hidden, int outputs, float *pre, const float *bias,
-                  const float *head, const float *head_bias, lanes *out)
+/* out[o][row] = head[o] . h[row] + head_bias[o]; lanes past `rows` are left alone. */
+static void heads(int rows, int64_t hidden, int outputs, const float *h, const float *head,
+                  const float *head_bias, lanes *out)
 {
-    relu(rows, hidden, pre, bias);
     for (int o = 0; o < outputs; o += 4) {
         const float *w = head + o * hidden, *b = head_bias + o;
         switch (outputs - o) {
-        case 1: dot_rows(rows, 1, hidden, pre, w, b, out + o); break;
-        case 2: dot_rows(rows, 2, hidden, pre, w, b, out + o); break;
-        case 3: dot_rows(rows, 3, hidden, pre, w, b, out + o); break;
-        default: dot_rows(rows, 4, hidden, pre, w, b, out + o); break;
+        case 1: dot_rows(rows, 1, hidden, h, w, b, out + o); break;
+        case 2: dot_rows(rows, 2, hidden, h, w, b, out + o); break;
+        case 3: dot_rows(rows, 3, hidden, h, w, b, out + o); break;
+        default: dot_rows(rows, 4, hidden, h, w, b, out + o); break;
         }
     }
 }
@@ -150,17 +185,17 @@ INLINE void pull(int width, int rows, int64_t hidden, const float *h, const floa
 
 /* From d loss / d outputs (`slopes`) to the gradients of head, its bias, the hidden bias, and of
  * `pre`, which takes the place of the hidden units. */
-static void heads_backward(int rows, int64_t hidden, int outputs, float *h, const float *head,
-                           const lanes *slopes, float *grad_bias, float *grad_head, float *grad_head_bias)
+static void heads_backward(int rows, const struct network *net, int outputs, float *h, const lanes *slopes)
 {
+    int64_t hidden = net->hidden;
     for (int o = 0; o < outputs; o++)
         for (int r = 0; r < rows; r++)
-            grad_head_bias[o] += ((const float *)&slopes[o])[r];
+            net->grad_head_bias[o] += ((const float *)&slopes[o])[r];
     for (int64_t j = 0; j < hidden; j += LANES) {
         lanes back[LANES] = {{0}};
         for (int o = 0; o < outputs; o += 4) {
-            const float *w = head + o * hidden + j;
-            float *grad = grad_head + o * hidden + j;
+            const float *w = net->head + o * hidden + j;
+            float *grad = net->grad_head + o * hidden + j;
             switch (outputs - o) {
             case 1: pull(1, rows, hidden, h + j, w, slopes + o, back, grad); break;
             case 2: pull(2, rows, hidden, h + j, w, slopes + o, back, grad); break;
@@ -168,14 +203,14 @@ static void heads_backward(int rows, int64_t hidden, int outputs, float *h, cons
             default: pull(4, rows, hidden, h + j, w, slopes + o, back, grad); break;
             }
         }
-        lanes bias = *(const lanes *)(grad_bias + j);
+        lanes bias = *(const lanes *)(net->grad_bias + j);
         for (int r = 0; r < rows; r++) {
             lanes *unit = (lanes *)(h + r * hidden + j);
             lanes alive = choose(*unit > 0.0f, back[r], all(0.0f));
             bias += alive;
             *unit = alive;
         }
-        *(lanes *)(grad_bias + j) = bias;
+        *(lanes *)(net->grad_bias + j) = bias;
     }
 }
 
@@ -202,20 +237,29 @@ INLINE void log_softmax(int size, lanes *logits, lanes *probs)
 /* Values of all rows; and, unless `actions` is null, actions with the logarithm of their
  * probability: drawn by inverting the distribution function at `uniform` in [0, 1),
  * or the most probable ones where `uniform` is null. */
-void act(int64_t rows, int64_t hidden, int32_t components, const int32_t *sizes, float *pre,
-         const float *bias, const float *head, const float *head_bias,
-         const float *uniform,  /* [rows, components] */
-         int32_t *actions,      /* [rows, components] */
+void act(const struct network *net, int64_t rows, const float *obs, /* [rows, inputs], with net->weight */
+         float *pre,           /* [rows, hidden], without net->weight; overwritten */
+         const float *uniform, /* [rows, components] */
+         int32_t *actions,     /* [rows, components] */
          float *logprobs, float *values)
 {
-    int outputs = 1;
-    for (int c = 0; c < components; c++)
-        outputs += sizes[c];
+    const int32_t *sizes = net->sizes;
+    int outputs = count_outputs(net), components = (int)net->components;
+    int64_t hidden = net->hidden;
     for (int64_t start = 0; start < rows; start += LANES) {
         int n = rows - start < LANES ? (int)(rows - start) : LANES;
         lanes out[MAX_OUTPUTS], probs[MAX_OUTPUTS], logprob = {0};
+        float *h = net->weight ? net->scratch : pre + start * hidden;
+        if (net->weight) {
+            const float *rows_obs[LANES];
+            for (int r = 0; r < n; r++)
+                rows_obs[r] = obs + (start + r) * net->inputs;
+            first_layer(n, net, rows_obs, h);
+        } else {
+            relu(n, hidden, h, net->bias);
+        }
         memset(out, 0, outputs * sizeof(lanes));
-        heads(n, hidden, outputs, pre + start * hidden, bias, head, head_bias, out);
+        heads(n, hidden, outputs, h, net->head, net->head_bias, out);
         memcpy(values + start, &out[outputs - 1], n * sizeof(float));
         if (!actions)
             continue;
@@ -244,43 +288,77 @@ void act(int64_t rows, int64_t hidden, int32_t components, const int32_t *sizes,
 
 /* ---- update ---- */
 
-struct loss_settings {
+/* Some rows of a minibatch: of its horizon * count rows, those from `first` on. Row i is step
+ * i / count of segment segments[i % count]. Buffers are [horizon, agents]. */
+struct batch {
+    int64_t agents, count;
+    const int64_t *segments;      /* [count] */
+    const float *weights;         /* [agents] importance weights */
+    const float *obs;             /* [horizon * agents, inputs], with net->weight */
+    const int32_t *actions;
+    const float *logprobs, *advantages, *returns;
+    const float *old_values;      /* a copy of values: a segment may be in a minibatch more than once */
+    float *values, *ratios;       /* written */
     float advantage_mean, advantage_scale; /* normalisation: (A - mean) * scale */
     float clip, vf_clip, vf_coef, ent_coef;
-    float row_scale; /* 1 / rows of the whole minibatch */
+    float row_scale;              /* 1 / rows of the whole minibatch */
 };
+
+/* Mean and standard deviation of the advantages of a minibatch. */
+void moments(const struct batch *batch, int64_t horizon, double *mean_and_deviation)
+{
+    double sum = 0.0, squares = 0.0, rows = (double)(horizon * batch->count);
+    for (int64_t t = 0; t < horizon; t++)
+        for (int64_t s = 0; s < batch->count; s++)
+            sum += batch->advantages[t * batch->agents + batch->segments[s]];
+    for (int64_t t = 0; t < horizon; t++)
+        for (int64_t s = 0; s < batch->count; s++) {
+            double off = batch->advantages[t * batch->agents + batch->segments[s]] - sum / rows;
+            squares += off * off;
+        }
+    mean_and_deviation[0] = sum / rows;
+    mean_and_deviation[1] = sqrt(squares / rows);
+}
 
 enum { POLICY_LOSS, VALUE_LOSS, ENTROPY, KL, CLIPPED }; /* places in `sums` */
 
-/* The PPO loss of some rows of a minibatch, summed into `sums`, and its gradients, added to grad_*
- * and left in `pre`. Row r is place index[r] of the rollout's buffers; its new ratio and value are
- * written there. weights[r] is its importance weight. */
-void loss(int64_t rows, int64_t hidden, int32_t components, const int32_t *sizes, float *pre,
-          const float *bias, const float *head, const float *head_bias, const int64_t *index,
-          const float *weights, const int32_t *actions, const float *logprobs, const float *advantages,
-          const float *returns, float *values, float *ratios, const struct loss_settings *settings,
-          float *grad_bias, float *grad_head, float *grad_head_bias, double *sums)
+/* The PPO loss of `rows` rows of a minibatch, summed into `sums`, and its gradients, added to the
+ * network's and, without net->weight, left in `pre`. New ratios and values are written back. */
+void loss(const struct network *net, const struct batch *batch, int64_t first, int64_t rows, float *pre,
+          double *sums)
 {
-    struct loss_settings s = *settings;
-    int outputs = 1;
-    for (int c = 0; c < components; c++)
-        outputs += sizes[c];
+    struct batch s = *batch;
+    const int32_t *sizes = net->sizes, *actions = s.actions;
+    int outputs = count_outputs(net), components = (int)net->components;
+    int64_t hidden = net->hidden;
     for (int64_t start = 0; start < rows; start += LANES) {
         int n = rows - start < LANES ? (int)(rows - start) : LANES;
-        const int64_t *place = index + start;
-        float *h = pre + start * hidden;
+        int64_t place[LANES];
+        float weights[LANES];
+        const float *obs[LANES];
+        for (int r = 0; r < n; r++) {
+            int64_t row = first + start + r, segment = s.segments[row % s.count];
+            place[r] = row / s.count * s.agents + segment;
+            weights[r] = s.weights[segment];
+            obs[r] = s.obs + place[r] * net->inputs;
+        }
+        float *h = net->weight ? net->scratch : pre + start * hidden;
+        if (net->weight)
+            first_layer(n, net, obs, h);
+        else
+            relu(n, hidden, h, net->bias);
         lanes out[MAX_OUTPUTS], probs[MAX_OUTPUTS];
         memset(out, 0, outputs * sizeof(lanes));
-        heads(n, hidden, outputs, h, bias, head, head_bias, out);
+        heads(n, hidden, outputs, h, net->head, net->head_bias, out);
 
         lanes logprob = {0}, entropy = {0}, old_logprob = {0}, advantage = {0}, target = {0};
         lanes old_value = {0}, weight = {0};
         for (int r = 0; r < n; r++) {
-            ((float *)&old_logprob)[r] = logprobs[place[r]];
-            ((float *)&advantage)[r] = advantages[place[r]];
-            ((float *)&target)[r] = returns[place[r]];
-            ((float *)&old_value)[r] = values[place[r]];
-            ((float *)&weight)[r] = weights[start + r];
+            ((float *)&old_logprob)[r] = s.logprobs[place[r]];
+            ((float *)&advantage)[r] = s.advantages[place[r]];
+            ((float *)&target)[r] = s.returns[place[r]];
+            ((float *)&old_value)[r] = s.old_values[place[r]];
+            ((float *)&weight)[r] = weights[r];
         }
         lanes *logits = out, *p = probs;
         for (int c = 0; c < components; logits += sizes[c], p += sizes[c], c++) {
@@ -318,8 +396,8 @@ void loss(int64_t rows, int64_t hidden, int32_t components, const int32_t *sizes
             sums[ENTROPY] += w * ((const float *)&entropy)[r];
             sums[KL] += s.row_scale * ((q - 1.0f) - ((const float *)&log_ratio)[r]);
             sums[CLIPPED] += q < 1.0f - s.clip || q > 1.0f + s.clip ? s.row_scale : 0.0f;
-            ratios[place[r]] = q;
-            values[place[r]] = ((const float *)value)[r];
+            s.ratios[place[r]] = q;
+            s.values[place[r]] = ((const float *)value)[r];
         }
 
         *value = choose(plain | free, error * scale * s.vf_coef, all(0.0f));
@@ -336,6 +414,8 @@ void loss(int64_t rows, int64_t hidden, int32_t components, const int32_t *sizes
                 ((float *)&logits[taken])[r] += ((const float *)&slope)[r];
             }
         }
-        heads_backward(n, hidden, outputs, h, head, out, grad_bias, grad_head, grad_head_bias);
+        heads_backward(n, net, outputs, h, out);
+        if (net->weight)
+            first_layer_backward(n, net, obs, h);
     }
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,18 +21,28 @@ from trainer.settings import TrainSettings
 # Rows that pass through the network at once: activations stay in the second-level cache.
 TILE = 512
 
+TINY = 1e-8  # keeps the division by a deviation of nothing finite
+
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int64
+_READ, _WRITTEN = ("actions", "logprobs", "advantages", "returns"), ("values", "ratios")
+
+
+# A first layer of at most this many inputs is computed by network.c; torch's product is faster above.
+FEW_INPUTS = 32
 
 
 @dataclass
 class Minibatch:
-    """Which places of the buffers are trained on, and with which weights."""
+    """All steps of some segments, step by step: row i is step i // count of segments[i % count]."""
 
-    index: Tensor  # [rows] int64 places in [horizon * agents]
-    weights: Tensor  # [rows] importance weights
-    whole: bool  # index counts 0, 1, 2, ...: observations need not be gathered
-    advantage_mean: float
-    advantage_scale: float
+    segments: Tensor  # [count] int64 agents
+    weights: Tensor  # [agents] float32 importance weights
+    whole: bool  # segments counts 0, 1, 2, ... all agents: observations need not be gathered
+
+    def places(self, buffer: Buffer) -> Tensor:
+        """[horizon * count] places in the flat buffers."""
+        steps = torch.arange(0, buffer.horizon * buffer.agents, buffer.agents, device=self.segments.device)
+        return (steps[:, None] + self.segments).view(-1)
 
 
 @dataclass
@@ -69,21 +79,23 @@ class TorchNetwork:
 
     def gradients(self, batch: Minibatch, buffer: Buffer, train: TrainSettings, ent_coef: float) -> LossSums:
         """Add d loss / d parameters to the policy's gradients; write back ratios and values."""
-        place = batch.index
+        place, weights = batch.places(buffer), batch.weights[batch.segments].repeat(buffer.horizon)
         obs = buffer.flat_obs[place].float()
         logprob, entropy, value = self.policy.logprob_entropy(obs, buffer.flat("actions")[place])
         log_ratio = logprob - buffer.flat("logprobs")[place]
         ratio = log_ratio.exp()
-        advantage = (buffer.flat("advantages")[place] - batch.advantage_mean) * batch.advantage_scale
+        advantage = buffer.flat("advantages")[place]
+        if train.normalize_advantages:
+            advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + TINY)
         clipped = ratio.clamp(1 - train.clip_coef, 1 + train.clip_coef)
-        policy_loss = -(batch.weights * torch.minimum(ratio * advantage, clipped * advantage)).mean()
+        policy_loss = -(weights * torch.minimum(ratio * advantage, clipped * advantage)).mean()
 
         old_value, target = buffer.flat("values")[place], buffer.flat("returns")[place]
         near = old_value + (value - old_value).clamp(-train.vf_clip_coef, train.vf_clip_coef)
         value_loss = (
-            0.5 * (batch.weights * torch.maximum((value - target) ** 2, (near - target) ** 2)).mean()
+            0.5 * (weights * torch.maximum((value - target) ** 2, (near - target) ** 2)).mean()
         )
-        entropy_mean = (batch.weights * entropy).mean()
+        entropy_mean = (weights * entropy).mean()
         loss = policy_loss + train.vf_coef * value_loss - ent_coef * entropy_mean
         loss.backward()  # type: ignore[no-untyped-call]
 
@@ -95,19 +107,32 @@ class TorchNetwork:
             return LossSums(*torch.stack([policy_loss, value_loss, entropy_mean, kl, outside]).tolist())
 
 
-class _LossSettings(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_float)
+class _Network(ctypes.Structure):
+    """`struct network` of network.c."""
+
+    _fields_ = [(name, _INT) for name in ("inputs", "hidden", "components")] + [
+        (name, _POINTER)
         for name in (
-            "advantage_mean",
-            "advantage_scale",
-            "clip",
-            "vf_clip",
-            "vf_coef",
-            "ent_coef",
-            "row_scale",
+            *("sizes", "weight", "bias", "head", "head_bias"),
+            *("grad_weight", "grad_bias", "grad_head", "grad_head_bias", "scratch"),
         )
     ]
+
+
+class _Batch(ctypes.Structure):
+    """`struct batch` of network.c."""
+
+    _fields_ = (
+        [(name, _INT) for name in ("agents", "count")]
+        + [(name, _POINTER) for name in ("segments", "weights", "obs", *_READ, "old_values", *_WRITTEN)]
+        + [
+            (name, ctypes.c_float)
+            for name in (
+                *("advantage_mean", "advantage_scale"),
+                *("clip", "vf_clip", "vf_coef", "ent_coef", "row_scale"),
+            )
+        ]
+    )
 
 
 @functools.cache
@@ -116,119 +141,114 @@ def _kernels() -> ctypes.CDLL:
 
     # Contraction is safe here: every row is computed by the same vector instructions wherever it lies.
     library = build.library([Path(__file__).parent / "network.c"], flags=["-ffp-contract=fast"])
-    library.act.argtypes = [_INT, _INT, ctypes.c_int32, *[_POINTER] * 9]
-    library.loss.argtypes = [_INT, _INT, ctypes.c_int32, *[_POINTER] * 18]
-    library.act.restype = library.loss.restype = None
+    library.act.argtypes = [_POINTER, _INT, *[_POINTER] * 6]
+    library.moments.argtypes = [_POINTER, _INT, _POINTER]
+    library.loss.argtypes = [_POINTER, _POINTER, _INT, _INT, _POINTER, _POINTER]
+    library.act.restype = library.moments.restype = library.loss.restype = None
     return library
 
 
-@dataclass
 class FusedNetwork:
-    """Matrix products by torch, everything after the last of them in one pass of C. CPU only."""
+    """Large matrix products by torch, everything else in one pass of C. CPU only."""
 
-    policy: Policy
-    _hidden: list[Tensor] = field(init=False)  # a tile's activations, layer by layer
-    _obs: Tensor = field(init=False)  # a tile's observations, gathered
-
-    def __post_init__(self) -> None:
-        policy = self.policy
+    def __init__(self, policy: Policy, obs_dtype: torch.dtype = torch.float32) -> None:
+        self.policy = policy
         self._library = _kernels()
-        self._hidden = [torch.empty(TILE, policy.hidden) for _ in policy.weights]
-        self._obs = torch.empty(TILE, policy.obs_size)
+        # Decided once: torch and C must not alternate in computing one layer.
+        self._in_c = policy.obs_size <= FEW_INPUTS and len(policy.weights) == 1 and obs_dtype == torch.float32
         self._weights = [weight.detach() for weight in policy.weights]
         self._biases = [bias.detach() for bias in policy.biases]
-        self._sizes = (ctypes.c_int32 * len(policy.action_sizes))(*policy.action_sizes)
-        self._shape = (policy.hidden, len(policy.action_sizes), ctypes.addressof(self._sizes))
-        self._heads = (
-            policy.biases[-1].data_ptr(),
-            policy.action_head.data_ptr(),
-            policy.head_bias.data_ptr(),
-        )
-        last_bias, head, head_bias = policy.biases[-1].grad, policy.action_head.grad, policy.head_bias.grad
-        assert last_bias is not None and head is not None and head_bias is not None
-        self._head_grads = (last_bias.data_ptr(), head.data_ptr(), head_bias.data_ptr())
+        self._hidden = [torch.empty(TILE, policy.hidden) for _ in policy.weights]  # a tile, layer by layer
+        self._obs = torch.empty(TILE, policy.obs_size)  # a tile's observations, gathered or converted
+        self._sizes = torch.tensor(policy.action_sizes, dtype=torch.int32)
         self._sums = torch.zeros(5, dtype=torch.float64)
+        self._moments = torch.zeros(2, dtype=torch.float64)
+        heads = (policy.biases[-1], policy.action_head, policy.head_bias)
+        self._struct = _Network(
+            *(policy.obs_size, policy.hidden, len(policy.action_sizes)),
+            self._sizes.data_ptr(),
+            *(self._weights[0].data_ptr() if self._in_c else None, *(part.data_ptr() for part in heads)),
+            *(_grad(policy.weights[0]).data_ptr(), *(_grad(part).data_ptr() for part in heads)),
+            self._hidden[0].data_ptr(),
+        )
+        self._address = ctypes.addressof(self._struct)
 
     def act(
         self, obs: Tensor, uniform: Tensor | None, actions: Tensor, logprobs: Tensor, values: Tensor
     ) -> None:
-        """Fill actions [rows, components], logprobs and values [rows]; see Policy.act."""
-        components = len(self.policy.action_sizes)
-        for start in range(0, len(obs), TILE):
-            pre = self._last_layer(self._rows(obs, start))
-            self._library.act(
-                len(pre),
-                *self._shape,
-                pre.data_ptr(),
-                *self._heads,
-                None if uniform is None else uniform.data_ptr() + 4 * start * components,
-                actions.data_ptr() + 4 * start * components,
-                logprobs.data_ptr() + 4 * start,
-                values.data_ptr() + 4 * start,
-            )
+        """Fill actions [rows, components], logprobs and values [rows]; see Policy.act.
+
+        All are contiguous, `obs` [rows, *obs_shape] of any type, `uniform` float32 [rows, components].
+        """
+        places = (uniform.data_ptr() if uniform is not None else None, actions.data_ptr(), logprobs.data_ptr())
+        self._act(obs, *places, values.data_ptr())
 
     def values(self, obs: Tensor, values: Tensor) -> None:
         """Fill values [rows]."""
-        for start in range(0, len(obs), TILE):
+        self._act(obs, None, None, None, values.data_ptr())
+
+    def _act(
+        self, obs: Tensor, uniform: int | None, actions: int | None, logprobs: int | None, values: int
+    ) -> None:
+        rows = obs.shape[0]
+        if self._in_c:
+            self._library.act(self._address, rows, obs.data_ptr(), None, uniform, actions, logprobs, values)
+            return
+        components = len(self.policy.action_sizes)
+        for start in range(0, rows, TILE):
             pre = self._last_layer(self._rows(obs, start))
-            target = values.data_ptr() + 4 * start
             self._library.act(
-                len(pre), *self._shape, pre.data_ptr(), *self._heads, None, None, None, target
+                self._address,
+                pre.shape[0],
+                None,
+                pre.data_ptr(),
+                uniform and uniform + 4 * start * components,
+                actions and actions + 4 * start * components,
+                logprobs and logprobs + 4 * start,
+                values + 4 * start,
             )
 
     def gradients(self, batch: Minibatch, buffer: Buffer, train: TrainSettings, ent_coef: float) -> LossSums:
         """Add d loss / d parameters to the policy's gradients; write back ratios and values."""
-        rows = len(batch.index)
-        settings = _LossSettings(
-            batch.advantage_mean,
-            batch.advantage_scale,
-            train.clip_coef,
-            train.vf_clip_coef,
-            train.vf_coef,
-            ent_coef,
-            1.0 / rows,
-        )
-        columns = [
-            buffer.flat(name).data_ptr()
-            for name in ("actions", "logprobs", "advantages", "returns", "values", "ratios")
-        ]
-        self._sums.zero_()
+        count = batch.segments.shape[0]
+        rows = count * buffer.horizon
+        read, written = ([getattr(buffer, name).data_ptr() for name in names] for names in (_READ, _WRITTEN))
+        self._old_values = buffer.values.clone()
+        where = (batch.segments.data_ptr(), batch.weights.data_ptr(), buffer.obs.data_ptr())
+        coefs = (train.clip_coef, train.vf_clip_coef, train.vf_coef, ent_coef, 1.0 / rows)
+        struct = _Batch(buffer.agents, count, *where, *read, self._old_values.data_ptr(), *written, 0.0, 1.0, *coefs)
+        address, sums = ctypes.addressof(struct), self._sums
+        if train.normalize_advantages:
+            self._library.moments(address, buffer.horizon, self._moments.data_ptr())
+            struct.advantage_mean, deviation = self._moments.tolist()
+            struct.advantage_scale = 1.0 / (deviation + TINY)
+        sums.zero_()
+        if self._in_c:
+            self._library.loss(self._address, address, 0, rows, None, sums.data_ptr())
+            return LossSums(*sums.tolist())
+        obs, places = buffer.flat_obs[:rows], None if batch.whole else batch.places(buffer)
         for start in range(0, rows, TILE):
-            if batch.whole:
-                obs = self._rows(buffer.flat_obs[:rows], start)
-            else:
-                obs = self._gather(buffer.flat_obs, batch.index[start : start + TILE])
-            pre = self._last_layer(obs)
-            self._library.loss(
-                len(pre),
-                *self._shape,
-                pre.data_ptr(),
-                *self._heads,
-                batch.index.data_ptr() + 8 * start,
-                batch.weights.data_ptr() + 4 * start,
-                *columns,
-                ctypes.addressof(settings),
-                *self._head_grads,
-                self._sums.data_ptr(),
-            )
-            self._backward(obs, pre)
-        return LossSums(*self._sums.tolist())
+            tile = self._rows(obs, start) if places is None else self._gather(buffer, places[start : start + TILE])
+            pre = self._last_layer(tile)
+            self._library.loss(self._address, address, start, pre.shape[0], pre.data_ptr(), sums.data_ptr())
+            self._backward(tile, pre)
+        return LossSums(*sums.tolist())
 
     def _rows(self, obs: Tensor, start: int) -> Tensor:
         """A tile of consecutive observations, as floats [rows, obs_size]."""
         rows = obs[start : start + TILE].view(-1, self.policy.obs_size)
-        return rows if rows.dtype == torch.float32 else self._obs[: len(rows)].copy_(rows)
+        return rows if rows.dtype == torch.float32 else self._obs[: rows.shape[0]].copy_(rows)
 
-    def _gather(self, obs: Tensor, index: Tensor) -> Tensor:
-        rows = self._obs[: len(index)]
+    def _gather(self, buffer: Buffer, places: Tensor) -> Tensor:
+        rows, obs = self._obs[: places.shape[0]], buffer.flat_obs
         if obs.dtype == torch.float32:
-            return torch.index_select(obs, 0, index, out=rows)
-        return rows.copy_(obs[index])
+            return torch.index_select(obs, 0, places, out=rows)
+        return rows.copy_(obs[places])
 
     def _last_layer(self, obs: Tensor) -> Tensor:
         """The last hidden layer before its bias and ReLU, which the kernels add."""
         for weight, bias, hidden in zip(self._weights, self._biases, self._hidden, strict=True):
-            pre = torch.mm(obs, weight, out=hidden[: len(obs)])
+            pre = torch.mm(obs, weight, out=hidden[: obs.shape[0]])
             if weight is not self._weights[-1]:
                 obs = pre.add_(bias).relu_()
         return pre
@@ -236,19 +256,22 @@ class FusedNetwork:
     def _backward(self, obs: Tensor, grad: Tensor) -> None:
         """From the gradient of the last layer before bias and ReLU down to the first weights."""
         for layer in reversed(range(len(self._weights))):
-            below = self._hidden[layer - 1][: len(obs)] if layer else obs
-            weight_grad, bias_grad = self.policy.weights[layer].grad, self.policy.biases[layer].grad
-            assert weight_grad is not None and bias_grad is not None
-            weight_grad.addmm_(below.t(), grad)
+            below = self._hidden[layer - 1][: obs.shape[0]] if layer else obs
+            _grad(self.policy.weights[layer]).addmm_(below.t(), grad)
             if layer < len(self._weights) - 1:
-                bias_grad.add_(grad.sum(0))
+                _grad(self.policy.biases[layer]).add_(grad.sum(0))
             if layer:
                 grad = torch.mm(grad, self._weights[layer].t()).mul_(below > 0)
+
+
+def _grad(part: Tensor) -> Tensor:
+    assert part.grad is not None
+    return part.grad
 
 
 Network = TorchNetwork | FusedNetwork
 
 
-def make(policy: Policy, device: torch.device) -> Network:
+def make(policy: Policy, obs_dtype: torch.dtype, device: torch.device) -> Network:
     """The fastest form of the network for a device."""
-    return FusedNetwork(policy) if device.type == "cpu" else TorchNetwork(policy)
+    return FusedNetwork(policy, obs_dtype) if device.type == "cpu" else TorchNetwork(policy)

@@ -98,7 +98,7 @@ def _train(
     settings.check(env.spec.agents_per_env)
     check_discrete(env)
     policy = Policy(math.prod(env.spec.obs_shape), env.spec.action_sizes, settings.policy, generators[0], device)
-    network = networks.make(policy, device)
+    network = networks.make(policy, torch.from_numpy(env.final_obs).dtype, device)
     rollout = Rollout(env, network, train, generators[1], device)
     updater = Updater(policy, network, train, generators[2])
 

@@ -11,14 +11,11 @@ from torch import Tensor
 
 from trainer import advantage
 from trainer.buffer import Buffer
-from trainer.network import LossSums, Minibatch, Network
+from trainer.network import TINY, LossSums, Minibatch, Network
+from trainer.optimizer import Optimizer
 from trainer.policy import Policy
 from trainer.rollout import Seconds
 from trainer.settings import TrainSettings
-
-# The few parameters that are no matrices follow AdamW, whose good steps are about this much smaller.
-ADAM_SHARE = 0.1
-
 
 def segment_probabilities(advantages: Tensor, prio_alpha: float) -> Tensor:
     """How likely each segment is drawn: advantages [horizon, agents] to [agents], summing to 1."""
@@ -38,29 +35,6 @@ def draw_segments(probabilities: Tensor, count: int, generator: torch.Generator)
     comb = (torch.arange(count, dtype=torch.float64, device=probabilities.device) + offset) / count
     segments = torch.searchsorted(probabilities.cumsum(0), comb, right=True).clamp_(max=len(probabilities) - 1)
     return segments[torch.randperm(count, generator=generator).to(segments.device)]
-
-
-class Optimizer:
-    """Muon for matrices and AdamW for the rest, or Adam for all, under one learning rate."""
-
-    def __init__(self, policy: Policy, train: TrainSettings) -> None:
-        betas = (train.momentum, 0.999)
-        if train.optimizer == "muon":
-            matrices = [*policy.weights, policy.action_head, policy.value_head]
-            others = [*policy.biases, policy.head_bias]
-            muon = torch.optim.Muon(matrices, lr=1.0, momentum=train.momentum, weight_decay=0.0)
-            adam = torch.optim.AdamW(others, lr=1.0, betas=betas, weight_decay=0.0, fused=True)
-            self.parts: list[tuple[torch.optim.Optimizer, float]] = [(muon, 1.0), (adam, ADAM_SHARE)]
-        else:
-            flat = torch.nn.Parameter(policy.flat)
-            flat.grad = policy.flat_grad
-            self.parts = [(torch.optim.Adam([flat], lr=1.0, betas=betas, eps=1e-5, fused=True), 1.0)]
-
-    def step(self, learning_rate: float) -> None:
-        for optimizer, share in self.parts:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * share
-            optimizer.step()
 
 
 @dataclass
@@ -102,18 +76,18 @@ class Updater:
             begin = perf_counter()
             if update % per_pass == 0:
                 probabilities = segment_probabilities(buffer.advantages, train.prio_alpha)
-                count = min(per_pass, train.updates - update) * per_minibatch
-                drawn = draw_segments(probabilities, count, self.generator).split(per_minibatch)
-            segments = drawn[update % per_pass].sort().values
-            batch = self._minibatch(buffer, segments, probabilities, beta)
+                weights = (buffer.agents * probabilities).pow(-beta).float()
+                count = min(per_pass, train.updates - update)
+                drawn = draw_segments(probabilities, count * per_minibatch, self.generator)
+                minibatches = drawn.view(count, per_minibatch).sort(1).values
+            segments = minibatches[update % per_pass]
+            batch = Minibatch(segments, weights, per_minibatch == buffer.agents and train.prio_alpha == 0)
             self.policy.flat_grad.zero_()
             sums = self.network.gradients(batch, buffer, train, ent_coef)
-            norm = float(self.policy.flat_grad.norm())
+            norm = self.optimizer.gradient_norm()
             self._add(stats, sums, norm)
             if stats.failure is None:
-                if norm > train.max_grad_norm:
-                    self.policy.flat_grad.mul_(train.max_grad_norm / norm)
-                self.optimizer.step(learning_rate)
+                self.optimizer.step(learning_rate, shrink=min(1.0, train.max_grad_norm / (norm + TINY)))
             seconds.update += perf_counter() - begin
             if stats.failure is not None:
                 break
@@ -121,19 +95,7 @@ class Updater:
 
     def _advantages(self, buffer: Buffer) -> None:
         train = self.train
-        advantage.compute(buffer.rows(), train.gamma, train.gae_lambda, train.rho_clip, train.c_clip)
-
-    def _minibatch(self, buffer: Buffer, segments: Tensor, probabilities: Tensor, beta: float) -> Minibatch:
-        horizon, agents = buffer.horizon, buffer.agents
-        steps = torch.arange(0, horizon * agents, agents, device=segments.device)
-        index = (steps[:, None] + segments).view(-1)
-        weights = (agents * probabilities[segments]).pow(-beta).float().repeat(horizon)
-        whole = len(segments) == agents and torch.equal(segments, torch.arange(agents, device=segments.device))
-        mean, scale = 0.0, 1.0
-        if self.train.normalize_advantages:
-            taken = buffer.advantages.view(-1) if whole else buffer.advantages.view(-1)[index]
-            mean, scale = float(taken.mean()), 1.0 / (float(taken.std(correction=0)) + 1e-8)
-        return Minibatch(index, weights, whole, mean, scale)
+        advantage.compute(buffer.rows, train.gamma, train.gae_lambda, train.rho_clip, train.c_clip)
 
     def _add(self, stats: UpdateStats, sums: LossSums, norm: float) -> None:
         share = 1.0 / self.train.updates
