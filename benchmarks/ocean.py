@@ -17,7 +17,10 @@ SETTINGS = {"breakout": {"frame_skip": 1}}
 
 
 def rate(name: str, num_envs: int, seconds: float, threads: int) -> float:
-    """Agent steps per second of wall-clock time, Python's call included."""
+    """Agent steps per second of wall-clock time, Python's call included: the best tenth of the run.
+
+    Whatever else the machine does can only slow a tenth down.
+    """
     env = ocean.Vector(name, num_envs=num_envs, threads=threads, settings=SETTINGS.get(name))
     rng = np.random.default_rng(0)
     shape = (64, env.num_agents, env.spec.action_count)
@@ -30,15 +33,18 @@ def rate(name: str, num_envs: int, seconds: float, threads: int) -> float:
     rewards = np.empty(env.num_agents, np.float32)
     terminals, truncations = np.empty((2, env.num_agents), np.uint8)
     env.reset(obs)
-    steps, end = 0, 0.0
-    begin = time.perf_counter()
-    while end < begin + seconds:
-        for action in actions:
-            env.step(action, obs, rewards, terminals, truncations)
-        steps += len(actions) * env.num_agents
-        end = time.perf_counter()
+    best = 0.0
+    for _ in range(10):
+        steps = 0
+        begin = end = time.perf_counter()
+        while end < begin + seconds / 10:
+            for action in actions:
+                env.step(action, obs, rewards, terminals, truncations)
+            steps += len(actions) * env.num_agents
+            end = time.perf_counter()
+        best = max(best, steps / (end - begin))
     env.close()
-    return steps / (end - begin)
+    return best
 
 
 def main() -> None:

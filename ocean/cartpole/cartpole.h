@@ -61,7 +61,7 @@ OCEAN_FN void env_reset(Env *env, const Settings *settings, const Io *io) {
 
 OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
     float force = io->actions[0] == 1 ? settings->force : -settings->force;
-    float total_mass = settings->cart_mass + settings->pole_mass;
+    float per_mass = 1.0f / (settings->cart_mass + settings->pole_mass); // of both together
     float pole_moment = settings->pole_mass * settings->half_length;
 
     // Within +-THETA_LIMIT the series below are exact to float rounding; no angle beyond it is ever
@@ -72,10 +72,10 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
     float cosine = 1.0f - theta2 * (0.5f - theta2 * (1.0f / 24.0f - theta2 * (1.0f / 720.0f)));
 
     // Equations of Florian, "Correct equations for the dynamics of the cart-pole system" (2007).
-    float push = (force + pole_moment * env->theta_dot * env->theta_dot * sine) / total_mass;
+    float push = (force + pole_moment * env->theta_dot * env->theta_dot * sine) * per_mass;
     float theta_acc = (settings->gravity * sine - cosine * push) /
-                      (settings->half_length * (4.0f / 3.0f - settings->pole_mass * cosine * cosine / total_mass));
-    float x_acc = push - pole_moment * theta_acc * cosine / total_mass;
+                      (settings->half_length * (4.0f / 3.0f - settings->pole_mass * per_mass * cosine * cosine));
+    float x_acc = push - pole_moment * per_mass * theta_acc * cosine;
 
     // Euler's method: positions move by the old velocities.
     env->x += settings->tau * env->x_dot;
