@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 LAST_LINES = 12  # of a crashed trial's output that are shown
 LAST_BYTES = 8192
 ROWS = 8  # of the front in the live table
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[@-Z\\-_a-z])", re.DOTALL)
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|\x1b[@-Z\\-_a-z]"
+)
 
 
 def printable(text: str) -> str:
@@ -176,7 +178,7 @@ def panel(state: State, config: SweepConfig, line: str = "") -> RenderableType:
         cost, score, number = state.front[-1]
         best = f"{format_number(score)} for {format_cost(cost, config.cost.name)} (trial {number})"
         facts.add_row("best", Text(best, style="bold"))
-    rows: list[RenderableType] = [ProgressBar(total=1.0, completed=share, width=None), Text(""), facts]
+    rows: list[RenderableType] = [ProgressBar(total=1.0, completed=share, width=None), Text("\n"), facts]
     if state.front:
         rows += [Text(""), front_table(state.front, config, ROWS)]
     if line:
@@ -214,11 +216,20 @@ def front_table(front: Sequence[tuple[float, float, int | None]], config: SweepC
     from rich.text import Text
 
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
-    for name in (f"cost ({config.cost.unit})", config.metric.name, "trial"):
+    for name in front_head(config):
         table.add_column(Text(name), justify="right")
     for row in front_rows(front, config, rows):
         table.add_row(*row)
     return table
+
+
+def front_head(config: SweepConfig) -> tuple[str, str, str]:
+    """The heads of a front's columns; seconds carry their unit in every cell."""
+    return (
+        "cost" if config.cost.name == "seconds" else f"cost ({config.cost.name})",
+        config.metric.name,
+        "trial",
+    )
 
 
 def front_rows(

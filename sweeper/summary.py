@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sweeper.config import SweepConfig
-from sweeper.progress import front_rows, last_lines, printable
+from sweeper.progress import front_head, front_rows, last_lines, printable
 from sweeper.units import format_cost, format_number, format_seconds
 from sweeper.yaml12 import write_yaml
 
@@ -89,18 +89,21 @@ def command_line(config: SweepConfig, params: Mapping[str, Any], seed: int = 0) 
     if objective.kind == "command":
         from sweeper.objectives import fill_command
 
-        return _in_folder(config, fill_command(config, values))
+        return _in_folder(config.folder, fill_command(config, values))
     if objective.kind == "function":
-        module, _, function = objective.target.partition(":")
+        module, _, function = objective.target.rpartition(":")
+        folder = config.folder
+        if module.endswith(".py"):  # a file: the folder it lies in is where it is imported from
+            folder, module = folder / Path(module).expanduser().parent, Path(module).stem
         code = f"from {module} import {function}; print({function}(**{values!r}))"
-        return _in_folder(config, shlex.join(["python", "-c", code]))
+        return _in_folder(folder, shlex.join(["python", "-c", code]))
     return ""
 
 
-def _in_folder(config: SweepConfig, line: str) -> str:
+def _in_folder(folder: Path, line: str) -> str:
     """The line as it works from the current folder: trials run in the config's."""
-    folder = os.path.relpath(config.folder)
-    return line if folder == "." else f"(cd {shlex.quote(folder)} && {line})"
+    path = os.path.relpath(folder)
+    return line if path == "." else f"(cd {shlex.quote(path)} && {line})"
 
 
 def _environment(config: SweepConfig) -> str:
@@ -176,8 +179,7 @@ def front_lines(
     config: SweepConfig, front: Sequence[tuple[float, float, int | None]], rows: int = 20
 ) -> list[str]:
     """The front of (cost, score, trial) as a table of at most `rows` members, cheapest first."""
-    head = (f"cost ({config.cost.unit})", config.metric.name, "trial")
-    return _aligned([head, *front_rows(front, config, rows)], right=(0, 1, 2))
+    return _aligned([front_head(config), *front_rows(front, config, rows)], right=(0, 1, 2))
 
 
 def member_summary(config: SweepConfig, member: FrontMember, label: str = "") -> str:

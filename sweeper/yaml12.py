@@ -172,7 +172,7 @@ def read_yaml(text: str, marks: dict[str, Mark] | None = None) -> Any:
 def write_yaml(data: Any, flow: bool | None = None) -> str:
     """YAML that `read_yaml` gives back as the same data; keys keep their order."""
     return yaml.dump(
-        data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=flow
+        data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9, default_flow_style=flow
     )
 
 

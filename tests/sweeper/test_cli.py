@@ -1,0 +1,227 @@
+"""The command line as a person meets it: what it prints, its exit codes, and how fast it starts."""
+
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sweeper.cli import main
+from sweeper.config import parse
+from sweeper.export import as_csv, defused
+from sweeper.progress import printable
+from sweeper.store import Point, Store
+
+CONFIG = """\
+name: demo
+objective: {synthetic: log}
+budget: {trials: 8}
+workers: {count: 1}
+parameters:
+  lr: {distribution: log, min: 1e-5, max: 0.1}
+  steps: {distribution: log, type: int, min: 10000, max: 1e6}
+"""
+
+
+def sweep(*words: str, code: int = 0) -> None:
+    """One command in this process; its exit code is asserted."""
+    with pytest.raises(SystemExit) as end:
+        main(list(words))
+    assert end.value.code == code
+
+
+def python(*words: str, **options) -> subprocess.CompletedProcess[str]:
+    options = {"capture_output": True, "text": True, "timeout": 120, **options}
+    return subprocess.run([sys.executable, "-P", *words], **options)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty current folder with the config in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    Path("demo.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+@pytest.fixture
+def stored(here):
+    """A run on disk as the loop leaves one: done, failed and queued trials."""
+    with Store.create("runs/demo", parse(CONFIG)) as store:
+        for number, (steps, score) in enumerate([(20_000, 0.2), (100_000, 0.5), (90_000, 0.1)], 1):
+            store.add_trial(number, {"lr": 1e-3, "steps": steps}, "design")
+            store.start_trial(number, 0)
+            cost = steps / 1e4
+            store.end_trial(
+                number, "done", score=score, cost=cost, points=[Point(steps, cost, score)], seconds=cost
+            )
+        store.add_trial(4, {"lr": 0.1, "steps": 50_000}, "model")
+        store.start_trial(4, 0)
+        store.end_trial(4, "failed", cost=1.5, failure="crash", message="=HYPERLINK(\x1b[31mboom\x1b[0m)")
+        store.trial_folder(4).mkdir(parents=True)
+        (store.trial_folder(4) / "log.txt").write_text(
+            "first\n\x1b]0;title\x07[bold]last \x1b[2Jline[/bold]\n"
+        )
+        store.add_trial(5, {"lr": 0.01, "steps": 60_000}, "model")
+    return here
+
+
+# ---------------------------------------------------------------- starting
+
+
+def test_help_starts_fast():
+    def seconds(*words):  # processor seconds, the best of three
+        best = float("inf")
+        for _ in range(3):
+            before = os.times()
+            assert python(*words).returncode == 0
+            after = os.times()
+            spent = after.children_user - before.children_user
+            spent += after.children_system - before.children_system
+            best = min(best, spent)
+        return best
+
+    bare = seconds("-c", "import click")
+    assert seconds("-m", "sweeper.cli", "--help") < bare + 0.25
+
+
+def test_help_names_every_command():
+    text = python("-m", "sweeper.cli", "--help").stdout
+    for command in ("run", "check", "status", "best", "plot", "export", "verify", "bench", "train"):
+        assert f"\n  {command} " in text
+
+
+@pytest.mark.parametrize("words", [["check", "demo.yaml"], ["status"], ["export"], ["--version"]])
+def test_looking_needs_no_torch(words, stored):
+    code = (
+        "import sys\nfrom sweeper.cli import main\n"
+        f"try:\n    main({words!r})\nexcept SystemExit as end:\n    code = end.code\n"
+        "heavy = [m for m in ('torch', 'gpytorch', 'scipy', 'matplotlib') if m in sys.modules]\n"
+        "assert (code, heavy) == (0, []), (code, heavy)"
+    )
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+# ---------------------------------------------------------------- checking
+
+
+def test_check_says_what_it_understood(here, capsys):
+    sweep("check", "demo.yaml", "--set", "budget.time=2h", "--set", "seed=7")
+    out = capsys.readouterr().out
+    for words in ("synthetic log", "score, maximize", "8 trials or 2 h 00 m", "seed       7", "2 parameters"):
+        assert words in out
+    assert re.search(r"lr +log +1e-05 to 0.1 ", out)
+    assert re.search(r"steps +log int +10000 to 1000000 ", out)
+    assert out.splitlines()[-1] == "ok"
+    assert [p.name for p in here.iterdir()] == ["demo.yaml"]  # nothing was written
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("budget:", "bugdet:"), ["demo.yaml, line 3: bugdet: unknown key", "did you mean 'budget'?"]),
+        (("max: 0.1", "max: 1e-6"), ["demo.yaml, line 6: parameters.lr.min", "swap"]),
+        (("synthetic: log", "synthetic: lgo"), ["demo.yaml, line 2: objective.synthetic", "'lgo'", "log"]),
+        (
+            ("synthetic: log", "command: ./nothing-here"),
+            ["demo.yaml, line 2: objective.command", "nothing-here"],
+        ),
+    ],
+)
+def test_a_broken_config_ends_with_2_and_writes_nothing(command, change, words, here, capsys):
+    Path("demo.yaml").write_text(CONFIG.replace(*change))
+    sweep(command, "demo.yaml", code=2)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    for word in words:
+        assert word in said.err
+    assert "Traceback" not in said.err
+    assert [p.name for p in here.iterdir()] == ["demo.yaml"]
+
+
+def test_wrong_words_on_the_command_line_end_with_2(stored, capsys):
+    for words in (
+        ["rnu"],
+        ["check"],
+        ["check", "none.yaml"],
+        ["status", "demoo"],
+        ["export", "--format", "xml"],
+    ):
+        sweep(*words, code=2)
+        said = capsys.readouterr().err
+        assert said
+        assert "Traceback" not in said
+    sweep("status", "demoo", code=2)
+    assert "did you mean 'demo'" in capsys.readouterr().err
+
+
+def test_without_any_run_there_is_a_hint(here, capsys):
+    for command in ("status", "export", "best"):
+        sweep(command, code=2)
+        assert "sweep run CONFIG" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- looking
+
+
+def test_status_tells_counts_front_and_failures(stored, capsys):
+    sweep("status")
+    out = capsys.readouterr().out
+    assert "demo: not running" in out
+    assert "4 of 8: 3 done, 1 failed, 1 queued" in out
+    assert re.search(r"2 s +0.2 +1\n +10\.0 s +0.5 +2\n", out)
+    assert "failures: 1 crash" in out
+    assert "    | [bold]last line[/bold]" in out  # markup is shown, not obeyed
+    assert "\x1b" not in out
+
+
+def test_status_sees_a_live_run(stored, capsys):
+    with Store.open("runs/demo"):
+        sweep("status", "demo")
+    assert "demo: running" in capsys.readouterr().out
+
+
+def test_the_latest_run_is_meant_where_none_is_named(stored, capsys):
+    with Store.create("runs/other", parse(CONFIG.replace("demo", "other"))):
+        pass
+    later = time.time() + 5
+    os.utime("runs/other/run.db", (later, later))
+    sweep("status")
+    assert "other: not running" in capsys.readouterr().out
+
+
+def test_export_gives_json_and_csv(stored, capsys):
+    sweep("export", "--format", "json")
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["status"] for row in rows] == ["done", "done", "done", "failed", "queued"]
+    assert rows[1]["params"] == {"lr": 0.001, "steps": 100_000}
+    assert rows[1]["points"] == [{"step": 100_000, "cost": 10.0, "score": 0.5}]
+    sweep("export", "demo", "-o", "all.csv")
+    lines = list(csv.DictReader(io.StringIO(Path("all.csv").read_text())))
+    assert (lines[1]["score"], lines[1]["params.steps"], lines[3]["score"]) == ("0.5", "100000", "")
+
+
+def test_spreadsheets_find_no_formula(stored):
+    for text in ("=1+1", "+1", "-cmd", "@SUM(A1)", " =1", "\t=1", "|x", "%x"):
+        assert defused(text) == "'" + text
+    assert [defused(v) for v in (-1.5, "fine", True, None, 3)] == [-1.5, "fine", "true", None, 3]
+    with Store.open("runs/demo") as store:
+        store.add_trial(6, {"=cmd()": "=1+1"})
+        text = as_csv(store.trials())
+    assert "'=1+1" in text
+    assert "params.=cmd()" in text
+
+
+def test_what_trials_print_cannot_touch_the_terminal():
+    assert printable("a\x1b[31mb\x1b[0m\x1b]0;t\x07c\x1b]8;;u\x1b\\d\x08\x9b1m\tE\r\nf") == "abcd\tE\nf"
+    assert printable("50%\r100%") == "50%\n100%"
+    assert "\x1b" not in printable("\x1b\x1b[\x1b]")

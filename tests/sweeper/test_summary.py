@@ -1,0 +1,122 @@
+"""What is printed can be pasted: settings read back as the same params, and numbers as people say them."""
+
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from sweeper.cli import _settings
+from sweeper.config import parse
+from sweeper.summary import command_line, member_summary, settings, settings_yaml, three_budgets
+from sweeper.units import format_cost, format_number, format_seconds
+from sweeper.yaml12 import read_yaml
+
+PARAMS = {
+    "train.learning_rate": 0.0031622776601683794,
+    "train.total_timesteps": 1_234_567,
+    "train.gamma": 0.99999,
+    "tiny": 1.5e-17,
+    "whole": 3.0,
+    "flag": True,
+    "policy.rnn": "none",
+    "tricky": "1e5",
+    "spaced": "it's a 'test'; rm -rf $HOME # not a comment",
+    "wordy": "on",
+    "colon": "a: b, c",
+    "empty": "",
+}
+
+
+def config(objective: str, fixed: str = "{train.num_envs: 1024}", folder: Path | str = "."):
+    text = f"name: demo\nobjective: {objective}\nfixed: {fixed}\nparameters: {{x: {{min: 0, max: 1}}}}\n"
+    return parse(text, folder=folder)
+
+
+def same(left: dict, right: dict) -> bool:
+    return left == right and [type(v) for v in left.values()] == [type(v) for v in right.values()]
+
+
+def test_the_yaml_block_reads_back_as_the_same_settings():
+    demo = config("{train: cartpole}")
+    block = settings_yaml(demo, PARAMS)
+    assert block.startswith("fixed:\n  train.num_envs: 1024\n")
+    assert same(read_yaml(block)["fixed"], {"train.num_envs": 1024, **PARAMS})
+    pasted = "objective: {train: cartpole}\nname: again\nparameters: {x: {min: 0, max: 1}}\n" + block
+    assert same(parse(pasted).fixed, settings(demo, PARAMS))
+
+
+def test_the_trainers_command_line_reads_back_as_the_same_settings():
+    demo = config("{train: cartpole}")
+    words = shlex.split(command_line(demo, PARAMS, seed=3))
+    assert words[:3] == ["sweep", "train", "cartpole"]
+    assert words[-2:] == ["--seed", "3"]
+    pairs = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    assert same(_settings(pairs), settings(demo, PARAMS))
+
+
+def test_a_functions_command_line_calls_it_with_the_same_params(tmp_path):
+    (tmp_path / "mine.py").write_text("def call(**params):\n    return sorted(params.items())\n")
+    line = command_line(config("{function: 'mine:call'}", "{}", tmp_path), PARAMS)
+    assert line.startswith("(cd ")
+    line = line.replace("python -c", f"{shlex.quote(sys.executable)} -c")
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == repr(sorted(PARAMS.items()))
+
+
+def test_a_commands_line_is_the_filled_command():
+    demo = config("{command: 'python train.py {args:dashes} --x={x}'}", "{learning_rate: 0.5}")
+    words = shlex.split(command_line(demo, {"x": 0.25, "words": "a b"}))
+    assert words[:2] == ["python", "train.py"]
+    assert words[-1] == "--x=0.25"
+    assert "--learning-rate" in words
+    assert "a b" in words
+
+
+@dataclass
+class Member:
+    score: float
+    cost: float
+    trial: int | None = 1
+    score_sd: float | None = None
+    params: dict = field(default_factory=lambda: {"x": 0.5})
+
+
+def test_three_budgets_are_cheap_middle_and_best():
+    front = [
+        Member(score, cost) for score, cost in [(9, 0.1), (60, 1), (200, 3), (400, 10), (490, 30), (500, 90)]
+    ]
+    chosen = three_budgets(front)
+    assert [(label, m.cost) for label, m in chosen] == [("cheap", 10), ("middle", 30), ("best", 90)]
+    assert [label for label, _ in three_budgets(front[:2])] == ["cheap", "best"]
+    assert [label for label, _ in three_budgets(front[:1])] == ["best"]
+    assert three_budgets([]) == []
+    losses = [Member(score, cost) for score, cost in [(9, 1), (3, 2), (2.5, 4), (2, 8)]]
+    assert [(label, m.score) for label, m in three_budgets(losses, "minimize")] == [
+        ("cheap", 3), ("middle", 2.5), ("best", 2),
+    ]  # fmt: skip
+
+
+def test_a_setting_is_told_with_what_it_reaches():
+    text = member_summary(config("{train: cartpole}"), Member(431.52, 12.3, 7, 2.0), "best")
+    assert text.splitlines()[0] == "best: score 431.5 ± 3.92 for 12.3 s (trial 7)"
+    assert "  x: 0.5" in text
+    assert text.splitlines()[-1].startswith("sweep train cartpole --set train.num_envs=1024 --set x=0.5")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0042, "0.0042 s"), (3.21, "3.21 s"), (12.34, "12.3 s"), (59.94, "59.9 s"), (59.99, "1 m 00 s"),
+     (61, "1 m 01 s"), (3599.7, "1 h 00 m"), (5400, "1 h 30 m"), (86400 * 3 + 7300, "3 d 02 h")],
+)  # fmt: skip
+def test_seconds_as_people_say_them(seconds, text):
+    assert format_seconds(seconds) == text
+
+
+def test_numbers_as_people_say_them():
+    assert [format_number(n) for n in (0.00314159, 431.52, -1e-9, 12345, 1e6, 2.5e9, 9999.6)] == [
+        "0.003142", "431.5", "-1e-09", "12.35k", "1M", "2.5G", "10k",
+    ]  # fmt: skip
+    assert (format_cost(90, "seconds"), format_cost(2e6, "steps")) == ("1 m 30 s", "2M steps")
