@@ -1,0 +1,74 @@
+"""Is a setting on the front as good as the sweep believes? It runs again with seeds it has never seen."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sweeper.config import SweepConfig
+from sweeper.progress import last_lines, printable
+from sweeper.summary import FrontMember
+from sweeper.units import format_cost, format_number
+
+FIRST_SEED = 1_000_000  # beyond those of any sweep's trials
+
+
+def verify(config: SweepConfig, member: FrontMember, seeds: int, say: Callable[[str], None]) -> int:
+    """Runs `member` with `seeds` fresh seeds, in parallel; says each score, the mean, its interval.
+
+    Returns the exit code: 1 where a run failed. Raises ExecutorError when workers cannot start.
+    """
+    from sweeper.executors import evaluate
+
+    name, unit = config.metric.name, config.cost.name
+    which = f"trial {member.trial}" if member.trial is not None else "the setting"
+    claim = f"{name} {format_number(member.score)} for {format_cost(member.cost, unit)}"
+    say(f"{config.name}: {which} ({claim}) again, with {seeds} fresh seeds")
+    scores: list[float] = []
+    costs: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="sweep-verify-") as folder:
+        jobs = [(member.params, FIRST_SEED + number) for number in range(seeds)]
+        for number, result in evaluate(config, jobs, Path(folder)):
+            seed = FIRST_SEED + number
+            if result.status == "done" and result.score is not None and result.cost is not None:
+                scores.append(result.score)
+                costs.append(result.cost)
+                say(f"  seed {seed}  {format_number(result.score):>9}  {format_cost(result.cost, unit)}")
+                continue
+            what = f"{result.failure or result.status} {printable(result.message)}".strip()
+            say(f"  seed {seed}  failed: {what}")
+            for line in last_lines(Path(folder) / "trials" / f"{number:06d}" / "log.txt"):
+                say(f"    | {line}")
+    if scores:
+        say(verdict(name, scores, member.score))
+        say(f"cost {format_cost(float(np.mean(costs)), unit)} on average")
+    if len(scores) < seeds:
+        say(f"{seeds - len(scores)} of {seeds} failed")
+        return 1
+    return 0
+
+
+def interval(scores: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean by Student's t; needs two scores, without them it is unbounded."""
+    from scipy.stats import t
+
+    if len(scores) < 2:
+        return -np.inf, np.inf
+    half = t.ppf(0.975, len(scores) - 1) * np.std(scores, ddof=1) / np.sqrt(len(scores))
+    mean = float(np.mean(scores))
+    return mean - float(half), mean + float(half)
+
+
+def verdict(name: str, scores: Sequence[float], claimed: float) -> str:
+    """The mean with its interval, and whether what the sweep believed lies in it."""
+    low, high = interval(scores)
+    mean = float(np.mean(scores))
+    if len(scores) < 2:
+        return f"{name} {format_number(mean)} (one score has no interval)"
+    text = f"{name} {format_number(mean)}, 95 % interval {format_number(low)} to {format_number(high)}"
+    if low <= claimed <= high:
+        return f"{text}: what the sweep believed ({format_number(claimed)}) lies in it"
+    return f"{text}: the sweep believed {format_number(claimed)}"
