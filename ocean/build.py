@@ -40,6 +40,7 @@ FLAGS = (
     "-fPIC",
     "-shared",
     "-pthread",
+    "-Werror=implicit-function-declaration",  # a forgotten function: an error here, not when loading
 )
 NO_COMPILER = "no C compiler found: install gcc or clang, or set CC"
 COMPILE_SECONDS = 300
@@ -230,10 +231,10 @@ def _find_or_build(key: str, command: list[str], options: list[str], inputs: lis
             checksum.write_text(hashlib.sha256(built.read_bytes()).hexdigest())
             os.replace(built, file)
             os.replace(checksum, _checksum_file(file))
-        loaded = _load(file)
-    if loaded is None:
-        raise BuildError(f"{file} was built but cannot be loaded: is its folder mounted noexec?")
-    return loaded
+        try:
+            return ctypes.CDLL(str(file))
+        except OSError as error:  # a missing symbol, or a folder that is mounted noexec
+            raise BuildError(f"built, but it cannot be loaded: {error}") from error
 
 
 def _checksum_file(file: Path) -> Path:

@@ -23,6 +23,8 @@
 
 #include "ocean.h"
 
+#include <assert.h>
+
 enum {
     STAY = 0,
     LEFT = 1,
@@ -34,6 +36,7 @@ enum {
     WALL_POINTS = COLUMNS * 2 * (7 + 4 + 1),
     WALLS = 2
 };
+static_assert(OBS_SIZE == FEATURES + BRICKS, "OBS_SHAPE follows the numbers of features and bricks");
 
 #define WIDTH 576.0f
 #define HEIGHT 330.0f

@@ -174,6 +174,19 @@ def test_a_header_of_ones_own_works_by_its_path(tmp_path: Path) -> None:
         edited.set_state(env.get_state())
 
 
+def test_a_header_that_lacks_a_function_is_told_so(tmp_path: Path) -> None:
+    header = tmp_path / "half.h"
+    header.write_text((FOLDER / "squared" / "squared.h").read_text().replace("env_step(", "step("))
+    with pytest.raises(ocean.BuildError, match=r"error: .*env_step"):
+        ocean.Vector(header)
+
+
+def test_the_readmes_example_runs() -> None:
+    text = (FOLDER / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(example, "README.md", "exec"), {})
+
+
 MANY = """
 #define OBS_TYPE float
 #define OBS_SHAPE 2
