@@ -68,13 +68,20 @@ def _for_people(error: Exception) -> bool:
     return isinstance(error, (OSError, *[kind for kind in known if kind is not None]))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _InOrder(click.Group):
+    """Lists its commands in the order of this file: the one you need first comes first."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="pareto-sweeper")
 def cli() -> None:
-    """What score can each amount of compute buy? Sweeps the settings of a training run and tells.
+    """Tells what score each amount of compute can buy, and the settings for it.
 
-    Start with `sweep run CONFIG`; look in with `sweep status`; go on with the same `sweep run` again.
-    RUN is a run's name under runs/ (or its folder); without one, the latest is meant.
+    Start with `sweep run CONFIG`, look in with `sweep status`, go on with the same `sweep run`.
+    RUN is a run's name under runs/, or its folder; without one, the latest is meant.
     """
 
 
@@ -142,7 +149,10 @@ def _conclude(
 @click.argument("config", type=click.Path())
 @SET
 def check(config: str, overrides: tuple[str, ...]) -> None:
-    """Say how CONFIG is understood, or what is wrong with it; runs nothing."""
+    """Say how CONFIG is understood, or what is wrong in it.
+
+    Nothing is run and nothing is written.
+    """
     from sweeper import objectives
     from sweeper.config import load
     from sweeper.summary import config_summary
@@ -156,50 +166,13 @@ def check(config: str, overrides: tuple[str, ...]) -> None:
     click.echo("ok")
 
 
-@cli.command()
-@click.argument("environment")
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting, e.g. learning_rate=0.01."
-)
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
-@click.option(
-    "--threads", default=None, type=click.IntRange(min=1), help="Threads for environments and torch."
-)
-def train(environment: str, settings: tuple[str, ...], seed: int, threads: int | None) -> int:
-    """Train one agent in ENVIRONMENT, without a sweep."""
-    from sweeper import objectives
-    from sweeper.progress import TrainingLine
-    from sweeper.summary import training_summary
-
-    values = _settings(settings)
-    if threads is not None:
-        values["threads"] = threads
-    with TrainingLine() as line:
-        result = objectives.train_once(environment, values, seed, line)
-    click.echo(training_summary(result))
-    return 1 if result.failure else 0
-
-
-def _settings(pairs: Iterable[str]) -> dict[str, Any]:
-    """`key=value` texts as a mapping; values are read as YAML reads them."""
-    from sweeper.yaml12 import read_yaml
-
-    values = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError("", f"--set '{pair}' is not key=value", "write e.g. --set learning_rate=0.01")
-        values[key.strip()] = read_yaml(text)
-    return values
-
-
 # ---------------------------------------------------------------- looking
 
 
 @cli.command()
 @RUN
 def status(run: str | None) -> None:
-    """How a run stands: trials, best so far, observed front, failures."""
+    """How a run stands: trials, observed front, failures."""
     from sweeper.summary import status_summary
 
     folder = _folder(run)
@@ -272,7 +245,10 @@ def export(run: str | None, form: str, output: str | None) -> None:
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(2, 1000), help="Fresh seeds.")
 @click.option("--cost", help="Verify the best that costs no more, e.g. 30s (default: whatever it costs).")
 def verify(run: str | None, seeds: int, cost: str | None) -> int:
-    """Run the best setting again with fresh seeds: its mean score with an interval."""
+    """Run the best setting again with fresh seeds.
+
+    Says each score, their mean, and its interval.
+    """
     from sweeper.verify import verify as run_again
 
     folder = _folder(run)
@@ -282,7 +258,44 @@ def verify(run: str | None, seeds: int, cost: str | None) -> int:
     return run_again(config, member, seeds, click.echo)
 
 
-# ---------------------------------------------------------------- measuring
+# ---------------------------------------------------------------- without a run
+
+
+@cli.command()
+@click.argument("environment")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting, e.g. learning_rate=0.01."
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option(
+    "--threads", default=None, type=click.IntRange(min=1), help="Threads for environments and torch."
+)
+def train(environment: str, settings: tuple[str, ...], seed: int, threads: int | None) -> int:
+    """Train one agent in ENVIRONMENT, without a sweep."""
+    from sweeper import objectives
+    from sweeper.progress import TrainingLine
+    from sweeper.summary import training_summary
+
+    values = _settings(settings)
+    if threads is not None:
+        values["threads"] = threads
+    with TrainingLine() as line:
+        result = objectives.train_once(environment, values, seed, line)
+    click.echo(training_summary(result))
+    return 1 if result.failure else 0
+
+
+def _settings(pairs: Iterable[str]) -> dict[str, Any]:
+    """`key=value` texts as a mapping; values are read as YAML reads them."""
+    from sweeper.yaml12 import read_yaml
+
+    values = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError("", f"--set '{pair}' is not key=value", "write e.g. --set learning_rate=0.01")
+        values[key.strip()] = read_yaml(text)
+    return values
 
 
 @cli.group()
