@@ -9,14 +9,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from sweeper.cli import main
 from sweeper.config import parse
 from sweeper.export import as_csv, defused
-from sweeper.progress import printable
-from sweeper.store import Point, Store
+from sweeper.progress import observer, panel, printable
+from sweeper.store import Point, Store, TrialRow
 
 CONFIG = """\
 name: demo
@@ -225,3 +226,49 @@ def test_what_trials_print_cannot_touch_the_terminal():
     assert printable("a\x1b[31mb\x1b[0m\x1b]0;t\x07c\x1b]8;;u\x1b\\d\x08\x9b1m\tE\r\nf") == "abcd\tE\nf"
     assert printable("50%\r100%") == "50%\n100%"
     assert "\x1b" not in printable("\x1b\x1b[\x1b]")
+
+
+# ---------------------------------------------------------------- watching
+
+
+def state(**changes) -> SimpleNamespace:
+    """A loop's state after its third trial."""
+    last = TrialRow(3, "done", {"lr": 0.1}, score=0.5, cost=12.0, attempts=1)
+    values = {
+        "counts": {"done": 3, "running": 1}, "workers": 2, "elapsed": 61.0, "spent_cost": 20.0, "rate": 0.05,
+        "front": [(2.0, 0.2, 1), (12.0, 0.5, 3)], "eta_seconds": 100.0, "last": last,
+        "messages": ["[b]hello"],
+    }  # fmt: skip
+    return SimpleNamespace(**{**values, **changes})
+
+
+def test_piped_progress_is_one_line_a_trial(stored):
+    stream = io.StringIO()
+    with observer(parse(CONFIG), Path("runs/demo"), stream) as view:
+        for _ in range(3):  # called once a second, told once
+            view.update(state())
+        failed = TrialRow(4, "failed", {}, cost=1.5, failure="crash", message="\x1b[31mboom\x1b[0m")
+        view.update(state(last=failed, counts={"done": 3, "failed": 1}))
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "[b]hello"
+    assert re.fullmatch(r"\[3/8\] trial 3 done +score 0.5 +cost 12.0 s +best 0.5", lines[1])
+    assert re.fullmatch(r"\[4/8\] trial 4 failed +crash +cost 1.5 s +\(boom\)", lines[2])
+    assert lines[3:] == ["    | first", "    | [bold]last line[/bold]"]
+
+
+def test_the_live_panel_shows_front_budget_and_clock():
+    from rich.console import Console
+
+    console = Console(width=100, file=io.StringIO(), markup=False)
+    console.print(panel(state(), parse(CONFIG + "cost: {limit: 60}\n"), "[3/8] trial 3 done"))
+    text = console.file.getvalue()
+    for words in (
+        "demo",
+        "3 of 8",
+        "1 m 01 s, about 1 m 40 s to go",
+        "2, 1 busy",
+        "0.5 for 12.0 s (trial 3)",
+    ):
+        assert words in text
+    assert re.search(r"12\.0 s +0\.5 +3 ", text)
+    assert "[3/8] trial 3 done" in text
