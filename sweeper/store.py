@@ -436,16 +436,18 @@ class Store:
             )
             self.add_event(kind, number, data)
 
-    def change_config(self, config: Any) -> None:
-        """Another version of the run's config holds from now on."""
-        settings = _settings_of(config)
+    def change_config(self, config: Any, changed: bool = True) -> None:
+        """Another version of the run's config holds from now on; not `changed`: only its text is another."""
+        settings = settings_of(config)
         with self.transaction():
             self.set_meta(config=config.source, settings=_dumps(settings))
-            self.add_event("config", None, settings)
+            if changed:
+                self.add_event("config", None, settings)
         (self.folder / "config.yaml").write_text(config.source, encoding="utf-8")
 
 
-def _settings_of(config: Any) -> dict[str, Any]:
+def settings_of(config: Any) -> dict[str, Any]:
+    """What a SweepConfig came to, as the store keeps it."""
     settings: dict[str, Any] = config.model_dump(mode="json", exclude={"source", "folder"})
     return settings
 
@@ -461,7 +463,7 @@ def _new_database(folder: Path, config: Any) -> None:
     from sweeper import __version__
 
     draft = folder / f"run.db.{uuid.uuid4().hex}"
-    settings = _settings_of(config)
+    settings = settings_of(config)
     try:
         db = _connect(draft)
         db.execute("BEGIN IMMEDIATE")

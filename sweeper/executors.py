@@ -1,0 +1,407 @@
+"""Where trials run: warm worker processes on this machine, one trial at a time each.
+
+A worker that dies costs its trial and a fresh start of its own, nothing else. Workers belong to the thread
+that makes the executor: they end when it ends (Linux), or when their pipe closes, or at the latest when
+the next run of the same name finds their mark in the environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from sweeper import processes
+from sweeper.objectives import Job, Objective, Result
+from sweeper.supervisor import GRACE
+
+MAX_STARTS = 3  # of a worker in a row that never get ready
+MAX_MESSAGE = 64 << 20  # bytes
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+class ExecutorError(RuntimeError):
+    """Workers cannot work at all; the message says why."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a worker says: ready, points (list), progress (values), end (a Result), each about its trial."""
+
+    worker: int
+    kind: str
+    trial: int | None = None
+    data: Any = None
+
+
+@dataclass
+class WorkerState:
+    """A worker as seen from outside. `status`: starting, idle, running."""
+
+    index: int
+    status: str = "starting"
+    trial: int | None = None
+    since: float = field(default_factory=time.monotonic)
+    progress: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been in this status."""
+        return time.monotonic() - self.since
+
+
+class _Worker:
+    """One process and its pipes."""
+
+    def __init__(self, index: int) -> None:
+        self.state = WorkerState(index)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.buffer = b""
+        self.mark = ""
+        self.deadline: float | None = None
+        self.timeout: float | None = None
+        self.failed_starts = 0
+        self.ended_by_us = False
+
+    @property
+    def stdin(self) -> IO[bytes]:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        return self.process.stdin
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        return self.process.stdout
+
+    def turn(self, status: str, trial: int | None = None) -> None:
+        self.state.status, self.state.trial, self.state.since = status, trial, time.monotonic()
+        self.state.progress = {}
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """Names of the visible NVIDIA GPUs as CUDA_VISIBLE_DEVICES takes them. Imports no torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip() and name.strip() != "-1"]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
+    if listed.returncode:
+        return []
+    return [
+        str(i) for i, _ in enumerate(line for line in listed.stdout.splitlines() if line.startswith("GPU "))
+    ]
+
+
+def resources(count: int | str, wanted: int | str) -> tuple[int, list[str] | None]:
+    """(workers, their GPUs) from the config's `workers:`.
+
+    An automatic count is a worker a GPU, or one a core (at most 8). GPUs are None where the workers' view of
+    them is to be left alone, because there are none that we know of. Raises ExecutorError for too many.
+    """
+    if wanted == 0:
+        return (count if isinstance(count, int) else min(cores(), 8)), []
+    found = gpus()
+    if isinstance(wanted, int):
+        if wanted > len(found):
+            raise ExecutorError(f"workers.gpus: {wanted} were asked for, {len(found)} are visible")
+        found = found[:wanted]
+    automatic = len(found) if found else min(cores(), 8)
+    return (count if isinstance(count, int) else automatic), found or None
+
+
+class LocalExecutor:
+    """Worker processes for one objective.
+
+    `folder` is the run's; `gpus` are dealt out in turn ([]: none may be seen, None: as they are); `timeout`
+    seconds a trial; `mark` tells this run's processes from all others.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        folder: Path,
+        count: int,
+        gpus: Sequence[str] | None = None,
+        timeout: float | None = None,
+        mark: str = "",
+    ) -> None:
+        self.objective, self.folder, self.timeout = objective, folder.resolve(), timeout
+        self._gpus = gpus
+        self._mark = mark or uuid.uuid4().hex
+        self._selector = selectors.DefaultSelector()
+        self._workers = [_Worker(index) for index in range(count)]
+        self._share = max(1, cores() // count)
+        (self.folder / "workers").mkdir(parents=True, exist_ok=True)
+
+    def start(self) -> None:
+        """Start all workers; each says `ready` when its imports are done."""
+        processes.kill_marked(f"SWEEP_RUN={self._mark}")  # what escaped an earlier, killed driver
+        for worker in self._workers:
+            self._start(worker)
+
+    @property
+    def states(self) -> list[WorkerState]:
+        """The workers as they are now."""
+        return [worker.state for worker in self._workers]
+
+    def submit(self, index: int, job: Job) -> None:
+        """Give an idle worker a trial. A worker that is already dead loses it in the next `poll`."""
+        worker = self._workers[index]
+        assert worker.state.status == "idle"
+        worker.turn("running", job.trial)
+        job = dataclasses.replace(job, timeout=self.timeout)
+        worker.timeout = self.timeout
+        if self.timeout is not None:
+            # Commands are ended by their worker; this is for a worker that does not.
+            own = self.objective.kind == "command"
+            worker.deadline = time.monotonic() + self.timeout + (GRACE + 10.0 if own else 0.0)
+        self._send(worker, {"kind": "job", "job": dataclasses.asdict(job)})
+
+    def watch(self, handle: int) -> None:
+        """Let `poll` return as soon as `handle` is readable too; reading it is the caller's."""
+        self._selector.register(handle, selectors.EVENT_READ, None)
+
+    def poll(self, timeout: float) -> list[Message]:
+        """What the workers said; waits at most `timeout` seconds for the first of it.
+
+        Raises ExecutorError when workers cannot start (a missing import, say).
+        """
+        messages: list[Message] = []
+        for key, _ in self._selector.select(self._wait(timeout)):
+            if key.data is not None:
+                messages += self._read(key.data)
+        now = time.monotonic()
+        for worker in self._workers:
+            if worker.deadline is not None and now > worker.deadline:
+                messages += self._read(worker)  # it may have made it just in time
+                if worker.deadline is not None:
+                    messages.append(self._over_time(worker))
+            elif worker.process is not None and worker.process.poll() is not None:
+                messages += self._read(worker)
+                messages += self._bury(worker)
+        return messages
+
+    def close(self, grace: bool = True) -> None:
+        """End all workers and all they started; with grace, commands get TERM and a moment before KILL."""
+        alive = [worker for worker in self._workers if worker.process is not None]
+        for worker in alive:
+            if grace:
+                self._send(worker, {"kind": "stop"})
+        deadline = time.monotonic() + (GRACE + 2.0 if grace else 0.0)
+        for worker in alive:
+            assert worker.process is not None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+            self._kill(worker)
+        for key in list(self._selector.get_map().values()):
+            self._selector.unregister(key.fileobj)
+        self._selector.close()
+
+    # Inside
+
+    def _start(self, worker: _Worker) -> None:
+        worker.mark = f"SWEEP_WORKER={uuid.uuid4().hex}"
+        name, _, value = worker.mark.partition("=")
+        environment = {**os.environ, "SWEEP_RUN": self._mark, name: value}
+        for variable in _THREADS:
+            environment.setdefault(variable, str(self._share))
+        if self._gpus:
+            gpu = self._gpus[worker.state.index % len(self._gpus)]
+            environment.update(CUDA_VISIBLE_DEVICES=gpu, SWEEP_GPU=gpu)
+        elif self._gpus is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = ""
+        # Safe path: a user's trainer.py in the current folder must not shadow ours. Python 3.10 has no -P,
+        # there the current folder of the worker is one of ours.
+        safe = ["-P"] if sys.version_info >= (3, 11) else []
+        with (self.folder / "workers" / f"{worker.state.index}.log").open("ab") as log:
+            worker.process = subprocess.Popen(
+                [sys.executable, *safe, "-m", "sweeper.worker"],
+                cwd=self.folder / "workers",
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C is the driver's to handle
+            )
+        os.set_blocking(worker.stdout.fileno(), False)
+        worker.buffer, worker.ended_by_us, worker.deadline = b"", False, None
+        worker.turn("starting")
+        self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
+        self._send(worker, {"kind": "spec", "spec": self.objective.spec})
+
+    def _send(self, worker: _Worker, message: Mapping[str, Any]) -> None:
+        with contextlib.suppress(BrokenPipeError):  # its death is found by `poll`
+            data = json.dumps(message).encode() + b"\n"
+            while data:
+                data = data[worker.stdin.write(data) :]
+
+    def _wait(self, timeout: float) -> float:
+        deadlines = [w.deadline - time.monotonic() for w in self._workers if w.deadline is not None]
+        return max(0.0, min([timeout, 0.25, *deadlines]))  # 0.25: deaths that no pipe tells of
+
+    def _read(self, worker: _Worker) -> list[Message]:
+        messages = []
+        while worker.process is not None:
+            try:
+                data = os.read(worker.stdout.fileno(), 1 << 20)
+            except BlockingIOError:
+                break
+            if not data:
+                self._forget(worker)
+                break
+            *lines, worker.buffer = (worker.buffer + data).split(b"\n")
+            if len(worker.buffer) > MAX_MESSAGE:
+                raise ExecutorError(f"worker {worker.state.index} sent more than {MAX_MESSAGE} bytes at once")
+            for line in lines:
+                messages += self._understand(worker, json.loads(line))
+        return messages
+
+    def _forget(self, worker: _Worker) -> None:
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(worker.stdout)
+
+    def _understand(self, worker: _Worker, said: dict[str, Any]) -> list[Message]:
+        index, kind, trial = worker.state.index, said["kind"], said.get("trial")
+        if kind == "unusable":
+            self._kill(worker)
+            raise ExecutorError(
+                f"the objective cannot be loaded: {said['message']}\n{self._log_tail(worker)}"
+            )
+        if kind == "ready":
+            worker.failed_starts = 0
+            worker.turn("idle")
+            return [Message(index, "ready")]
+        if trial != worker.state.trial:
+            return []
+        if kind == "progress":
+            worker.state.progress = said["values"]
+            return [Message(index, kind, trial, said["values"])]
+        if kind == "points":
+            return [Message(index, kind, trial, said["points"])]
+        worker.deadline = None
+        worker.turn("idle")
+        return [Message(index, "end", trial, result_from(said["result"]))]
+
+    def _over_time(self, worker: _Worker) -> Message:
+        trial, seconds = worker.state.trial, worker.state.seconds
+        self._kill(worker)
+        self._start(worker)
+        message = f"ran longer than {worker.timeout:g} s"
+        return Message(
+            worker.state.index,
+            "end",
+            trial,
+            Result("failed", None, None, "timeout", message, seconds=seconds),
+        )
+
+    def _bury(self, worker: _Worker) -> list[Message]:
+        """A worker has died by itself: its trial has an end, and it gets a successor."""
+        assert worker.process is not None
+        code, trial, seconds = worker.process.returncode, worker.state.trial, worker.state.seconds
+        starting = worker.state.status == "starting"
+        self._kill(worker)
+        if starting:
+            worker.failed_starts += 1
+            if worker.failed_starts >= MAX_STARTS:
+                raise ExecutorError(
+                    f"workers die before they are ready (exit code {code})\n{self._log_tail(worker)}"
+                )
+        self._start(worker)
+        if trial is None:
+            return []
+        number = -code if code < 0 else 0
+        if number in (signal.SIGKILL, signal.SIGTERM):
+            result = Result("killed", message=f"killed by signal {number}", seconds=seconds, signal=number)
+        else:
+            what = f"died of {signal.Signals(number).name}" if number else f"left with exit code {code}"
+            result = Result("failed", failure="crash", message=f"its process {what}", seconds=seconds)
+        return [Message(worker.state.index, "end", trial, result)]
+
+    def _kill(self, worker: _Worker) -> None:
+        if worker.process is None:
+            return
+        processes.kill_tree(worker.process.pid)
+        worker.process.wait()
+        processes.kill_marked(worker.mark)
+        self._forget(worker)
+        worker.stdout.close()
+        with contextlib.suppress(BrokenPipeError):
+            worker.stdin.close()
+        worker.process, worker.deadline = None, None
+
+    def _log_tail(self, worker: _Worker) -> str:
+        return tail(self.folder / "workers" / f"{worker.state.index}.log")
+
+
+def tail(path: Path, lines: int = 12) -> str:
+    """The last lines of a log; empty where there is none. Not yet stripped of escapes."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - 8192))
+            text = stream.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join(text.rstrip().splitlines()[-lines:])
+
+
+def result_from(values: Mapping[str, Any]) -> Result:
+    """A Result as JSON gave it back."""
+    points = [(step, cost, score) for step, cost, score in values["points"]]
+    return Result(**{**values, "points": points})
+
+
+def evaluate(
+    config: Any,
+    jobs: Iterable[tuple[Mapping[str, Any], int]],
+    folder: Path,
+) -> Iterator[tuple[int, Result]]:
+    """Run (params, seed) pairs outside any sweep, in parallel: yields (position, Result) as they end.
+
+    Fixed values are added to the params; `folder` receives workers/ and trials/. Trials that are killed from
+    outside are not repeated. Raises ExecutorError when workers cannot start.
+    """
+    from sweeper.objectives import make
+
+    waiting = list(enumerate(jobs))
+    count, found = resources(config.workers.count, config.workers.gpus)
+    executor = LocalExecutor(
+        make(config), folder, max(1, min(count, len(waiting))), found, config.workers.timeout
+    )
+    unfinished = len(waiting)
+    executor.start()
+    try:
+        while unfinished:
+            for state in executor.states:
+                if state.status == "idle" and waiting:
+                    number, (params, seed) = waiting.pop(0)
+                    trial_folder = str(folder.resolve() / "trials" / f"{number:06d}")
+                    job = Job(number, {**config.fixed, **params}, seed, trial_folder)
+                    executor.submit(state.index, job)
+            for message in executor.poll(1.0):
+                if message.kind == "end":
+                    unfinished -= 1
+                    assert message.trial is not None
+                    yield message.trial, message.data
+    finally:
+        executor.close()

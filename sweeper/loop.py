@@ -1,0 +1,826 @@
+"""A sweep from its first trial to its last: propose, run, record, and again; and going on where one stopped.
+
+The order of things is what makes a sweep repeatable. The proposer works in a thread of its own, one request
+at a time: "here are these results; now propose". Results are written when they arrive, but the `tell` events
+only when the proposer is handed them, and the `ask` when its answer is back. So the events stand in exactly
+the order in which the proposer lived them, and every event is on the disk before anything follows from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import queue
+import re
+import signal
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sweeper import objectives, pareto
+from sweeper.errors import ConfigError
+from sweeper.executors import LocalExecutor, Message, WorkerState, resources, result_from, tail
+from sweeper.store import PROPOSER_KINDS, STATUSES, Event, Point, Store, TrialRow, settings_of
+
+if TYPE_CHECKING:
+    from sweeper.config import SweepConfig
+    from sweeper.proposer import Sweeper
+
+ALIKE = 5  # failures of one kind, from the first trial on, that end a sweep
+MAX_LOSSES = 3  # attempts of a trial that may be lost to the machine
+AHEAD_FROM = 0.04  # propose ahead when a proposal takes this share of a trial
+RECENT = 20  # proposals and trials that are looked at for that
+TICK = 1.0  # seconds between updates of the observer
+
+
+@dataclass
+class State:
+    """What an observer sees. Costs in the config's unit, times in seconds."""
+
+    name: str
+    counts: dict[str, int]
+    workers: list[WorkerState]
+    elapsed: float
+    spent_cost: float
+    budget: Any
+    best: TrialRow | None
+    front: list[tuple[float, float, int]]  # (cost, score, number), cheapest first, by raw scores
+    rate: float | None  # trials a second
+    eta_seconds: float | None
+    last: TrialRow | None  # the trial that ended last
+    messages: list[str]  # all so far, oldest first
+
+
+class Observer(Protocol):
+    """Is told about every event and about once a second."""
+
+    def update(self, state: State) -> None:
+        """Show it."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a session of a sweep ended.
+
+    `reason`: trials, cost, time (the budget that was reached), interrupted, or failed; `message` says it in
+    words. `ms_per_proposal` is the median, `idle_share` the share of the workers' time, while there was
+    something left to start, in which they stood idle; both None where there was none.
+    """
+
+    reason: str
+    message: str
+    folder: Path
+    counts: dict[str, int]
+    ran: int  # trials that ended in this session
+    elapsed: float
+    spent_cost: float
+    ms_per_proposal: float | None = None
+    idle_share: float | None = None
+
+
+# ---------------------------------------------------------------- history and proposer
+
+
+def _new_sweeper(settings: Mapping[str, Any]) -> Sweeper:
+    """A proposer that has seen nothing, from the settings that the store holds."""
+    from sweeper.proposer import Sweeper
+
+    fidelity, metric = settings["objective"]["fidelity"], settings["metric"]
+    return Sweeper(
+        settings["parameters"],
+        goal=metric["goal"],
+        seed=settings["seed"],
+        cost_limit=settings["cost"]["limit"],
+        constraints=settings["constraints"],
+        fixed=settings["fixed"],
+        scale=metric["scale"],
+        scale_max=metric["max"],
+        fidelity=fidelity if fidelity in settings["parameters"] else None,
+    )
+
+
+def _told(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `tell` and `observe` from what an event holds."""
+    arguments = {name: data[name] for name in ("score", "cost", "failure") if data.get(name) is not None}
+    if data.get("points"):
+        from sweeper.proposer import Point as CurvePoint
+
+        arguments["points"] = [CurvePoint(step, cost, score) for step, cost, score in data["points"]]
+    return arguments
+
+
+def _apply(sweeper: Sweeper, event: Event) -> None:
+    """One event of the past, computing nothing."""
+    if event.kind == "ask":
+        sweeper.restore(event.data)
+    elif event.kind == "withdraw":
+        sweeper.withdraw(_number(event))
+    elif event.kind == "tell":
+        sweeper.tell(_number(event), **_told(event.data))
+    elif event.kind == "observe":
+        sweeper.observe(event.data["params"], **_told(event.data))
+
+
+def _replayed(settings: Mapping[str, Any], history: Sequence[Event]) -> Sweeper:
+    """The proposer after all of a history."""
+    sweeper = _new_sweeper(settings)
+    for event in history:
+        _apply(sweeper, event)
+    return sweeper
+
+
+def _number(event: Event) -> int:
+    assert event.trial is not None
+    return event.trial
+
+
+def rebuild(store: Store) -> Sweeper:
+    """The proposer as the store's history left it. Needs torch; changes nothing."""
+    with store.snapshot():
+        settings, history = store.settings(), store.history()
+    return _replayed(settings, history)
+
+
+def verify_history(store: Store) -> list[str]:
+    """Replay the recorded order of asks and tells through a fresh proposer, proposing anew.
+
+    Gives what differs from the record: nothing, on the same machine and versions. Stops at the first
+    difference, since all later proposals follow from it.
+    """
+    sweeper: Sweeper | None = None
+    past: list[Event] = []
+    for event in store.history((*PROPOSER_KINDS, "config")):
+        if event.kind == "config":  # from here on with other settings (wider ranges)
+            sweeper = _replayed(event.data, past)
+            continue
+        assert sweeper is not None
+        if event.kind == "ask":
+            anew = json.loads(json.dumps(sweeper.ask().record()))
+            if anew != event.data:
+                keys = [key for key in anew if anew[key] != event.data.get(key)]
+                return [f"trial {event.trial}: {key}: {event.data.get(key)} was {anew[key]}" for key in keys]
+        else:
+            _apply(sweeper, event)
+        past.append(event)
+    return []
+
+
+def _tell_data(row: TrialRow) -> dict[str, Any]:
+    """What the proposer is told about a trial that has ended."""
+    if row.status == "failed":
+        return {"failure": row.failure, "cost": row.cost}
+    data: dict[str, Any] = {"score": row.score, "cost": row.cost}
+    curve = row.points
+    ordered = all(
+        a.cost <= b.cost and a.step is not None and b.step is not None and a.step <= b.step
+        for a, b in itertools.pairwise(curve)
+    )
+    if len(curve) > 1 and ordered:
+        data["points"] = [list(point) for point in curve]
+    return data
+
+
+class _Proposer:
+    """The proposer in a thread: one request at a time, answers fetched by the loop."""
+
+    def __init__(self, make: Callable[[], Sweeper], wake: Callable[[], None]) -> None:
+        self.busy = True  # until the sweeper is made
+        self._requests: queue.Queue[tuple[list[tuple[int, dict[str, Any]]], bool] | None] = queue.Queue()
+        self._answers: queue.Queue[tuple[Any, float] | BaseException] = queue.Queue()
+        self._make, self._wake = make, wake
+        # Daemonic: a second Ctrl-C does not wait for a proposal.
+        threading.Thread(target=self._work, daemon=True, name="proposer").start()
+
+    def request(self, results: list[tuple[int, dict[str, Any]]], ask: bool) -> None:
+        """Tell these results, then ask if wanted. Only when not busy."""
+        assert not self.busy
+        self.busy = True
+        self._requests.put((results, ask))
+
+    def answer(self) -> tuple[Any, float] | None:
+        """(trial or None, seconds it took) of the request that has ended; None while there is none.
+
+        Raises what the proposer raised.
+        """
+        try:
+            answer = self._answers.get_nowait()
+        except queue.Empty:
+            return None
+        self.busy = False
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def stop(self) -> None:
+        """Let the thread end after what it does now."""
+        self._requests.put(None)
+
+    def _work(self) -> None:
+        try:
+            sweeper = self._make()
+            self._give((None, 0.0))
+            while (request := self._requests.get()) is not None:
+                results, ask = request
+                started = time.perf_counter()
+                for number, data in results:
+                    sweeper.tell(number, **_told(data))
+                self._give((sweeper.ask() if ask else None, time.perf_counter() - started))
+        except BaseException as error:
+            self._give(error)
+
+    def _give(self, answer: tuple[Any, float] | BaseException) -> None:
+        self._answers.put(answer)
+        self._wake()
+
+
+# ---------------------------------------------------------------- starting, going on
+
+
+def run(config: SweepConfig, folder: str | Path, observer: Observer | None = None) -> Outcome:
+    """Run the sweep in `folder`, or go on where it stopped, until its budget is spent or Ctrl-C.
+
+    Raises ConfigError (a config that cannot run, or that differs from the run's in more than budget,
+    workers, timeouts and wider ranges), StoreError (no usable folder, somebody else writes it) and
+    ExecutorError (workers cannot start). A second Ctrl-C raises KeyboardInterrupt at once.
+    """
+    objective = objectives.make(config)
+    try:
+        objective.check()
+    except ConfigError as error:
+        raise config.locate(error) from None
+    folder = Path(folder)
+    messages: list[str] = []
+    store = Store.open(folder) if Store.exists(folder) else Store.create(folder, config)
+    with store:
+        taken_up = _take_up(store, config)
+        if taken_up:
+            messages.append(f"taken up from the config: {', '.join(taken_up)}")
+        return _Session(config, store, objective, observer, messages).run()
+
+
+def run_file(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    folder: str | Path | None = None,
+    observer: Observer | None = None,
+) -> Outcome:
+    """Run the sweep of a YAML file in runs/NAME under the current folder, or in `folder`."""
+    from sweeper.config import load
+
+    config = load(path, list(overrides))
+    return run(config, Path("runs") / config.name if folder is None else folder, observer)
+
+
+def _take_up(store: Store, config: SweepConfig) -> list[str]:
+    """Changes of the config since the run began, taken up and named; ConfigError for those that cannot be."""
+    old, new = store.settings(), settings_of(config)
+    changes = []
+    for key, before, after in _differences(old, new, ""):
+        section, _, rest = key.partition(".")
+        wider = False
+        if section == "parameters" and isinstance(before, (int, float)) and isinstance(after, (int, float)):
+            bound = rest.rpartition(".")[2]
+            wider = (bound == "min" and after < before) or (bound == "max" and after > before)
+        if section not in ("budget", "workers") and not wider:
+            raise config.locate(
+                ConfigError(
+                    key,
+                    f"was {_shown(before)} when this run began and is {_shown(after)} now",
+                    "give the sweep another name (--name), or put it back; "
+                    "only budget, workers and wider ranges can change",
+                )
+            )
+        changes.append(f"{key} {_shown(before)} -> {_shown(after)}")
+    if changes or store.config_text() != config.source:
+        store.change_config(config, bool(changes))
+    store.set_meta(folder=str(config.folder))
+    return changes
+
+
+def _differences(old: Any, new: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in [*old, *(name for name in new if name not in old)]:
+            yield from _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+    elif old != new or isinstance(old, bool) != isinstance(new, bool):
+        yield key, old, new
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else json.dumps(value)
+
+
+# ---------------------------------------------------------------- one session
+
+
+@dataclass
+class _Clock:
+    """Where the workers' time goes, while there is something left to start."""
+
+    busy: float = 0.0
+    idle: float = 0.0
+    at: float | None = None
+
+    def tick(self, states: Sequence[WorkerState], running: bool) -> None:
+        """Book the time since the last tick; `running`: trials have begun and more are to come."""
+        now = time.monotonic()
+        if self.at is not None and running:
+            ready = [state for state in states if state.status != "starting"]
+            busy = sum(state.status == "running" for state in ready)
+            self.busy += (now - self.at) * busy
+            self.idle += (now - self.at) * (len(ready) - busy)
+        self.at = now
+
+    @property
+    def idle_share(self) -> float | None:
+        """Idle over all, or None where no time went by."""
+        total = self.busy + self.idle
+        return self.idle / total if total else None
+
+
+@dataclass
+class _Live:
+    """A trial that is running now."""
+
+    points: list[Point] = field(default_factory=list)
+    unwritten: list[Point] = field(default_factory=list)
+
+    def take(self, points: list[Point]) -> None:
+        """More points."""
+        self.points += points
+        self.unwritten += points
+
+
+class _Session:
+    """One process's work on a run: from its start or resumption to its end."""
+
+    def __init__(
+        self,
+        config: SweepConfig,
+        store: Store,
+        objective: objectives.Objective,
+        observer: Observer | None,
+        messages: list[str],
+    ) -> None:
+        self.config, self.store, self.objective, self.observer = config, store, objective, observer
+        self.messages = messages
+        self.began = time.monotonic()
+        self.elapsed_before = float(store.meta()["elapsed"])
+        self.rows: dict[int, TrialRow] = {row.number: row for row in store.trials()}
+        self.kills = _losses(store, signal.SIGKILL)
+        self.losses = _losses(store, None)
+        self.queue: deque[int] = deque()
+        self.untold: list[int] = []  # ended, the proposer not yet told, in their order of ending
+        self.live: dict[int, _Live] = {}
+        self.last: TrialRow | None = None
+        self.ran = 0
+        self.alike: list[TrialRow] = []  # this session's failures, while nothing has ever gone well
+        self.ask_seconds: list[float] = []
+        self.trial_seconds: deque[float] = deque(maxlen=RECENT)
+        self.clock = _Clock()
+        self.interrupts = 0
+        self.shown = self.written = -TICK
+        self.proposer: _Proposer | None = None
+        self.executor: LocalExecutor | None = None
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+
+    # The way through
+
+    def run(self) -> Outcome:
+        """All of it."""
+        try:
+            with self._signals():
+                self._recover()
+                reason = self._spent()
+                if reason is None:
+                    reason = self._sweep()
+                else:
+                    self._withdraw_queue()
+            return self._outcome(reason)
+        finally:
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+
+    def _sweep(self) -> str:
+        """Until the reason for its end."""
+        count, gpus = resources(self.config.workers.count, self.config.workers.gpus)
+        mark = self.store.meta()["id"]
+        timeout = self.config.workers.timeout
+        executor = LocalExecutor(self.objective, self.store.folder, count, gpus, timeout, mark)
+        self.executor = executor
+        grace = False
+        try:
+            executor.watch(self._wake_read)
+            executor.start()  # imports of workers and proposer go on side by side
+            settings, history = self.store.settings(), self.store.history()
+            self.proposer = _Proposer(lambda: _replayed(settings, history), self._wake)
+            with self.store.transaction():
+                self.store.add_event("session", None, {"pid": os.getpid(), "workers": count})
+            reason = self._cycle(executor, self.proposer)
+            grace = True
+            return reason
+        finally:
+            try:
+                executor.close(grace)
+            except KeyboardInterrupt:  # the second one: no more patience with trials that are being stopped
+                executor.close(False)
+                raise
+            finally:
+                if self.proposer is not None:
+                    self.proposer.stop()
+                self._put_back()
+
+    def _cycle(self, executor: LocalExecutor, proposer: _Proposer) -> str:
+        while True:
+            reason = "interrupted" if self.interrupts else self._failing() or self._spent()
+            if reason in ("interrupted", "failed"):
+                return reason
+            if reason is None:
+                self._dispatch(executor)
+                self._propose(executor, proposer)
+            elif not self.live and not proposer.busy:
+                self._withdraw_queue()
+                return reason
+            self.clock.tick(
+                executor.states, bool(self.trial_seconds or self.live) and not self._all_started()
+            )
+            messages = executor.poll(min(TICK, max(0.0, self.shown + TICK - time.monotonic())))
+            self.clock.tick(
+                executor.states, bool(self.trial_seconds or self.live) and not self._all_started()
+            )
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_read, 4096)
+            answer = proposer.answer()
+            ended = self._record(messages, answer)
+            for row in ended:
+                self.last = row
+                self._show()
+            if not ended and (answer or time.monotonic() - self.shown >= TICK):
+                self._show()
+
+    # Proposing and starting
+
+    def _propose(self, executor: LocalExecutor, proposer: _Proposer) -> None:
+        """Hand the proposer what is new and ask for more, if it is free and more is wanted."""
+        if proposer.busy:
+            return
+        asked = sum(row.status in ("queued", "running", "done", "failed") for row in self.rows.values())
+        trials = self.config.budget.trials
+        free = sum(state.status != "running" for state in executor.states)
+        ask = len(self.queue) < free + self._ahead() and (trials is None or asked < trials)
+        if not ask:
+            return
+        results = [(number, _tell_data(self.rows[number])) for number in self.untold]
+        with self.store.transaction():
+            for number, data in results:
+                self.store.add_event("tell", number, data)
+        self.untold = []
+        proposer.request(results, ask)
+
+    def _ahead(self) -> int:
+        """How many proposals to hold ready for workers that are still busy.
+
+        One, where proposals are slow beside trials: a worker then never waits for one, at the price of a
+        proposal that knows one result less. Measured with two workers and proposals of 0.3 s: idle 20 %
+        -> 3 % for trials of 2 s, 6 % -> 2 % for trials of 8 s.
+        """
+        if not self.ask_seconds or not self.trial_seconds:
+            return 0
+        ask, trial = statistics.median(self.ask_seconds[-RECENT:]), statistics.median(self.trial_seconds)
+        return int(ask > AHEAD_FROM * trial)
+
+    def _dispatch(self, executor: LocalExecutor) -> None:
+        """Start queued trials on idle workers."""
+        idle = [state.index for state in executor.states if state.status == "idle"]
+        starting = [(index, self.queue.popleft()) for index in idle[: len(self.queue)]]
+        if not starting:
+            return
+        with self.store.transaction():
+            for index, number in starting:
+                self.store.start_trial(number, index)
+        for index, number in starting:
+            row = self.rows[number]
+            row = replace(row, status="running", started=time.time(), attempts=row.attempts + 1, worker=index)
+            self.rows[number], self.live[number] = row, _Live()
+            seed = (self.config.seed * 1_000_003 + number) % 2**31
+            folder = str(self.store.trial_folder(number).resolve())
+            job = objectives.Job(number, {**self.config.fixed, **row.params}, seed, folder, row.attempts)
+            executor.submit(index, job)
+
+    # Recording
+
+    def _record(self, messages: Sequence[Message], answer: tuple[Any, float] | None) -> list[TrialRow]:
+        """Write all that came in, in one transaction; the trials that ended."""
+        trial, seconds = answer if answer is not None else (None, 0.0)
+        for message in messages:
+            if message.kind == "points" and message.trial in self.live:
+                self.live[message.trial].take([Point(*point) for point in message.data])
+        ends = [message for message in messages if message.kind == "end"]
+        if trial is None and not ends and time.monotonic() - self.written < TICK:
+            return []  # points can wait a moment to share a commit
+        self.written = time.monotonic()
+        ended: list[TrialRow] = []
+        with self.store.transaction():
+            if trial is not None:
+                self.store.add_trial(trial.number, trial.params, trial.origin, trial.record())
+            for number, live in self.live.items():
+                self.store.add_points(number, live.unwritten)
+                live.unwritten = []
+            for message in ends:
+                assert message.trial is not None
+                row = self._end(message.trial, message.data)
+                if row is not None:
+                    ended.append(row)
+            self.store.set_meta(elapsed=repr(self._elapsed()))
+        if trial is not None:
+            self.rows[trial.number] = TrialRow(trial.number, "queued", dict(trial.params), trial.origin)
+            self.queue.append(trial.number)
+            self.ask_seconds.append(seconds)
+        return ended
+
+    def _end(self, number: int, result: objectives.Result) -> TrialRow | None:
+        """An attempt is over. None where the machine was at fault and the trial waits for another one."""
+        row, live = self.rows[number], self.live.pop(number, _Live())
+        if result.status == "killed":
+            result = self._killed(row, result)
+            if result.status == "killed":
+                return None
+        points = tuple(Point(*point) for point in result.points) or tuple(live.points)
+        cost = result.cost
+        if cost is None and self.config.cost.name in ("seconds", "cost", "time") and result.seconds > 0:
+            cost = result.seconds
+        if cost is None and points:
+            cost = points[-1].cost
+        row = replace(
+            row,
+            status=result.status,
+            score=result.score,
+            cost=cost,
+            failure=result.failure,
+            message=result.message,
+            points=points,
+            seconds=result.seconds,
+        )
+        self.store.end_trial(
+            number,
+            row.status,
+            score=row.score,
+            cost=row.cost,
+            failure=row.failure,
+            message=row.message,
+            points=points,
+            seconds=row.seconds,
+        )
+        self.rows[number] = row
+        if row.status in ("done", "failed"):
+            self.untold.append(number)
+            self.ran += 1
+            self.trial_seconds.append(result.seconds)
+        else:
+            self.store.add_event("withdraw", number)
+        if row.status == "failed":
+            self.alike.append(row)
+        return row
+
+    def _killed(self, row: TrialRow, result: objectives.Result) -> objectives.Result:
+        """A death from outside: run again, unless it is a pattern."""
+        number = row.number
+        self.losses[number] = self.losses.get(number, 0) + 1
+        if result.signal == signal.SIGKILL:
+            self.kills[number] = self.kills.get(number, 0) + 1
+        self.store.requeue_trial(number, "lost", {"signal": result.signal, "message": result.message})
+        if self.kills.get(number, 0) >= 2:
+            message = "killed by SIGKILL twice, which is what running out of memory looks like"
+            return replace(result, status="failed", failure="oom", message=message)
+        if self.losses[number] >= MAX_LOSSES:
+            message = f"lost {self.losses[number]} times ({result.message}); not tried again"
+            self.say(f"trial {number} {message}")
+            return replace(result, status="lost", message=message)
+        self.say(f"trial {number} was {result.message}; it will be run again")
+        self.rows[number] = replace(row, status="queued", started=None, worker=None, points=())
+        self.queue.appendleft(number)
+        return result
+
+    # Beginning and end
+
+    def _recover(self) -> None:
+        """What an earlier session left: results that it could not record any more, and interrupted trials."""
+        told = {event.trial for event in self.store.history(("tell", "withdraw"))}
+        with self.store.transaction():
+            for row in list(self.rows.values()):
+                if row.status == "running":
+                    result = _witnessed(self.store, row)
+                    if result is not None and result.status != "killed":
+                        self._end(row.number, result)
+                        self.untold.remove(row.number)
+                        continue
+                    self.store.requeue_trial(row.number, "interrupted")
+                    self.rows[row.number] = replace(row, status="queued", started=None, points=())
+        self.ran, self.alike = 0, []
+        self.queue.extend(n for n, row in sorted(self.rows.items()) if row.status == "queued")
+        ended = ("done", "failed")
+        self.untold = [n for n, row in self.rows.items() if row.status in ended and n not in told]
+        finished = sum(row.status in ended for row in self.rows.values())
+        if self.rows:
+            again = f", {len(self.queue)} to run again" if self.queue else ""
+            self.say(f"going on after {finished} finished trials{again}")
+
+    def _put_back(self) -> None:
+        """Trials that were stopped with their workers wait for the next session."""
+        with self.store.transaction():
+            for number in list(self.live):
+                self.store.requeue_trial(number, "interrupted")
+                self.rows[number] = replace(self.rows[number], status="queued", started=None, points=())
+                del self.live[number]
+            for number in self.untold:
+                self.store.add_event("tell", number, _tell_data(self.rows[number]))
+            self.untold = []
+            self.store.set_meta(elapsed=repr(self._elapsed()))
+
+    def _withdraw_queue(self) -> None:
+        """The budget is spent: proposals that were never started will not be."""
+        with self.store.transaction():
+            for number in self.queue:
+                self.store.end_trial(number, "stopped", message="the budget was spent before it started")
+                self.rows[number] = replace(self.rows[number], status="stopped")
+            # In the order that holds for the proposer: results first.
+            for number in self.untold:
+                self.store.add_event("tell", number, _tell_data(self.rows[number]))
+            for number in self.queue:
+                self.store.add_event("withdraw", number)
+        self.untold = []
+        self.queue.clear()
+
+    def _spent(self) -> str | None:
+        """Which part of the budget is used up."""
+        budget = self.config.budget
+        finished = sum(row.status in ("done", "failed") for row in self.rows.values())
+        if budget.trials is not None and finished >= budget.trials:
+            return "trials"
+        if budget.cost is not None and self._cost() >= budget.cost:
+            return "cost"
+        if budget.time is not None and self._elapsed() >= budget.time:
+            return "time"
+        return None
+
+    def _all_started(self) -> bool:
+        """Whether nothing is left to start: workers that stand idle now do so for good."""
+        trials = self.config.budget.trials
+        active = sum(row.status in ("running", "done", "failed") for row in self.rows.values())
+        return self._spent() is not None or (trials is not None and active >= trials)
+
+    def _failing(self) -> str | None:
+        """Whether all trials so far failed in one and the same way."""
+        if len(self.alike) < ALIKE or any(row.status == "done" for row in self.rows.values()):
+            return None
+        return "failed" if len({_signature(row) for row in self.alike}) == 1 else None
+
+    def _outcome(self, reason: str) -> Outcome:
+        folder, budget = self.store.folder, self.config.budget
+        done = any(row.status == "done" for row in self.rows.values())
+        failures = [row for row in self.rows.values() if row.status == "failed"]
+        if reason == "failed" or (failures and not done and reason != "interrupted"):
+            last = self.alike[-1] if self.alike else failures[-1]
+            log = tail(self.store.trial_folder(last.number) / "log.txt")
+            what = f"all {len(self.alike)} trials" if reason == "failed" else "every trial"
+            message = (
+                f"{what} failed alike: {last.failure} ({last.message}). Mend it and start under a new name."
+            )
+            message += f"\nThe last lines of trial {last.number}:\n{log}" if log else ""
+            reason = "failed"
+        elif reason == "interrupted":
+            message = "stopped; the same command goes on from here"
+        else:
+            limit = {"trials": budget.trials, "cost": budget.cost, "time": budget.time}[reason]
+            message = f"the budget of {reason} is spent ({limit:g})"
+        self.say(message.splitlines()[0])
+        self.store.set_meta(ended=reason)
+        self._show()
+        proposals = statistics.median(self.ask_seconds) * 1000 if self.ask_seconds else None
+        counts, idle = self._counts(), self.clock.idle_share
+        return Outcome(
+            reason, message, folder, counts, self.ran, self._elapsed(), self._cost(), proposals, idle
+        )
+
+    # Showing
+
+    def say(self, message: str) -> None:
+        """A line for the user."""
+        self.messages.append(message)
+
+    def _elapsed(self) -> float:
+        return self.elapsed_before + time.monotonic() - self.began
+
+    def _cost(self) -> float:
+        ended = (row for row in self.rows.values() if row.status in ("done", "failed"))
+        return sum(row.cost for row in ended if row.cost is not None)
+
+    def _counts(self) -> dict[str, int]:
+        counts = dict.fromkeys(STATUSES, 0)
+        for row in self.rows.values():
+            counts[row.status] += 1
+        return counts
+
+    def _show(self) -> None:
+        self.shown = time.monotonic()
+        if self.observer is None:
+            return
+        done = [row for row in self.rows.values() if row.score is not None and row.cost is not None]
+        front: list[tuple[float, float, int]] = []
+        if done:
+            costs, scores = [row.cost for row in done], [row.score for row in done]
+            sign = 1.0 if self.config.metric.goal == "maximize" else -1.0
+            members = pareto.front(costs, [sign * score for score in scores if score is not None])
+            front = [(costs[i] or 0.0, scores[i] or 0.0, done[i].number) for i in members]
+        seconds = time.monotonic() - self.began
+        rate = self.ran / seconds if self.ran else None
+        self.observer.update(
+            State(
+                name=self.config.name,
+                counts=self._counts(),
+                workers=self.executor.states if self.executor is not None else [],
+                elapsed=self._elapsed(),
+                spent_cost=self._cost(),
+                budget=self.config.budget,
+                best=self.rows[front[-1][2]] if front else None,
+                front=front,
+                rate=rate,
+                eta_seconds=self._eta(rate, seconds),
+                last=self.last,
+                messages=self.messages,
+            )
+        )
+
+    def _eta(self, rate: float | None, seconds: float) -> float | None:
+        budget, estimates = self.config.budget, []
+        if budget.trials is not None and rate:
+            finished = sum(row.status in ("done", "failed") for row in self.rows.values())
+            estimates.append((budget.trials - finished) / rate)
+        if budget.cost is not None and self._cost() > 0:
+            estimates.append((budget.cost - self._cost()) / self._cost() * self._elapsed())
+        if budget.time is not None:
+            estimates.append(budget.time - self._elapsed())
+        return max(0.0, min(estimates)) if estimates else None
+
+    # Signals
+
+    def _wake(self) -> None:
+        """Let `poll` return; from any thread or handler."""
+        with contextlib.suppress(BlockingIOError, OSError):
+            os.write(self._wake_write, b".")
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C (and TERM) once: stop cleanly. Twice: at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self.interrupts += 1
+            if self.interrupts > 1:
+                raise KeyboardInterrupt
+            self.say("stopping; Ctrl-C once more stops at once")
+            self._wake()
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _losses(store: Store, number: int | None) -> dict[int, int]:
+    """How often each trial was lost, to this signal or to any."""
+    counts: dict[int, int] = {}
+    for event in store.history(("lost",)):
+        if number is None or event.data.get("signal") == number:
+            counts[_number(event)] = counts.get(_number(event), 0) + 1
+    return counts
+
+
+def _witnessed(store: Store, row: TrialRow) -> objectives.Result | None:
+    """The result in a trial's own folder that a driver did not live to record."""
+    try:
+        lines = (store.trial_folder(row.number) / "reports.jsonl").read_text().splitlines()
+        first, last = json.loads(lines[0]), json.loads(lines[-1])
+    except (OSError, ValueError, IndexError):  # none, or torn in the middle of a line: the trial runs again
+        return None
+    if first.get("attempt") != row.attempts or "end" not in last:
+        return None
+    return result_from(last["end"])
+
+
+def _signature(row: TrialRow) -> tuple[str, str]:
+    """What makes two failures alike: the kind, and the message without its numbers."""
+    return row.failure or "", re.sub(r"[-+.e\d]*\d[-+.e\d]*", "0", row.message)

@@ -1,0 +1,760 @@
+"""What a trial runs: the bundled trainer, a command, a Python function, a synthetic task.
+
+An objective is made from a config (`make`), checked without running anything (`check`), and sent to the
+workers as plain data (`spec`). There `load` does the imports once and `run` does one trial. Torch-free at
+import; the trainer is imported here and nowhere else in `sweeper`, and only when a trial needs it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from typing import Any
+
+from sweeper import reporting
+from sweeper.errors import ConfigError
+
+MAX_POINTS = 10_000  # of one trial that are kept; beyond, every second of the older ones goes
+_WALL_CLOCK = ("seconds", "cost", "time")  # names of a cost that the clock can fill in
+
+
+class ObjectiveError(RuntimeError):
+    """A trial cannot be run at all; the message says why."""
+
+
+@dataclass
+class Job:
+    """One attempt at one trial. `params` holds fixed and swept values; `folder` is the trial's own."""
+
+    trial: int
+    params: dict[str, Any]
+    seed: int
+    folder: str
+    attempt: int = 1
+    timeout: float | None = None
+
+
+@dataclass
+class Result:
+    """What came of an attempt. `status`: done, failed, or killed (from outside; `signal` says by what)."""
+
+    status: str
+    score: float | None = None
+    cost: float | None = None
+    failure: str | None = None
+    message: str = ""
+    points: list[tuple[float | None, float, float]] = field(default_factory=list)  # (step, cost, score)
+    seconds: float = 0.0
+    signal: int | None = None
+
+
+class Failure(Exception):
+    """Ends a trial with a named failure."""
+
+    def __init__(self, name: str, message: str) -> None:
+        self.name, self.message = name, message
+        super().__init__(name, message)
+
+
+class Curve:
+    """The reports of one trial as points, and the result they amount to.
+
+    `emit(step, cost, score)` is called for each point as it comes. The clock starts with the object.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], emit: Callable[[float | None, float, float], None]) -> None:
+        self.metric, self.cost_name, self.last = spec["metric"], spec["cost"], spec["last"]
+        self.emit = emit
+        self.started = time.monotonic()
+        self.points: list[tuple[float | None, float, float]] = []
+        self.problem: Failure | None = None  # with the last report
+        self._known_cost: float | None = None
+        self._scores: list[float] = []  # the last so many
+
+    @property
+    def seconds(self) -> float:
+        """Wall clock since the start."""
+        return time.monotonic() - self.started
+
+    def take(self, values: Mapping[str, Any]) -> bool:
+        """A report, if `values` holds the metric as a number: one more point. Otherwise False."""
+        score = _number(values.get(self.metric, values.get("score")))
+        if score is None:
+            return False
+        step = _number(values.get("step", values.get("steps")))
+        cost = _number(values.get(self.cost_name, values.get("cost")))
+        if cost is None and self.cost_name in ("step", "steps"):
+            cost = step
+        if cost is not None:
+            self._known_cost = cost
+        elif self._known_cost is not None:
+            cost = self._known_cost
+        elif self.cost_name in _WALL_CLOCK:
+            cost = self.seconds
+        self.problem = None
+        if not math.isfinite(score):
+            self.problem = Failure("non_finite", f"reported a {self.metric} of {score}")
+        elif cost is None:
+            self.problem = Failure(
+                "no_cost", f'reported its {self.metric} without "{self.cost_name}", the cost'
+            )
+        elif not (math.isfinite(cost) and cost > 0):
+            self.problem = Failure("bad_cost", f"reported a cost of {cost}; costs are numbers above 0")
+        if self.problem is None and cost is not None:
+            step = step if step is not None and math.isfinite(step) else None
+            self.points.append((step, cost, score))
+            self._scores = [*self._scores, score][-self.last :]
+            if len(self.points) > MAX_POINTS:
+                self.points = [*self.points[:-1:2], self.points[-1]]
+            self.emit(step, cost, score)
+        return True
+
+    def result(self, expected: str) -> Result:
+        """The trial ran to its end; `expected` says how a score would have been reported."""
+        if self.problem is not None:
+            return self.failed(self.problem.name, self.problem.message)
+        if not self.points:
+            return self.failed("no_score", f"ended without reporting a score; expected {expected}")
+        score = sum(self._scores) / len(self._scores)
+        return Result("done", score, self.points[-1][1], points=self.points, seconds=self.seconds)
+
+    def failed(self, name: str, message: str) -> Result:
+        """A failure with what it cost, as far as that is known."""
+        cost = self._known_cost
+        if cost is None and self.cost_name in _WALL_CLOCK:
+            cost = self.seconds
+        cost = cost if cost is not None and math.isfinite(cost) and cost > 0 else None
+        return Result("failed", None, cost, name, message[:1000], self.points, self.seconds)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+# ---------------------------------------------------------------- the four kinds
+
+
+class Objective:
+    """One kind of objective, from its `spec`: plain data that a worker understands."""
+
+    kind = ""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.spec = spec
+        self.target: str = spec["target"]
+        self.folder = Path(spec["folder"])
+
+    def check(self) -> None:
+        """Finds what is wrong with the config without running any of it. Raises ConfigError."""
+
+    def load(self) -> None:
+        """In a worker, once: imports, so that no trial pays for them."""
+
+    def run(
+        self,
+        job: Job,
+        emit: Callable[[float | None, float, float], None],
+        progress: Callable[[dict[str, Any]], None],
+    ) -> Result:
+        """One trial. Raises nothing: what goes wrong is in the result."""
+        curve = Curve(self.spec, emit)
+        try:
+            return self.evaluate(job, curve, progress)
+        except Failure as failure:
+            return curve.failed(failure.name, failure.message)
+        except SystemExit as leaving:
+            if leaving.code in (None, 0):
+                return curve.result(self.expected())
+            return curve.failed("crash", f"SystemExit: {leaving.code}")
+        except BaseException as error:
+            traceback.print_exc()
+            name = (
+                "oom" if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ else "crash"
+            )
+            said = str(error).strip().splitlines()
+            return curve.failed(name, f"{type(error).__name__}: {said[0] if said else ''}".rstrip(": "))
+
+    def evaluate(self, job: Job, curve: Curve, progress: Callable[[dict[str, Any]], None]) -> Result:
+        """One trial; may raise anything."""
+        raise NotImplementedError
+
+    def expected(self) -> str:
+        """How this kind reports its score, for the message when none came."""
+        return f"a number for '{self.spec['metric']}'"
+
+    def _names(self) -> list[str]:
+        return [*self.spec["parameters"], *self.spec["fixed"]]
+
+
+class Synthetic(Objective):
+    """A task of `sweeper.synthetic`, whose truth is known."""
+
+    kind = "synthetic"
+
+    def check(self) -> None:
+        """An unknown task, or a parameter of it that is missing: ConfigError."""
+        from sweeper.synthetic import task
+
+        missing = [name for name in task(self.target).parameters if name not in self._names()]
+        if missing:
+            raise ConfigError(
+                "parameters",
+                f"the task '{self.target}' needs '{missing[0]}'",
+                "sweep it, or set it under fixed:",
+            )
+
+    def load(self) -> None:
+        """Import it."""
+        from sweeper.synthetic import task
+
+        self.task = task(self.target)
+
+    def evaluate(self, job: Job, curve: Curve, progress: Callable[[dict[str, Any]], None]) -> Result:
+        """The task's formula."""
+        score, cost = self.task.evaluate(job.params, job.seed)
+        curve.take({"score": score, "cost": cost})
+        return curve.result(self.expected())
+
+
+class Train(Objective):
+    """PPO on a bundled environment or on a folder with one."""
+
+    kind = "train"
+
+    def environment(self) -> str:
+        """A bundled name as it is; a path from the config's folder."""
+        path = self.folder / Path(self.target).expanduser()
+        looks_like_path = "/" in self.target or self.target.startswith((".", "~"))
+        return str(path) if looks_like_path else self.target
+
+    def check(self) -> None:
+        """Unknown settings and values that do not fit, a missing compiler: ConfigError."""
+        import ocean
+        from trainer.settings import Settings, SettingsError
+
+        environment, fixed = self.environment(), self.spec["fixed"]
+        try:
+            ocean.settings(environment)
+        except (ValueError, OSError) as error:
+            raise ConfigError(
+                "objective.train", str(error), f"bundled are: {', '.join(ocean.names())}"
+            ) from None
+        for name in self._names():
+            try:
+                Settings.resolve(name, environment)
+            except SettingsError as error:
+                raise ConfigError(_section(name, fixed), error.message, error.mend) from None
+        try:
+            Settings.parse(environment, _resolved({**fixed, **self._start()}, environment))
+        except SettingsError as error:
+            key = _section(error.key, fixed) if error.key in self._names() else f"fixed.{error.key}"
+            raise ConfigError(key, f"{error.message} (at the start values)", error.mend) from None
+        try:
+            ocean.check_compiler()
+        except ocean.BuildError as error:
+            raise ConfigError("objective.train", str(error)) from None
+
+    def _start(self) -> dict[str, Any]:
+        from sweeper.space import Space
+
+        return Space(self.spec["parameters"], self.spec["constraints"], self.spec["fixed"]).start()
+
+    def load(self) -> None:
+        """torch, the trainer, and the environment's library."""
+        import torch
+
+        import ocean
+        import trainer
+        from trainer.settings import Settings
+
+        self.device = "cuda" if os.environ.get("SWEEP_GPU") and torch.cuda.is_available() else "cpu"
+        self.train, self.settings = trainer.train, Settings
+        ocean.check_compiler()
+
+    def evaluate(self, job: Job, curve: Curve, progress: Callable[[dict[str, Any]], None]) -> Result:
+        """Train, and evaluate at the curve's points."""
+        from trainer.settings import SettingsError
+
+        environment, by_steps = self.environment(), self.spec["cost"] == "steps"
+
+        def report(step: int, cost: float, score: float) -> None:
+            curve.take({"step": step, curve.cost_name: step if by_steps else cost, "score": score})
+
+        try:
+            settings = self.settings.parse(environment, _resolved(job.params, environment))
+        except SettingsError as error:
+            raise Failure("settings", str(error)) from None
+        result = self.train(settings, seed=job.seed, report=report, progress=progress, device=self.device)
+        if result.failure:
+            return curve.failed(result.failure, f"training ended early: {result.failure}")
+        if not curve.points:
+            report(result.steps, result.seconds, result.score)
+        return curve.result(self.expected())
+
+
+class Function(Objective):
+    """A Python callable, called in a warm worker with the params as keywords."""
+
+    kind = "function"
+
+    def check(self) -> None:
+        """No such file or callable, a parameter it does not take: ConfigError. Imports none of it."""
+        path, name = self._locate()
+        try:
+            tree = ast.parse(path.read_bytes(), str(path))
+        except SyntaxError as error:
+            raise ConfigError(
+                "objective.function", f"{path.name}, line {error.lineno}: {error.msg}", "mend the file"
+            ) from None
+        if "." in name:
+            return
+        found = [node for node in ast.walk(tree) if name in _defines(node)]
+        if not found and not any(
+            isinstance(n, ast.ImportFrom) and n.names[0].name == "*" for n in ast.walk(tree)
+        ):
+            known = [
+                n.name for n in tree.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")
+            ]
+            mend = f"there is {', '.join(known[:8])}" if known else "define it at the top of the file"
+            raise ConfigError("objective.function", f"{path.name} defines no '{name}'", mend)
+        if len(found) == 1 and isinstance(found[0], ast.FunctionDef) and not found[0].decorator_list:
+            self._check_signature(found[0])
+
+    def _check_signature(self, function: ast.FunctionDef) -> None:
+        args = function.args
+        taken = [a.arg for a in (*args.args, *args.kwonlyargs)]
+        if args.kwarg is None:
+            for name in self._names():
+                if name not in taken:
+                    raise ConfigError(
+                        _section(name, self.spec["fixed"]),
+                        f"{function.name}() takes no '{name}'",
+                        f"it takes {', '.join(taken) or 'nothing'}; add it there, or **others",
+                    )
+        needed = [a.arg for a in args.args[: len(args.args) - len(args.defaults)]]
+        needed += [a.arg for a, d in zip(args.kwonlyargs, args.kw_defaults, strict=True) if d is None]
+        for name in needed:
+            if name not in self._names():
+                raise ConfigError(
+                    "parameters", f"{function.name}() needs '{name}'", "sweep it, or set it under fixed:"
+                )
+
+    def _locate(self) -> tuple[Path, str]:
+        """The file that holds the callable, and the callable's name, without importing anything."""
+        module, colon, name = self.target.rpartition(":")
+        key = "objective.function"
+        if not colon or not module or not name:
+            raise ConfigError(
+                key, f"'{self.target}' is not module:callable", "write e.g. train:run or train.py:run"
+            )
+        if module.endswith(".py"):
+            path = self.folder / Path(module).expanduser()
+            if not path.is_file():
+                raise ConfigError(key, f"there is no file {module} in {self.folder}", "check the path")
+            return path, name
+        search: list[str] | None = [str(self.folder), *sys.path]
+        spec: ModuleSpec | None = None
+        for i, _ in enumerate(parts := module.split(".")):
+            spec = PathFinder.find_spec(".".join(parts[: i + 1]), search)
+            if spec is None:
+                raise ConfigError(
+                    key,
+                    f"no module '{'.'.join(parts[: i + 1])}' in {self.folder} or among the installed ones",
+                    "check its name; a file is written train.py:run",
+                )
+            search = list(spec.submodule_search_locations or [])
+        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+            raise ConfigError(
+                key, f"'{module}' is no Python file", "name the module that defines the callable"
+            )
+        return Path(spec.origin), name
+
+    def load(self) -> None:
+        """Import the user's module, its folder first on the path."""
+        module, _, name = self.target.rpartition(":")
+        os.chdir(self.folder)
+        sys.path.insert(0, str(self.folder))
+        if module.endswith(".py"):
+            path = self.folder / Path(module).expanduser()
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            if spec is None or spec.loader is None:
+                raise ObjectiveError(f"{path} cannot be imported")
+            loaded = importlib.util.module_from_spec(spec)
+            sys.modules[path.stem] = loaded  # so that its classes pickle
+            spec.loader.exec_module(loaded)
+        else:
+            loaded = importlib.import_module(module)
+        function: Any = loaded
+        for part in name.split("."):
+            function = getattr(function, part)
+        if not callable(function):
+            raise ObjectiveError(f"{self.target} is not callable")
+        self.function = function
+
+    def evaluate(self, job: Job, curve: Curve, progress: Callable[[dict[str, Any]], None]) -> Result:
+        """Call it. What it returns is one more report, after those it made on its way."""
+        os.environ.update(_trial_environment(job))
+        owner = os.getpid()
+
+        def sink(values: dict[str, float]) -> None:
+            if os.getpid() != owner:
+                raise RuntimeError(
+                    "report() was called in a forked child; call it in the process of the trial"
+                )
+            curve.take(values)
+
+        reporting._sink = sink
+        try:
+            value = self.function(**job.params)
+        finally:
+            reporting._sink = None
+        if value is not None:
+            self._take(value, curve)
+        return curve.result(self.expected())
+
+    def _take(self, value: Any, curve: Curve) -> None:
+        if isinstance(value, Mapping):
+            values = dict(value)
+        elif isinstance(value, tuple) and len(value) == 2:
+            values = {"score": value[0], "cost": value[1]}
+        else:
+            values = {"score": value}
+        if not curve.take(values):
+            raise Failure("no_score", f"returned {str(value)[:200]!r}; expected {self.expected()}")
+
+    def expected(self) -> str:
+        """In the words of a function."""
+        metric = self.spec["metric"]
+        return f"a score, (score, cost), a mapping with '{metric}', or calls of sweeper.report(score=...)"
+
+
+class Command(Objective):
+    """Any program: params go in as arguments or as a JSON file, lines of JSON come out."""
+
+    kind = "command"
+
+    def check(self) -> None:
+        """No such program, a placeholder without parameter, a parameter without use: ConfigError."""
+        key, shell = "objective.command", self.spec["shell"]
+        try:
+            words = shlex.split(self.target)
+        except ValueError as error:
+            raise ConfigError(key, f"cannot be split into words: {error}", "check its quotes") from None
+        known, seen = self._names(), _placeholders(self.target)
+        for name in seen:
+            if name not in known and name not in _ARGS and name not in _OWN:
+                listed = ", ".join(f"{{{n}}}" for n in (*known[:12], "args"))
+                raise ConfigError(
+                    key, f"{{{name}}} names no parameter", f"known here: {listed}; literal braces: {{{{ }}}}"
+                )
+        if seen and not any(name in _ARGS for name in seen):
+            for name in self.spec["parameters"]:
+                if name not in seen:
+                    raise ConfigError(
+                        f"parameters.{name}",
+                        "is never used in the command",
+                        f"add {{{name}}} or {{args}} to it",
+                    )
+        if shell:
+            quoted = _quoted_placeholder(self.target)
+            if quoted:
+                raise ConfigError(
+                    key, f"{{{quoted}}} stands inside quotes", "remove them; values are quoted for you"
+                )
+            return
+        self._check_program(words)
+
+    def _check_program(self, words: Sequence[str]) -> None:
+        key = "objective.command"
+        if not words:
+            raise ConfigError(key, "is empty", 'write e.g. "python train.py {args}"')
+        program = words[0]
+        if _placeholders(program):
+            return
+        if "/" in program:
+            path = self.folder / Path(program)
+            if not path.is_file():
+                raise ConfigError(key, f"there is no program {program} in {self.folder}", "check the path")
+            if not os.access(path, os.X_OK):
+                raise ConfigError(
+                    key, f"{program} is not executable", f"chmod +x {program}, or name its interpreter"
+                )
+        elif shutil.which(program) is None:
+            builtin = (
+                "shell: true runs the command by a shell" if program in ("cd", "source", "export") else ""
+            )
+            raise ConfigError(
+                key, f"the program '{program}' was not found", builtin or "install it, or write its path"
+            )
+        script = words[1] if len(words) > 1 else ""
+        is_script = script.endswith(".py") and not _placeholders(script)
+        if (
+            re.fullmatch(r"(.*/)?python[0-9.]*", program)
+            and is_script
+            and not (self.folder / script).is_file()
+        ):
+            raise ConfigError(key, f"there is no file {script} in {self.folder}", "check the path")
+
+    def evaluate(self, job: Job, curve: Curve, progress: Callable[[dict[str, Any]], None]) -> Result:
+        """Run the program under supervision, reading its lines."""
+        from sweeper.supervisor import supervise
+
+        params_file = Path(job.folder) / "params.json"
+        environment = {**os.environ, **_trial_environment(job), "SWEEP_PARAMS": str(params_file)}
+        pattern = re.compile(self.spec["pattern"]) if self.spec["pattern"] else None
+        needle = json.dumps(self.spec["metric"]).encode()
+
+        def line(text: bytes, source: str) -> None:
+            if source == "report":
+                curve.take(_json(text) or {})
+            elif source == "stdout" and needle in text and (values := _json(text)) is not None:
+                if self.spec["metric"] in values:
+                    curve.take(values)
+            elif pattern is not None:
+                _search(pattern, text, curve)
+
+        curve.started = time.monotonic()
+        argv = command_words(self.target, job.params, self.spec["shell"], _own_values(job))
+        end = supervise(argv, self.folder, environment, Path(job.folder), line, job.timeout)
+        if end.timed_out:
+            return curve.failed("timeout", f"ran longer than {job.timeout:g} s")
+        if end.error:
+            return curve.failed("crash", end.error)
+        # A shell passes on the death of its child as 128 + signal.
+        number = -end.code if end.code < 0 else end.code - 128 if end.code in (137, 143) else 0
+        if number in (9, 15):
+            result = curve.failed("killed", f"killed by signal {number}")
+            result.status, result.signal = "killed", number
+            return result
+        if end.code != 0:
+            what = f"died of signal {number}" if number else f"exit code {end.code}"
+            return curve.failed("crash", f"{what}: {end.last_line}" if end.last_line else what)
+        return curve.result(self.expected())
+
+    def expected(self) -> str:
+        """In the words of a program."""
+        metric = self.spec["metric"]
+        if self.spec["pattern"]:
+            return f"a line of output that matches objective.pattern {self.spec['pattern']!r}"
+        return f'a line of JSON on standard output such as {{"{metric}": 0.5}}, or sweeper.report(score=...)'
+
+
+KINDS: dict[str, type[Objective]] = {cls.kind: cls for cls in (Train, Command, Function, Synthetic)}
+
+
+def make(config: Any) -> Objective:
+    """The objective of a SweepConfig."""
+    objective = config.objective
+    return from_spec(
+        {
+            "kind": objective.kind,
+            "target": objective.target,
+            "shell": objective.shell,
+            "pattern": objective.pattern,
+            "folder": str(config.folder),
+            "metric": config.metric.name,
+            "last": config.metric.last,
+            "cost": config.cost.name,
+            "parameters": dict(config.parameters),
+            "fixed": dict(config.fixed),
+            "constraints": list(config.constraints),
+        }
+    )
+
+
+def from_spec(spec: dict[str, Any]) -> Objective:
+    """The objective of a spec, in a worker."""
+    return KINDS[spec["kind"]](spec)
+
+
+def train_once(
+    environment: str,
+    values: Mapping[str, Any],
+    seed: int = 0,
+    progress: Callable[[dict[str, Any]], None] | None = None,
+) -> Any:
+    """Train one agent outside any sweep: `trainer.train`'s result. Raises ConfigError for a bad setting."""
+    from trainer.settings import Settings, SettingsError
+
+    try:
+        settings = Settings.parse(environment, _resolved(values, environment))
+    except SettingsError as error:
+        raise ConfigError(error.key, error.message, error.mend) from None
+    import torch
+
+    import trainer
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return trainer.train(settings, seed=seed, progress=progress, device=device)
+
+
+def _resolved(values: Mapping[str, Any], environment: str) -> dict[str, Any]:
+    """Short names of settings as dotted ones."""
+    from trainer.settings import Settings
+
+    return {Settings.resolve(name, environment): value for name, value in values.items()}
+
+
+def _section(name: str, fixed: Mapping[str, Any]) -> str:
+    return f"fixed.{name}" if name in fixed else f"parameters.{name}"
+
+
+def _defines(node: ast.AST) -> set[str]:
+    """Names that a statement binds."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return {node.name}
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return {alias.asname or alias.name for alias in node.names}
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        return {node.id}
+    return set()
+
+
+def _trial_environment(job: Job) -> dict[str, str]:
+    return {"SWEEP_TRIAL_DIR": job.folder, "SWEEP_SEED": str(job.seed)}
+
+
+# ---------------------------------------------------------------- filling a command
+
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|(?<!\$)\{([A-Za-z_][\w.-]*(?::[a-z]+)?)\}")
+_ARGS = ("args", "args:hydra", "args:dashes")
+_OWN = ("seed", "trial_dir")
+
+
+def _placeholders(text: str) -> list[str]:
+    return [match[1] for match in _PLACEHOLDER.finditer(text) if match[1]]
+
+
+def _own_values(job: Job) -> dict[str, Any]:
+    return {"seed": job.seed, "trial_dir": job.folder}
+
+
+def _word(value: Any) -> str:
+    """A value as an argument: numbers in full precision, true, false and null as YAML writes them."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def _arguments(style: str, params: Mapping[str, Any]) -> list[str]:
+    """What `{args}`, `{args:hydra}` and `{args:dashes}` stand for."""
+    words: list[str] = []
+    for name, value in params.items():
+        if style == "args:hydra":
+            words.append(f"{name}={_word(value)}")
+        elif style == "args:dashes":
+            words += [f"--{name.replace('_', '-')}", _word(value)]
+        else:
+            words.append(f"--{name}={_word(value)}")
+    return words
+
+
+def command_words(
+    command: str, params: Mapping[str, Any], shell: bool = False, own: Mapping[str, Any] | None = None
+) -> list[str]:
+    """The command split into words and then filled: no value can become two words or reach a shell bare.
+
+    A word whose parameter is not active in this trial (see `when:`) is left out. With `shell` the text is
+    filled with quoted values and handed to /bin/sh.
+    """
+    values = {**(own or {}), **params}
+
+    def fill(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return match[0][0]
+        if match[1] in _ARGS:
+            return " ".join(shlex.quote(word) for word in _arguments(match[1], params))
+        text = _word(values[match[1]]) if match[1] in values else ""
+        return shlex.quote(text) if shell else text
+
+    if shell:
+        return ["/bin/sh", "-c", _PLACEHOLDER.sub(fill, command)]
+    words: list[str] = []
+    for word in shlex.split(command):
+        names = _placeholders(word)
+        if len(names) == 1 and names[0] in _ARGS and word == f"{{{names[0]}}}":
+            words += _arguments(names[0], params)
+        elif all(name in values or name in _ARGS for name in names):
+            words.append(_PLACEHOLDER.sub(fill, word))
+    return words
+
+
+def fill_command(config: Any, values: Mapping[str, Any]) -> str:
+    """The command of a config with these values, as a line to paste into a shell in the config's folder."""
+    own = {"seed": 0, "trial_dir": "."}
+    words = command_words(config.objective.target, values, config.objective.shell, own)
+    return words[2] if config.objective.shell else shlex.join(words)
+
+
+def _quoted_placeholder(command: str) -> str:
+    """The first placeholder inside quotes, where a shell would see its value's own quotes as text."""
+    quote = ""
+    i = 0
+    while i < len(command):
+        character = command[i]
+        match = _PLACEHOLDER.match(command, i)
+        if match:
+            if quote and match[1]:
+                return str(match[1])
+            i = match.end()
+            continue
+        if character == "\\" and quote != "'":
+            i += 1
+        elif character in "'\"" and quote in ("", character):
+            quote = "" if quote else character
+        i += 1
+    return ""
+
+
+# ---------------------------------------------------------------- reading a command's output
+
+
+def _json(text: bytes) -> dict[str, Any] | None:
+    """A line that is one JSON object; None for all else."""
+    text = text.strip()
+    if not text.startswith(b"{"):
+        return None
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def _search(pattern: re.Pattern[str], text: bytes, curve: Curve) -> None:
+    """The user's pattern in one line, for at most a second: some patterns take years for some lines."""
+    from sweeper.supervisor import time_limit
+
+    line = text[:2000].decode("utf-8", "replace")
+    try:
+        with time_limit(1.0):
+            match = pattern.search(line)
+    except TimeoutError:
+        raise Failure("pattern", f"objective.pattern takes more than a second for {line[:80]!r}") from None
+    if match is None:
+        return
+    groups = match.groupdict() or {"score": match[1]}
+    try:
+        curve.take({name: float(value) for name, value in groups.items() if value is not None})
+    except ValueError:
+        raise Failure(
+            "pattern", f"objective.pattern found {match[0][:80]!r}, which holds no number"
+        ) from None

@@ -1,0 +1,114 @@
+"""Ending processes for good: trees of them, on Linux also those that left their parents."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+LINUX = sys.platform.startswith("linux")
+
+
+def _prctl() -> Callable[[int, int], int] | None:
+    """The system call's wrapper, looked up before any fork: a child must not load libraries."""
+    if not LINUX:
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    return lambda option, value: int(libc.prctl(option, value, 0, 0, 0))
+
+
+_PRCTL = _prctl()
+
+
+def die_with_parent() -> None:
+    """This process is killed when the thread that started it ends (Linux; elsewhere nothing happens)."""
+    if _PRCTL is not None:
+        _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Descendants that lose their parent become children of this process (Linux)."""
+    if _PRCTL is not None:
+        _PRCTL(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below `pid` that still know their parents; Linux only, elsewhere none."""
+    children: dict[int, list[int]] = {}
+    for child, parent in _parents():
+        children.setdefault(parent, []).append(child)
+    found, waiting = [], [pid]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
+
+
+def _parents() -> list[tuple[int, int]]:
+    pairs = []
+    for entry in os.listdir("/proc") if LINUX else ():
+        if entry.isdigit():
+            # The name in parentheses may hold anything, spaces and parentheses too.
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                pairs.append(
+                    (int(entry), int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1]))
+                )
+    return pairs
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    """A signal to a process; one that is gone is fine."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def kill_group(group: int, number: int = signal.SIGKILL) -> None:
+    """A signal to a process group; one that is gone is fine."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def kill_tree(pid: int) -> None:
+    """SIGKILL to `pid`, its group and everything below it."""
+    below = descendants(pid)
+    kill_group(pid)
+    for process in below:
+        kill(process)
+    kill(pid)
+
+
+def kill_marked(mark: str) -> int:
+    """SIGKILL to every process of ours whose environment holds `mark` (NAME=value); how many there were.
+
+    The environment is inherited through every fork and exec: this finds what daemonised itself and what
+    outlived a killed driver. Linux only, elsewhere 0.
+    """
+    wanted, found = mark.encode(), 0
+    for entry in os.listdir("/proc") if LINUX else ():
+        if entry.isdigit() and int(entry) != os.getpid():
+            with contextlib.suppress(OSError):
+                if wanted in Path(f"/proc/{entry}/environ").read_bytes().split(b"\0"):
+                    kill(int(entry))
+                    found += 1
+    return found
+
+
+def kill_children(seconds: float = 5.0) -> None:
+    """SIGKILL to everything below this process, orphans it adopted too, until none is left."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        for process in descendants(os.getpid()):
+            kill(process)
+        time.sleep(0.002)

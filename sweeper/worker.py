@@ -1,0 +1,198 @@
+"""A warm worker: `python -P -m sweeper.worker`, started by `sweeper.executors`, one trial at a time.
+
+Speaks lines of JSON. On standard input: first the objective's spec, then jobs; `{"kind": "stop"}` or the
+end of the input ends it and all below it. On standard output: `ready`, or `unusable` with a message; then
+`points` and `progress` of the running trial and its `end`. Both are moved away from the objective, whose
+own output goes to the trial's log.txt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sweeper import objectives, processes, supervisor
+
+SEND_EVERY = 0.1  # seconds between messages about a running trial
+_CHECK_LOG_EVERY = 0.5  # seconds
+
+
+class Driver:
+    """The other end of the pipes."""
+
+    def __init__(self) -> None:
+        self._in: BinaryIO = os.fdopen(os.dup(0), "rb")
+        self._out = os.dup(1)
+        self._lock = threading.Lock()
+        self.jobs: queue.Queue[dict[str, Any]] = queue.Queue()
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        os.dup2(2, 1)
+
+    def send(self, kind: str, **values: Any) -> None:
+        """One message; a driver that is gone is noticed by `listen`."""
+        data = json.dumps({"kind": kind, **values}).encode() + b"\n"
+        with self._lock, contextlib.suppress(BrokenPipeError):
+            while data:
+                data = data[os.write(self._out, data) :]
+
+    def receive(self) -> dict[str, Any] | None:
+        """The next message; None when the driver is gone."""
+        line = self._in.readline()
+        return json.loads(line) if line.endswith(b"\n") else None
+
+    def listen(self) -> None:
+        """In a thread: queue jobs; leave with everything below when the driver says so or is gone."""
+        while (message := self.receive()) is not None and message["kind"] == "job":
+            self.jobs.put(message["job"])
+        leave(graceful=message is not None)
+
+
+def leave(graceful: bool) -> None:
+    """End this process and all below it; with grace, commands get TERM and a moment first."""
+    below = processes.descendants(os.getpid())
+    if graceful and below:
+        for process in below:
+            processes.kill(process, signal.SIGTERM)
+        deadline = time.monotonic() + supervisor.GRACE
+        while time.monotonic() < deadline and any(map(_alive, below)):
+            time.sleep(0.01)
+    for _ in range(3):  # once more for what was born meanwhile
+        for process in processes.descendants(os.getpid()):
+            processes.kill(process)
+    os._exit(0)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class Trial:
+    """One attempt: tells the driver about it, and its folder, which is a second witness."""
+
+    def __init__(self, driver: Driver, job: objectives.Job) -> None:
+        self.driver, self.job = driver, job
+        self._waiting: list[tuple[float | None, float, float]] = []
+        self._sent = self._progressed = 0.0
+        folder = Path(job.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "params.json").write_text(json.dumps(job.params, indent=1) + "\n")
+        self._witness = (folder / "reports.jsonl").open("w")
+        self._write({"trial": job.trial, "attempt": job.attempt})
+
+    def _write(self, values: dict[str, Any]) -> None:
+        self._witness.write(json.dumps(values) + "\n")
+        self._witness.flush()
+
+    def emit(self, step: float | None, cost: float, score: float) -> None:
+        """A point: to the folder at once, to the driver in batches."""
+        if len(self._waiting) < objectives.MAX_POINTS:
+            self._write({"step": step, "cost": cost, "score": score})
+            self._waiting.append((step, cost, score))
+        now = time.monotonic()
+        if now - self._sent >= SEND_EVERY:
+            self.driver.send("points", trial=self.job.trial, points=self._waiting)
+            self._waiting, self._sent = [], now
+
+    def progress(self, values: dict[str, Any]) -> None:
+        """What a trial says between points, passed on a few times a second at most."""
+        now = time.monotonic()
+        if now - self._progressed >= SEND_EVERY:
+            self._progressed = now
+            plain = {k: v for k, v in values.items() if isinstance(v, (int, float, str))}
+            self.driver.send("progress", trial=self.job.trial, values=plain)
+
+    def end(self, result: objectives.Result) -> None:
+        """The result: to the folder first, so that a driver killed now finds it when it comes back."""
+        values = dataclasses.asdict(result)
+        self._write({"end": values})
+        self._witness.close()
+        self.driver.send("end", trial=self.job.trial, result=values)
+
+
+class _CappedLog:
+    """The objective's standard output and error in a file that stops growing at a limit.
+
+    No pipe and no reader: code that never lets go of Python's lock could not fill one and wait for itself.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._stop = path, threading.Event()
+        self._thread = threading.Thread(target=self._guard, daemon=True)
+
+    def __enter__(self) -> None:
+        self._saved = os.dup(1), os.dup(2)
+        self._point(self._path, os.O_TRUNC)
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(ValueError, OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        self._stop.set()
+        self._thread.join()
+        for saved, handle in zip(self._saved, (1, 2), strict=True):
+            os.dup2(saved, handle)
+            os.close(saved)
+
+    @staticmethod
+    def _point(path: Path | str, flags: int) -> None:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | flags, 0o644)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        os.close(handle)
+
+    def _guard(self) -> None:
+        while not self._stop.wait(_CHECK_LOG_EVERY):
+            if self._path.stat().st_size > supervisor.LOG_HEAD:
+                os.write(2, b"\n[... the rest is left out ...]\n")
+                self._point(os.devnull, 0)
+                os.truncate(self._path, min(self._path.stat().st_size, 2 * supervisor.LOG_HEAD))
+                return
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    processes.adopt_orphans()
+    if processes.LINUX:
+        processes.die_with_parent()
+    driver = Driver()
+    first = driver.receive()
+    if first is None:
+        return
+    objective = objectives.from_spec(first["spec"])
+    threading.Thread(target=driver.listen, daemon=True).start()
+    try:
+        objective.load()
+    except BaseException as error:
+        traceback.print_exc()
+        driver.send("unusable", message=f"{type(error).__name__}: {error}")
+        return
+    driver.send("ready")
+    while True:
+        job = objectives.Job(**driver.jobs.get())
+        trial = Trial(driver, job)
+        if isinstance(objective, objectives.Command):
+            result = objective.run(job, trial.emit, trial.progress)
+        else:
+            with _CappedLog(Path(job.folder) / "log.txt"):
+                result = objective.run(job, trial.emit, trial.progress)
+        trial.end(result)
+
+
+if __name__ == "__main__":
+    main()
