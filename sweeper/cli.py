@@ -125,21 +125,17 @@ def _conclude(
     config: SweepConfig, folder: Path, outcome: Any, path: str, overrides: Iterable[str], name: str | None
 ) -> int:
     """The end of a run in words: why it ended, front, settings for three budgets, picture, how to go on."""
-    import shlex
-
     from sweeper.summary import run_summary
 
     again = ["sweep", "run", path]
     for override in overrides:
-        again += ["--set", override]
+        again += ["--set", override] if not override.startswith("budget.trials=") else []
     again += ["--name", name] if name else []
     with _open(folder) as store:
         sweeper = _rebuild(store, config)
         picture = _draw(store, config, sweeper, folder / "pareto.png")
-        text = run_summary(
-            config, store.trials(points=False), sweeper.front(), outcome, picture, shlex.join(again)
-        )
-    click.echo(text)
+        trials = store.trials(points=False)
+        click.echo(run_summary(config, trials, sweeper.front(), outcome, picture, again))
     if outcome.reason == "interrupted":
         return 130
     return 0 if outcome.reason != "failed" else 1

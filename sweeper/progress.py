@@ -188,9 +188,10 @@ def panel(state: State, config: SweepConfig, line: str = "") -> RenderableType:
 
 
 def workers(state: State) -> str:
-    """How many workers there are, whichever way the loop counts them."""
-    count = state.workers if isinstance(state.workers, int) else len(state.workers)
-    return f"{count}, {state.counts.get('running', 0)} busy"
+    """How many workers there are, and what they do."""
+    busy = sum(worker.status == "running" for worker in state.workers)
+    starting = sum(worker.status == "starting" for worker in state.workers)
+    return f"{len(state.workers)}, {busy} busy" + (f", {starting} starting" if starting else "")
 
 
 def used(state: State, config: SweepConfig) -> tuple[float, str]:

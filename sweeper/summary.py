@@ -15,6 +15,7 @@ from sweeper.units import format_cost, format_number, format_seconds
 from sweeper.yaml12 import write_yaml
 
 if TYPE_CHECKING:
+    from sweeper.loop import Outcome
     from sweeper.store import Store, TrialRow
 
 
@@ -198,30 +199,35 @@ def run_summary(
     config: SweepConfig,
     trials: Sequence[TrialRow],
     front: Sequence[FrontMember],
-    outcome: Any,
+    outcome: Outcome,
     picture: Path,
-    again: str,
+    again: Sequence[str],
 ) -> str:
-    """What `sweep run` says at its end. `outcome` is the loop's; `again` the command that goes on."""
-    lines = ["", f"{config.name}: {printable(outcome.message)}", "  " + _counts(trials)]
+    """What `sweep run` says at its end. `again`: the words of the command."""
+    # The loop has said why it ended; the log of what went wrong is still to be shown.
+    lines = ["", *(f"    | {line}" for line in printable(outcome.message).splitlines()[1:])]
+    lines.append(f"{config.name}: {_counts(trials)} in {format_seconds(outcome.elapsed)}")
     if front:
         lines += ["", "front: what each cost buys"]
         lines += front_lines(config, [(m.cost, m.score, m.trial) for m in front])
         for label, member in three_budgets(front, config.metric.goal):
             lines += ["", member_summary(config, member, label)]
     lines += ["", f"picture    {picture}"]
-    if outcome.proposal_ms is not None:
+    if outcome.ms_per_proposal is not None:
         idle = (
             f", workers idle {100 * outcome.idle_share:.1f} % of the time"
             if outcome.idle_share is not None
             else ""
         )
-        lines.append(f"proposals  {outcome.proposal_ms:.0f} ms each (median){idle}")
+        lines.append(f"proposals  {outcome.ms_per_proposal:.0f} ms each (median){idle}")
     if outcome.reason == "interrupted":
-        lines.append(f"resume     {again}")
-    else:
-        more = f" --set budget.trials={2 * config.budget.trials}" if config.budget.trials else ""
-        lines.append(f"go on      {again}{more}")
+        lines.append(f"resume     {shlex.join(again)}")
+    elif outcome.reason == "trials" and config.budget.trials:
+        lines.append(
+            f"go on      {shlex.join([*again, '--set', f'budget.trials={2 * config.budget.trials}'])}"
+        )
+    elif outcome.reason in ("cost", "time"):
+        lines.append(f"go on      {shlex.join(again)} with a larger budget.{outcome.reason}")
     if front:
         lines.append(f"verify     sweep verify {config.name}")
     return "\n".join(lines)

@@ -15,6 +15,7 @@ import pytest
 
 from sweeper.cli import main
 from sweeper.config import parse
+from sweeper.executors import WorkerState
 from sweeper.export import as_csv, defused
 from sweeper.progress import observer, panel, printable
 from sweeper.store import Point, Store, TrialRow
@@ -234,8 +235,9 @@ def test_what_trials_print_cannot_touch_the_terminal():
 def state(**changes) -> SimpleNamespace:
     """A loop's state after its third trial."""
     last = TrialRow(3, "done", {"lr": 0.1}, score=0.5, cost=12.0, attempts=1)
+    workers = [WorkerState(0, "running"), WorkerState(1, "idle")]
     values = {
-        "counts": {"done": 3, "running": 1}, "workers": 2, "elapsed": 61.0, "spent_cost": 20.0, "rate": 0.05,
+        "counts": {"done": 3, "running": 1}, "workers": workers, "elapsed": 61.0, "spent_cost": 20.0, "rate": 0.05,
         "front": [(2.0, 0.2, 1), (12.0, 0.5, 3)], "eta_seconds": 100.0, "last": last,
         "messages": ["[b]hello"],
     }  # fmt: skip
