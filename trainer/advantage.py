@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +26,7 @@ from torch import Tensor
 from trainer import gpu
 
 _POINTER, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-_ARGUMENTS = [_INT, _INT, *[_POINTER] * 6, *[_FLOAT] * 4, _POINTER, _POINTER]
+_ARGUMENTS: list[Any] = [_INT, _INT, *[_POINTER] * 6, *[_FLOAT] * 4, _POINTER, _POINTER]
 
 
 @dataclass
@@ -79,7 +81,7 @@ def _arguments(rows: Rows) -> list[int]:
 
 
 @functools.cache
-def _c_kernel() -> ctypes._CFuncPtr:
+def _c_kernel() -> Callable[..., None]:
     from ocean import build
 
     kernel = build.library([Path(__file__).parent / "advantage.c"]).advantage_rows
@@ -92,7 +94,7 @@ def _compute_c(rows: Rows, *factors: float) -> None:
 
 
 @functools.cache
-def _cuda_kernel(architecture: str) -> ctypes._CFuncPtr:
+def _cuda_kernel(architecture: str) -> Callable[..., bytes | None]:
     kernel = gpu.library("advantage.cu", architecture).advantage_rows_cuda
     kernel.argtypes, kernel.restype = [*_ARGUMENTS, _POINTER], ctypes.c_char_p
     return kernel

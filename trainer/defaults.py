@@ -1,10 +1,43 @@
-"""Tuned settings of the bundled environments, laid over the defaults in settings.py."""
+"""Tuned settings of the bundled environments, laid over the defaults in settings.py.
+
+Each says what it reaches; `python benchmarks/trainer.py` measures it.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "cartpole": {},
-    "breakout": {},
+    # All of 500 steps in every evaluation of every seed that was tried.
+    "cartpole": {
+        "train.total_timesteps": 250_000,
+        "train.num_envs": 64,
+        "train.horizon": 32,
+        "train.minibatch_size": 512,
+        "train.updates": 16,  # four passes
+        "train.optimizer": "adam",
+        "train.momentum": 0.9,
+        "train.learning_rate": 0.005,
+        "train.gamma": 0.985,
+        "train.gae_lambda": 0.95,
+        "train.ent_coef": 0.001,
+        "train.vf_coef": 0.5,
+        "train.vf_clip_coef": 100.0,  # values are around 60: the default would cut them off
+    },
+    # About 450 of 864 points after 10 million steps.
+    "breakout": {
+        "train.total_timesteps": 10_000_000,
+        "train.num_envs": 1024,
+        "train.horizon": 64,
+        "train.minibatch_size": 4096,
+        "train.updates": 16,  # one pass
+        "train.learning_rate": 0.02,
+        "train.gamma": 0.993,
+        "train.gae_lambda": 0.95,
+        "train.ent_coef": 0.004,
+        "train.clip_coef": 0.25,
+        "train.max_grad_norm": 1.0,
+        "train.prio_alpha": 0.5,
+        "train.vf_clip_coef": 1.0,
+    },
 }

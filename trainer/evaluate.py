@@ -24,6 +24,29 @@ class Evaluation:
     unfinished: int
 
 
+class _FreshState:
+    """Puts environments back to their creation, which empties their logs.
+
+    A log holds the sums of all environments; what ended again after its one episode must not be in it.
+    """
+
+    def __init__(self, env: ocean.Vector, settings: Settings) -> None:
+        self.env, self.state = env, env.get_state()
+        single = ocean.Vector(settings.env, 1, settings=dict(settings.env_settings))
+        before = len(single.get_state())
+        single.close()
+        # States are structs of one size after a prefix: two lengths tell both.
+        self.size = (len(self.state) - before) // max(1, env.num_envs - 1)
+        self.start = before - self.size if env.num_envs > 1 else 0
+
+    def restore(self, envs: np.ndarray) -> None:
+        state = bytearray(self.env.get_state())
+        for i in envs:
+            place = slice(self.start + i * self.size, self.start + (i + 1) * self.size)
+            state[place] = self.state[place]
+        self.env.set_state(state)
+
+
 def evaluate(network: Network, settings: Settings, seed: int, device: torch.device) -> Evaluation:
     """Play `train.eval_episodes` episodes, the first one of as many environments.
 
@@ -45,8 +68,9 @@ def evaluate(network: Network, settings: Settings, seed: int, device: torch.devi
         truncations, host_obs = np.zeros(rows, np.uint8), obs.numpy()
         host_actions = actions.numpy() if device.type == "cpu" else np.zeros((rows, components), np.int32)
         uniform = None if train.eval_greedy else torch.empty(rows, components)
-        waiting = np.ones(env.num_envs, bool)
-        total, finished = 0.0, 0.0
+        playing = np.ones(env.num_envs, bool)  # has not ended its one episode
+        total, count = 0.0, 0.0
+        fresh = _FreshState(env, settings)
         env.reset(host_obs)
         for _ in range(train.eval_max_steps):
             if uniform is not None:
@@ -58,13 +82,17 @@ def evaluate(network: Network, settings: Settings, seed: int, device: torch.devi
                 host_actions[:] = actions.cpu().numpy()
             env.step(host_actions, host_obs, rewards, terminals, truncations)
             ended = (terminals | truncations).reshape(env.num_envs, -1).any(1)
-            if ended.any():
+            if not ended.any():
+                continue
+            if (ended & ~playing).any():
+                fresh.restore(np.flatnonzero(~playing))
+            if (ended & playing).any():
                 log = env.log()
                 total += log["score"] * log["n"]
-                finished += log["n"]
-                waiting &= ~ended
-                if not waiting.any():
+                count += log["n"]
+                playing &= ~ended
+                if not playing.any():
                     break
-        return Evaluation(total / finished if finished else float("nan"), int(finished), int(waiting.sum()))
+        return Evaluation(total / count if count else float("nan"), int(count), int(playing.sum()))
     finally:
         env.close()

@@ -92,12 +92,10 @@ class TorchNetwork:
 
         old_value, target = buffer.flat("values")[place], buffer.flat("returns")[place]
         near = old_value + (value - old_value).clamp(-train.vf_clip_coef, train.vf_clip_coef)
-        value_loss = (
-            0.5 * (weights * torch.maximum((value - target) ** 2, (near - target) ** 2)).mean()
-        )
+        value_loss = 0.5 * (weights * torch.maximum((value - target) ** 2, (near - target) ** 2)).mean()
         entropy_mean = (weights * entropy).mean()
         loss = policy_loss + train.vf_coef * value_loss - ent_coef * entropy_mean
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
 
         with torch.no_grad():
             buffer.flat("ratios")[place] = ratio
@@ -180,7 +178,11 @@ class FusedNetwork:
 
         All are contiguous, `obs` [rows, *obs_shape] of any type, `uniform` float32 [rows, components].
         """
-        places = (uniform.data_ptr() if uniform is not None else None, actions.data_ptr(), logprobs.data_ptr())
+        places = (
+            uniform.data_ptr() if uniform is not None else None,
+            actions.data_ptr(),
+            logprobs.data_ptr(),
+        )
         self._act(obs, *places, values.data_ptr())
 
     def values(self, obs: Tensor, values: Tensor) -> None:
@@ -216,7 +218,9 @@ class FusedNetwork:
         self._old_values = buffer.values.clone()
         where = (batch.segments.data_ptr(), batch.weights.data_ptr(), buffer.obs.data_ptr())
         coefs = (train.clip_coef, train.vf_clip_coef, train.vf_coef, ent_coef, 1.0 / rows)
-        struct = _Batch(buffer.agents, count, *where, *read, self._old_values.data_ptr(), *written, 0.0, 1.0, *coefs)
+        struct = _Batch(
+            buffer.agents, count, *where, *read, self._old_values.data_ptr(), *written, 0.0, 1.0, *coefs
+        )
         address, sums = ctypes.addressof(struct), self._sums
         if train.normalize_advantages:
             self._library.moments(address, buffer.horizon, self._moments.data_ptr())
@@ -228,7 +232,11 @@ class FusedNetwork:
             return LossSums(*sums.tolist())
         obs, places = buffer.flat_obs[:rows], None if batch.whole else batch.places(buffer)
         for start in range(0, rows, TILE):
-            tile = self._rows(obs, start) if places is None else self._gather(buffer, places[start : start + TILE])
+            tile = (
+                self._rows(obs, start)
+                if places is None
+                else self._gather(buffer, places[start : start + TILE])
+            )
             pre = self._last_layer(tile)
             self._library.loss(self._address, address, start, pre.shape[0], pre.data_ptr(), sums.data_ptr())
             self._backward(tile, pre)

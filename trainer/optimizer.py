@@ -118,7 +118,8 @@ class Optimizer:
             muon_reference(weight, grad, buffer, learning_rate * factor, self.momentum)
         for offset, size, factor in self.others:
             weight, grad, mean, square = (
-                flat[offset : offset + size] for flat in (policy.flat, policy.flat_grad, self.mean, self.square)
+                flat[offset : offset + size]
+                for flat in (policy.flat, policy.flat_grad, self.mean, self.square)
             )
             adam_reference(weight, grad, mean, square, self.steps, learning_rate * factor, self.momentum)
 

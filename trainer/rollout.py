@@ -40,16 +40,25 @@ class Seconds:
 def check_discrete(env: ocean.Vector) -> None:
     """Raises SettingsError for an environment whose actions this policy cannot draw."""
     if not env.spec.action_sizes:
-        raise SettingsError("env", f"{env.spec.name} has continuous actions", "only discrete ones are trained")
+        raise SettingsError(
+            "env", f"{env.spec.name} has continuous actions", "only discrete ones are trained"
+        )
     if sum(env.spec.action_sizes) > 256:
-        raise SettingsError("env", f"{env.spec.name} has {sum(env.spec.action_sizes)} logits", "256 are the most")
+        raise SettingsError(
+            "env", f"{env.spec.name} has {sum(env.spec.action_sizes)} logits", "256 are the most"
+        )
 
 
 class Rollout:
     """Fills `buffer` with the next `horizon` steps of `env`, again and again."""
 
     def __init__(
-        self, env: ocean.Vector, network: Network, train: TrainSettings, generator: torch.Generator, device: torch.device
+        self,
+        env: ocean.Vector,
+        network: Network,
+        train: TrainSettings,
+        generator: torch.Generator,
+        device: torch.device,
     ) -> None:
         check_discrete(env)
         self.env, self.network, self.train, self.generator = env, network, train, generator
@@ -76,7 +85,9 @@ class Rollout:
         on_host = host is buffer
         buffer.obs[0].copy_(buffer.obs[-1])
         buffer.ratios.fill_(1.0)
-        uniforms = torch.rand(self.uniform.shape, generator=self.generator, out=self.uniform).to(buffer.obs.device)
+        uniforms = torch.rand(self.uniform.shape, generator=self.generator, out=self.uniform).to(
+            buffer.obs.device
+        )
         cut: list[tuple[Any, Any]] = []  # places that were truncated, and their final observations
         in_env = 0.0
         for t, uniform in enumerate(uniforms):

@@ -202,7 +202,7 @@ class Settings:
         if train.minibatch_size > buffer:
             raise SettingsError(
                 "train.minibatch_size",
-                f"{train.minibatch_size} is more than a rollout holds: num_envs * agents * horizon = {buffer}",
+                f"{train.minibatch_size} is more than a rollout: num_envs * agents * horizon = {buffer}",
                 f"use {buffer} or less, or more train.num_envs",
             )
         if self.policy.hidden % 16:

@@ -57,7 +57,9 @@ def curve_steps(train: TrainSettings, per_rollout: int) -> list[int]:
         wanted = [rollouts ** ((i + 1) / count) for i in range(count)]
     else:
         wanted = [rollouts * (i + 1) / count for i in range(count)]
-    return sorted({min(rollouts, max(1, round(ends))) * per_rollout for ends in wanted} | {rollouts * per_rollout})
+    return sorted(
+        {min(rollouts, max(1, round(ends))) * per_rollout for ends in wanted} | {rollouts * per_rollout}
+    )
 
 
 def train(
@@ -97,7 +99,9 @@ def _train(
     env = ocean.Vector(settings.env, train.num_envs, streams[3], train.threads, dict(settings.env_settings))
     settings.check(env.spec.agents_per_env)
     check_discrete(env)
-    policy = Policy(math.prod(env.spec.obs_shape), env.spec.action_sizes, settings.policy, generators[0], device)
+    policy = Policy(
+        math.prod(env.spec.obs_shape), env.spec.action_sizes, settings.policy, generators[0], device
+    )
     network = networks.make(policy, torch.from_numpy(env.final_obs).dtype, device)
     rollout = Rollout(env, network, train, generators[1], device)
     updater = Updater(policy, network, train, generators[2])

@@ -17,6 +17,7 @@ from trainer.policy import Policy
 from trainer.rollout import Seconds
 from trainer.settings import TrainSettings
 
+
 def segment_probabilities(advantages: Tensor, prio_alpha: float) -> Tensor:
     """How likely each segment is drawn: advantages [horizon, agents] to [agents], summing to 1."""
     weights = advantages.abs().sum(0).double().pow(prio_alpha)
@@ -33,7 +34,9 @@ def draw_segments(probabilities: Tensor, count: int, generator: torch.Generator)
     """
     offset = torch.rand((), dtype=torch.float64, generator=generator).to(probabilities.device)
     comb = (torch.arange(count, dtype=torch.float64, device=probabilities.device) + offset) / count
-    segments = torch.searchsorted(probabilities.cumsum(0), comb, right=True).clamp_(max=len(probabilities) - 1)
+    segments = torch.searchsorted(probabilities.cumsum(0), comb, right=True).clamp_(
+        max=len(probabilities) - 1
+    )
     return segments[torch.randperm(count, generator=generator).to(segments.device)]
 
 
@@ -53,7 +56,9 @@ class UpdateStats:
 class Updater:
     """Everything between two rollouts."""
 
-    def __init__(self, policy: Policy, network: Network, train: TrainSettings, generator: torch.Generator) -> None:
+    def __init__(
+        self, policy: Policy, network: Network, train: TrainSettings, generator: torch.Generator
+    ) -> None:
         self.policy, self.network, self.train, self.generator = policy, network, train, generator
         self.optimizer = Optimizer(policy, train)
         self.max_entropy = sum(math.log(size) for size in policy.action_sizes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from trainer import advantage, gpu
 
 FACTORS = (0.97, 0.8, 0.9, 1.3)  # gamma, lambda, rho_clip, c_clip
@@ -22,7 +23,14 @@ def make_rows(horizon: int, agents: int, device: str = "cpu") -> advantage.Rows:
 
     ratios = (0.5 * normal()).exp()
     return advantage.Rows(
-        normal(), flags(), flags(), normal(horizon + 1), normal(), ratios, torch.empty_like(ratios), torch.empty_like(ratios)
+        normal(),
+        flags(),
+        flags(),
+        normal(horizon + 1),
+        normal(),
+        ratios,
+        torch.empty_like(ratios),
+        torch.empty_like(ratios),
     )
 
 

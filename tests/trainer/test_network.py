@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from trainer.buffer import Buffer
 from trainer.network import FusedNetwork, Minibatch, TorchNetwork
 from trainer.policy import Policy
 from trainer.settings import PolicySettings, TrainSettings
 
-SHAPES = [  # observation size, action sizes, hidden units, layers, agents: tiles and blocks both whole and cut
+# observation size, action sizes, hidden units, layers, agents: tiles and blocks both whole and cut
+SHAPES = [
     (4, (2,), 16, 1, 1),
     (118, (3,), 128, 1, 37),
     (7, (3, 5), 48, 2, 19),
@@ -32,7 +34,9 @@ def make_case(shape: tuple, dtype: torch.dtype = torch.float32) -> tuple[Policy,
     with torch.no_grad():
         obs = buffer.flat_obs[: 5 * agents].float()
         logprob, _, value = policy.logprob_entropy(obs, buffer.flat("actions"))
-        noise = torch.randn(2, 5 * agents, generator=generator) * 0.3  # ratios and values on both sides of the clips
+        noise = (
+            torch.randn(2, 5 * agents, generator=generator) * 0.3
+        )  # ratios and values on both sides of the clips
         buffer.flat("logprobs").copy_(logprob + noise[0])
         buffer.flat("values")[: 5 * agents] = value + noise[1]
     for column in (buffer.advantages, buffer.returns):
@@ -66,7 +70,9 @@ def test_fused_gradients_are_those_of_autograd(shape: tuple, dtype: torch.dtype,
     policy, buffer = make_case(shape, dtype)
     generator = torch.Generator().manual_seed(4)
     agents = buffer.agents
-    segments = torch.arange(agents) if whole else torch.randint(0, agents, ((agents + 1) // 2,), generator=generator)
+    segments = (
+        torch.arange(agents) if whole else torch.randint(0, agents, ((agents + 1) // 2,), generator=generator)
+    )
     batch = Minibatch(segments, torch.rand(agents, generator=generator) + 0.5, whole)
     train = TrainSettings(clip_coef=0.2, vf_clip_coef=0.25, vf_coef=0.8)
     values, results = buffer.values.clone(), []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from trainer.optimizer import EPSILON, Optimizer, adam_reference, muon_reference
 from trainer.policy import Policy
 from trainer.settings import PolicySettings, TrainSettings

@@ -1,0 +1,105 @@
+"""Settings: what is refused, and what the message tells the user to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from trainer.settings import Settings, SettingsError
+
+
+def refused(mapping: dict, env: str = "cartpole") -> SettingsError:
+    with pytest.raises(SettingsError) as error:
+        Settings.parse(env, mapping)
+    return error.value
+
+
+def test_defaults_of_every_bundled_environment_are_valid() -> None:
+    import ocean
+
+    for env in ocean.names():
+        settings = Settings.parse(env)
+        assert Settings.parse(env, settings.to_mapping()) == settings
+
+
+def test_values_land_where_their_names_say() -> None:
+    settings = Settings.parse("cartpole", {"train.gamma": 0.9, "policy.hidden": 64, "env.gravity": 12})
+    assert settings.train.gamma == 0.9
+    assert settings.policy.hidden == 64
+    assert settings.env_settings == {"gravity": 12.0}
+
+
+def test_whole_numbers_may_be_written_as_floats() -> None:
+    steps = Settings.parse("cartpole", {"train.total_timesteps": 1e6}).train.total_timesteps
+    assert steps == 1_000_000
+    assert isinstance(steps, int)
+    assert "whole" in str(refused({"train.total_timesteps": 1.5}))
+
+
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [
+        ("train.learning_rat", "train.learning_rate"),
+        ("learning_rate", "train.learning_rate"),
+        ("policy.hiden", "policy.hidden"),
+        ("env.gravitation", "env.gravity"),
+        ("trian.gamma", "train.gamma"),
+    ],
+)
+def test_an_unknown_name_suggests_the_nearest(key: str, suggestion: str) -> None:
+    error = refused({key: 1})
+    assert error.key == key
+    assert suggestion in error.mend
+
+
+@pytest.mark.parametrize(
+    ("mapping", "words"),
+    [
+        ({"train.learning_rate": "fast"}, "not a number"),
+        ({"train.learning_rate": float("nan")}, "finite"),
+        ({"train.learning_rate": 0}, "above 0"),
+        ({"train.gamma": 1.5}, "at most 1"),
+        ({"train.num_envs": True}, "not a number"),
+        ({"train.anneal_lr": "False"}, "true or false"),
+        ({"train.optimizer": "sgd"}, "muon, adam"),
+        ({"env.gravity": -1}, "at least 0.1"),
+        ({"policy.hidden": 100}, "use 112"),
+        ({"train.minibatch_size": 100, "train.horizon": 64}, "use 64"),
+        ({"train.minibatch_size": 8192, "train.num_envs": 64, "train.horizon": 32}, "use 2048 or less"),
+    ],
+)
+def test_a_bad_value_is_refused_with_the_mend(mapping: dict, words: str) -> None:
+    error = refused(mapping)
+    assert error.key in mapping
+    assert words in str(error)
+
+
+def test_an_unknown_environment_is_refused() -> None:
+    error = refused({}, env="cartpool")
+    assert "cartpool" in str(error)
+    assert "cartpole" in str(error)
+
+
+def test_short_names_are_resolved() -> None:
+    assert Settings.resolve("gamma") == "train.gamma"
+    assert Settings.resolve("gravity", "cartpole") == "env.gravity"
+    assert Settings.resolve("policy.hidden") == "policy.hidden"
+    with pytest.raises(SettingsError, match=r"train\.gamma"):
+        Settings.resolve("gama")
+
+
+def test_every_setting_has_help() -> None:
+    assert all(len(Settings.help(name)) > 10 for name in Settings.names())
+
+
+def test_defaults_depend_on_the_environment() -> None:
+    assert Settings.default("train.optimizer", "cartpole") == "adam"
+    assert Settings.default("env.gravity", "cartpole") == pytest.approx(9.8)
+
+
+def test_settings_import_no_torch() -> None:
+    code = "import sys; from trainer.settings import Settings; Settings.parse('cartpole');"
+    code += "sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

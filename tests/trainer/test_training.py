@@ -1,0 +1,182 @@
+"""Training from end to end: it learns, it repeats itself, it fails by name, it is judged fairly."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import ocean
+from trainer import train
+from trainer.evaluate import evaluate
+from trainer.network import FusedNetwork
+from trainer.policy import Policy
+from trainer.settings import PolicySettings, Settings, SettingsError
+from trainer.training import curve_steps
+
+SMALL = {
+    "train.total_timesteps": 20_000,
+    "train.num_envs": 16,
+    "train.horizon": 32,
+    "train.minibatch_size": 128,
+    "train.updates": 4,
+    "train.eval_episodes": 20,
+}
+
+
+def small(env: str = "cartpole", **changes: object) -> Settings:
+    return Settings.parse(
+        env, {**SMALL, **{Settings.resolve(name): value for name, value in changes.items()}}
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_cartpole_is_solved_by_its_defaults(seed: int) -> None:
+    result = train(Settings.parse("cartpole"), seed=seed)
+    assert result.failure is None
+    assert result.score >= 475
+    assert result.unfinished == 0
+
+
+def test_breakout_learns() -> None:
+    result = train(
+        Settings.parse("breakout", {"train.total_timesteps": 2e6, "train.curve_points": 2}), seed=0
+    )
+    assert result.points[-1].score > 2 * result.points[0].score
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer": "muon", "prio_alpha": 0.7, "recompute_advantages": True, "layers": 2},
+        {"anneal_lr": True, "anneal_entropy": True, "anneal_beta": True, "prio_beta0": 0.4},
+    ],
+)
+def test_one_seed_is_one_result(changes: dict) -> None:
+    settings = small(curve_points=4, **changes)
+    runs = [train(settings, seed=3) for _ in range(2)]
+    curves = [[(point.step, point.score) for point in run.points] for run in runs]
+    assert curves[0] == curves[1]
+    assert torch.equal(runs[0].policy.flat, runs[1].policy.flat)
+    assert not torch.equal(runs[0].policy.flat, train(settings, seed=4).policy.flat)
+
+
+def test_evaluations_and_the_global_generators_do_not_disturb_training() -> None:
+    alone = train(small(), seed=5)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    watched = train(small(curve_points=7), seed=5, progress=lambda status: None)
+    assert torch.equal(alone.policy.flat, watched.policy.flat)
+    assert torch.equal(before, torch.get_rng_state())
+    assert alone.score == watched.score
+
+
+def test_points_are_reported_as_they_come() -> None:
+    heard: list[tuple[int, float, float]] = []
+    result = train(small(curve_points=5), report=lambda *point: heard.append(point))
+    assert heard == result.points
+    assert [point.step for point in result.points] == curve_steps(small(curve_points=5).train, 512)
+    assert [point.cost for point in result.points] == sorted(point.cost for point in result.points)
+    assert result.points[-1] == (result.steps, pytest.approx(result.seconds), result.score)
+    assert sum(result.profile.values()) == pytest.approx(1.0)
+    assert set(result.profile) == {"env", "policy", "advantage", "update"}
+
+
+def test_curves_are_spread_evenly_and_end_with_the_run() -> None:
+    settings = small(total_timesteps=512 * 100, curve_points=5)
+    assert curve_steps(settings.train, 512) == [512 * n for n in (20, 40, 60, 80, 100)]
+    settings = small(total_timesteps=512 * 100, curve_points=3, curve_spacing="log")
+    assert curve_steps(settings.train, 512) == [512 * n for n in (5, 22, 100)]
+    assert curve_steps(small(total_timesteps=1, curve_points=9).train, 512) == [512]
+
+
+def test_a_run_can_be_stopped() -> None:
+    result = train(small(), should_stop=lambda: True)
+    assert result.steps == 512
+    assert result.points == []
+    assert math.isnan(result.score)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_an_absurd_learning_rate_ends_by_name(optimizer: str) -> None:
+    settings = small(learning_rate=1e3, optimizer=optimizer, curve_points=20)
+    result = train(settings)
+    assert result.failure in ("diverged", "entropy_collapse", "kl_explosion")
+    assert result.steps < settings.train.total_timesteps
+    assert len(result.points) < 20
+
+
+def test_numbers_that_overflow_are_named_diverged() -> None:
+    result = train(small(learning_rate=1e30, optimizer="adam"))
+    assert result.failure == "diverged"
+
+
+def test_the_users_thread_count_is_restored() -> None:
+    before = torch.get_num_threads()
+    train(small(total_timesteps=512))
+    assert torch.get_num_threads() == before
+
+
+def make_network(env: str) -> FusedNetwork:
+    spec = ocean.spec(env)
+    settings = PolicySettings(action_gain=1.0)
+    return FusedNetwork(
+        Policy(math.prod(spec.obs_shape), spec.action_sizes, settings, torch.Generator().manual_seed(0))
+    )
+
+
+def test_an_evaluation_scores_the_first_episode_of_every_environment() -> None:
+    """Against a plain loop over single environments' rewards: in cartpole the score is the return."""
+    settings = small(eval_episodes=40, eval_greedy=True)
+    network = make_network("cartpole")
+    outcome = evaluate(network, settings, seed=8, device=torch.device("cpu"))
+
+    from trainer.evaluate import EVALUATION_STREAM
+
+    streams = np.random.SeedSequence([EVALUATION_STREAM, 8]).generate_state(2, np.uint64)
+    env = ocean.Vector("cartpole", 40, int(streams[1]))
+    obs, rewards = np.zeros((40, 4), np.float32), np.zeros(40, np.float32)
+    terminals, truncations = np.zeros(40, np.uint8), np.zeros(40, np.uint8)
+    alive, lengths = np.ones(40, bool), np.zeros(40)
+    env.reset(obs)
+    while alive.any():
+        with torch.no_grad():
+            actions = network.policy.act(torch.from_numpy(obs), None)[0].numpy()
+        env.step(actions, obs, rewards, terminals, truncations)
+        lengths += alive * rewards
+        alive &= (terminals | truncations) == 0
+    assert outcome.score == pytest.approx(lengths.mean())
+    assert (outcome.episodes, outcome.unfinished) == (40, 0)
+    assert lengths.min() < lengths.max() / 2  # some ended twice or more while others went on
+
+
+def test_episodes_that_do_not_end_are_reported() -> None:
+    network = make_network("cartpole")
+    outcome = evaluate(network, small(eval_episodes=30, eval_max_steps=12), 0, torch.device("cpu"))
+    assert outcome.episodes + outcome.unfinished == 30
+    assert outcome.unfinished > 0
+    never = evaluate(network, small(eval_episodes=30, eval_max_steps=3), 0, torch.device("cpu"))
+    assert math.isnan(never.score)
+    assert never.unfinished == 30
+
+
+def test_an_evaluation_is_the_same_whenever_it_is_asked() -> None:
+    network = make_network("cartpole")
+    first, second = (evaluate(network, small(), 1, torch.device("cpu")) for _ in range(2))
+    assert first == second
+    assert first != evaluate(network, small(), 2, torch.device("cpu"))
+
+
+def test_minibatches_that_do_not_fit_are_refused_before_anything_runs() -> None:
+    with pytest.raises(SettingsError, match="minibatch_size"):
+        small(minibatch_size=130)
+
+
+def test_no_warning_reaches_the_user() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(small(total_timesteps=1024))
