@@ -1,0 +1,183 @@
+"""Objectives: how commands are filled, what reports amount to, and mistakes found before anything runs."""
+
+from pathlib import Path
+
+import pytest
+
+from sweeper import config, objectives
+from sweeper.errors import ConfigError
+from sweeper.objectives import Curve, command_words
+
+PARAMS = {"lr": 0.1, "batch_size": 64, "mode": "a b; $(rm -rf x) 'q'", "nested.flag": True}
+
+
+def load(folder: Path, objective: str, more: str = "") -> config.SweepConfig:
+    parameters = "" if "parameters:" in more else "parameters: {lr: {min: 0, max: 1}, steps: {min: 1, max: 9}}\n"
+    return config.parse(f"name: t\nobjective: {objective}\n{parameters}{more}\n", folder=folder)
+
+
+def problem(folder: Path, objective: str, more: str = "") -> str:
+    """The message of what `check` finds."""
+    with pytest.raises(ConfigError) as found:
+        objectives.make(load(folder, objective, more)).check()
+    return str(found.value)
+
+
+# Filling commands
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("run --lr={lr} -m {mode}", ["run", "--lr=0.1", "-m", PARAMS["mode"]]),
+        ("run '{mode} and {lr}'", ["run", f"{PARAMS['mode']} and 0.1"]),
+        ("run {args}", ["run", "--lr=0.1", "--batch_size=64", f"--mode={PARAMS['mode']}", "--nested.flag=true"]),
+        ("run {args:hydra}", ["run", "lr=0.1", "batch_size=64", f"mode={PARAMS['mode']}", "nested.flag=true"]),
+        (
+            "run {args:dashes}",
+            ["run", "--lr", "0.1", "--batch-size", "64", "--mode", PARAMS["mode"], "--nested.flag", "true"],
+        ),
+        ("run {{lr}} ${HOME} '{\"a\": 1}'", ["run", "{lr}", "${HOME}", '{"a": 1}']),
+        ("run --gone={gone} {lr}", ["run", "0.1"]),
+        ("run --seed {seed}", ["run", "--seed", "7"]),
+    ],
+)
+def test_a_command_is_split_first_and_filled_after(command: str, words: list[str]) -> None:
+    assert command_words(command, PARAMS, own={"seed": 7}) == words
+
+
+def test_a_shell_never_sees_a_bare_value() -> None:
+    shell, flag, text = command_words("echo {lr} {mode} | tee x", PARAMS, shell=True)
+    assert (shell, flag) == ("/bin/sh", "-c")
+    assert text == """echo 0.1 'a b; $(rm -rf x) '"'"'q'"'"'' | tee x"""
+
+
+def test_a_line_to_paste_fills_the_command(tmp_path: Path) -> None:
+    line = objectives.fill_command(load(tmp_path, '{command: "run {args}"}'), {"lr": 0.1, "mode": "a b"})
+    assert line == "run --lr=0.1 '--mode=a b'"
+
+
+# Reports
+
+
+def curve(metric: str = "score", cost: str = "cost", last: int = 1) -> Curve:
+    return Curve({"metric": metric, "cost": cost, "last": last}, lambda *point: None)
+
+
+def test_the_last_report_is_the_result() -> None:
+    c = curve(metric="acc")
+    assert c.take({"acc": 0.5, "cost": 1, "step": 10})
+    assert c.take({"acc": 0.4, "cost": 2, "step": 20})
+    assert not c.take({"loss": 3})
+    assert not c.take({"acc": "0.9"})
+    result = c.result("")
+    assert (result.status, result.score, result.cost) == ("done", 0.4, 2)
+    assert result.points == [(10, 1, 0.5), (20, 2, 0.4)]
+
+
+def test_the_mean_of_the_last_is_the_result_where_wanted() -> None:
+    c = curve(last=3)
+    for i in range(10):
+        c.take({"score": i, "cost": i + 1})
+    assert (c.result("").score, c.result("").cost) == (8.0, 10.0)
+
+
+def test_without_a_cost_the_clock_counts() -> None:
+    c = curve(cost="seconds")
+    c.started -= 5
+    c.take({"score": 1})
+    assert c.result("").cost == pytest.approx(5, abs=1)
+
+
+def test_a_named_cost_must_be_reported() -> None:
+    c = curve(cost="gpu_hours")
+    c.take({"score": 1})
+    assert (c.result("").failure, c.result("").cost) == ("no_cost", None)
+    c.take({"score": 1, "gpu_hours": 3})
+    assert (c.result("").failure, c.result("").cost) == (None, 3)
+
+
+@pytest.mark.parametrize(
+    ("reports", "failure"),
+    [
+        ([], "no_score"),
+        ([{"score": 1, "cost": 1}, {"score": float("nan"), "cost": 2}], "non_finite"),
+        ([{"score": 1, "cost": 0}], "bad_cost"),
+        ([{"score": float("inf"), "cost": 1}, {"score": 1, "cost": 1}], None),
+    ],
+)
+def test_a_result_that_is_none(reports: list[dict], failure: str | None) -> None:
+    c = curve()
+    for report in reports:
+        c.take(report)
+    assert c.result("a line").failure == failure
+
+
+def test_a_flood_of_reports_is_thinned_not_kept() -> None:
+    c = curve()
+    for i in range(3 * objectives.MAX_POINTS):
+        c.take({"score": i, "cost": i + 1})
+    assert len(c.points) <= objectives.MAX_POINTS
+    assert c.points[-1] == (None, 3 * objectives.MAX_POINTS, 3 * objectives.MAX_POINTS - 1)
+    assert [p[1] for p in c.points] == sorted(p[1] for p in c.points)
+
+
+# Checks
+
+
+def test_mistakes_in_a_command(tmp_path: Path) -> None:
+    (tmp_path / "run.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "train.py").write_text("")
+    assert "was not found" in problem(tmp_path, '{command: "no-such-program {args}"}')
+    assert "no program ./gone.sh" in problem(tmp_path, '{command: "./gone.sh {args}"}')
+    assert "chmod +x ./run.sh" in problem(tmp_path, '{command: "./run.sh {args}"}')
+    assert "no file gone.py" in problem(tmp_path, '{command: "python3 gone.py {args}"}')
+    assert "{rate} names no parameter" in problem(tmp_path, '{command: "sh run.sh {lr} {steps} {rate}"}')
+    assert "parameters.steps: is never used" in problem(tmp_path, '{command: "sh run.sh {lr}"}')
+    assert "quotes" in problem(tmp_path, """{command: 'sh "run.sh'}""")
+    assert "inside quotes" in problem(tmp_path, """{command: 'sh run.sh "{lr}" {steps}', shell: true}""")
+
+
+def test_commands_without_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "run.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "run.sh").chmod(0o755)
+    for command in ("./run.sh {args}", "sh run.sh {lr} --steps={steps}", "sh run.sh"):
+        objectives.make(load(tmp_path, f'{{command: "{command}"}}')).check()
+    shell = """{command: "cd x && sh run.sh {lr} '{{' {steps}", shell: true}"""
+    objectives.make(load(tmp_path, shell)).check()
+
+
+def test_mistakes_in_a_function(tmp_path: Path) -> None:
+    touched = tmp_path / "imported"
+    (tmp_path / "mine.py").write_text(
+        f"open({str(touched)!r}, 'w')\n"
+        "def fit(lr, steps, depth=3):\n    return 1\n"
+        "def anything(**params):\n    return 1\n"
+        "def needy(lr, steps, data):\n    return 1\n"
+    )
+    (tmp_path / "broken.py").write_text("def fit(:\n")
+    assert "no file gone.py" in problem(tmp_path, '{function: "gone.py:fit"}')
+    assert "no module 'gone'" in problem(tmp_path, '{function: "gone:fit"}')
+    assert "is not module:callable" in problem(tmp_path, "{function: mine}")
+    assert "defines no 'fti'" in problem(tmp_path, '{function: "mine:fti"}')
+    assert "broken.py, line 1" in problem(tmp_path, '{function: "broken:fit"}')
+    assert "needs 'data'" in problem(tmp_path, '{function: "mine:needy"}')
+    assert "fit() takes no 'momentum'" in problem(tmp_path, '{function: "mine:fit"}', "fixed: {momentum: 0.9}")
+    for function in ("mine:fit", "mine.py:fit", "mine:anything"):
+        objectives.make(load(tmp_path, f'{{function: "{function}"}}')).check()
+    assert not touched.exists()
+
+
+def test_mistakes_in_a_synthetic_task(tmp_path: Path) -> None:
+    assert "synthetic" in problem(tmp_path, "{synthetic: gone}").lower()
+    assert "needs 'steps'" in problem(tmp_path, "{synthetic: log}", "parameters: {lr: {min: 0, max: 1}}")
+
+
+def test_mistakes_in_training(tmp_path: Path) -> None:
+    steps = "parameters: {train.total_timesteps: {type: int, min: 1000, max: 2000}"
+    assert "parameters.train.lerning_rate" in problem(
+        tmp_path, "{train: cartpole}", f"{steps}, train.lerning_rate: {{min: 0.1, max: 1}}}}"
+    )
+    assert "fixed.env.gravitee" in problem(tmp_path, "{train: cartpole}", f"{steps}}}\nfixed: {{env.gravitee: 1}}")
+    assert "cartpole" in problem(tmp_path, "{train: cartpoll}", f"{steps}}}")
+    objectives.make(load(tmp_path, "{train: cartpole}", f"{steps}}}")).check()

@@ -1,0 +1,190 @@
+"""The store: what COMMIT returned for is there, one writer, readers anywhere, foreign files left alone."""
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sweeper import config
+from sweeper.store import APPLICATION_ID, Point, RunLocked, Store, StoreError
+
+TEXT = "name: r\nobjective: {synthetic: log}\nparameters: {lr: {min: 0, max: 1}}\n"
+
+
+def create(folder: Path) -> Store:
+    return Store.create(folder, config.parse(TEXT))
+
+
+def test_a_run_is_there_when_opened_again(tmp_path: Path) -> None:
+    with create(tmp_path / "r") as store:
+        store.add_trial(1, {"lr": 0.1, "mode": "fast", "on": True}, "design", {"number": 1, "params": {}})
+        store.start_trial(1, worker=0)
+        store.end_trial(1, "done", score=1.5, cost=0.1 + 0.2, points=[Point(None, 0.1 + 0.2, 1.5)], seconds=2)
+    with Store.open(tmp_path / "r") as store:
+        row = store.trial(1)
+        assert (row.status, row.score, row.cost, row.attempts) == ("done", 1.5, 0.1 + 0.2, 1)
+        assert row.params == {"lr": 0.1, "mode": "fast", "on": True}
+        assert row.points == (Point(None, 0.1 + 0.2, 1.5),)
+        assert store.config_text() == TEXT
+        assert store.settings()["parameters"] == {"lr": {"min": 0, "max": 1}}
+        assert store.counts() == {**dict.fromkeys(store.counts(), 0), "done": 1}
+        assert [event.kind for event in store.history(())] == ["config", "ask", "start", "end"]
+
+
+def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
+    with create(tmp_path / "r") as store:
+        with pytest.raises(RuntimeError), store.transaction():
+            store.add_trial(1, {})
+            raise RuntimeError
+        assert store.trials() == []
+        assert store.history() == []
+        with pytest.raises(ValueError):
+            store.add_trial(1, {"lr": float("nan")})
+        with pytest.raises(sqlite3.IntegrityError):
+            store.start_trial(7, worker=0)
+        assert store.trials() == []
+
+
+def test_another_attempt_discards_the_points_of_the_last(tmp_path: Path) -> None:
+    with create(tmp_path / "r") as store:
+        store.add_trial(1, {})
+        store.start_trial(1, 0)
+        store.add_points(1, [Point(1, 1, 1), Point(2, 2, 2)])
+        store.requeue_trial(1, "interrupted")
+        assert (store.trial(1).status, store.trial(1).points) == ("queued", ())
+        store.start_trial(1, 0)
+        store.add_points(1, [Point(1, 1, 5)])
+        assert (store.trial(1).attempts, store.trial(1).points) == (2, (Point(1, 1, 5),))
+
+
+def test_a_second_writer_is_refused_and_told_who_writes(tmp_path: Path) -> None:
+    with create(tmp_path / "r"):
+        with pytest.raises(RunLocked, match=f"process {os.getpid()} on "):
+            Store.open(tmp_path / "r")
+        with pytest.raises(StoreError):
+            create(tmp_path / "r")
+    Store.open(tmp_path / "r").close()
+
+
+def test_the_lock_dies_with_its_process(tmp_path: Path) -> None:
+    code = """
+import sys
+from sweeper import config, store
+held = store.Store.create(sys.argv[1], config.parse(sys.argv[2]))
+held.add_trial(1, {"lr": 0.5})
+print("held", flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "r"), TEXT], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(RunLocked, match=str(holder.pid)):
+            Store.open(tmp_path / "r")
+        holder.send_signal(signal.SIGKILL)
+    with Store.open(tmp_path / "r") as store:
+        assert store.trial(1).params == {"lr": 0.5}
+
+
+def test_readers_follow_a_live_writer(tmp_path: Path) -> None:
+    with create(tmp_path / "r") as store, Store.open(tmp_path / "r", readonly=True) as reader:
+        store.add_trial(1, {})
+        assert reader.counts()["queued"] == 1
+        store.start_trial(1, 0)
+        assert reader.trial(1).status == "running"
+        with pytest.raises(sqlite3.OperationalError):
+            reader.add_trial(2, {})
+
+
+@pytest.fixture
+def sealed() -> Iterator[Path]:
+    """A folder outside pytest's private one, which other users can reach but not write."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["closed", "killed: WAL left"])
+def test_readers_need_no_writable_folder(sealed: Path, killed: bool) -> None:
+    run = sealed / "r"
+    with create(run) as store:
+        store.add_trial(1, {"lr": 0.25})
+        if killed:  # what a killed writer leaves: the trial is in the WAL only
+            for name in ("run.db", "run.db-wal"):
+                (sealed / name).write_bytes((run / name).read_bytes())
+    if killed:
+        for name in ("run.db", "run.db-wal"):
+            (sealed / name).replace(run / name)
+    run.chmod(0o555)
+    before = sorted(path.name for path in run.iterdir())
+    code = """
+import os, sys
+from sweeper.store import Store
+if os.getuid() == 0:
+    os.setuid(65534)  # root may write anywhere
+with Store.open(sys.argv[1], readonly=True) as store:
+    print(store.trial(1).params["lr"], store.counts()["queued"])
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=False)
+    run.chmod(0o755)
+    assert done.stdout == "0.25 1\n", done.stderr
+    assert sorted(path.name for path in run.iterdir()) == before
+
+
+def test_other_files_are_refused_and_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    folder.mkdir()
+    path = folder / "run.db"
+
+    with sqlite3.connect(path) as foreign:
+        foreign.execute("CREATE TABLE recipes (name)")
+    foreign.close()
+    refused(folder, "not a run's database")
+
+    with sqlite3.connect(path) as newer:
+        newer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    refused(folder, "newer")
+
+    path.write_bytes(b"not a database at all, but a text that is long enough" * 100)
+    refused(folder, "cannot be read")
+
+
+def refused(folder: Path, why: str) -> None:
+    before = (folder / "run.db").read_bytes()
+    for readonly in (True, False):
+        with pytest.raises(StoreError, match=why):
+            Store.open(folder, readonly=readonly)
+    with pytest.raises(StoreError, match="already holds a run"):
+        create(folder)
+    assert (folder / "run.db").read_bytes() == before
+
+
+def test_a_damaged_database_is_not_written(tmp_path: Path) -> None:
+    with create(tmp_path / "r") as store:
+        for number in range(1, 200):
+            store.add_trial(number, {"lr": 0.5, "text": "x" * 100})
+    path = tmp_path / "r" / "run.db"
+    torn = bytearray(path.read_bytes())
+    torn[5000:30000] = os.urandom(25000)
+    path.write_bytes(torn)
+    with pytest.raises(StoreError, match="damaged|cannot be read"):
+        Store.open(tmp_path / "r")
+    assert path.read_bytes() == torn
+
+
+def test_there_is_no_run_in_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no run in"):
+        Store.open(tmp_path)
+    assert not Store.exists(tmp_path)
