@@ -428,8 +428,31 @@ def parse(
     config._folder, config._file = Path(folder).resolve(), file
     config._text, config._marks = text, marks
     config._source = text if named and not overrides else write_yaml(data)
+    try:
+        _pin_defaults(config)
+    except ConfigError as error:
+        raise config.locate(error) from None
     config.space()
     return config
+
+
+def _pin_defaults(config: SweepConfig) -> None:
+    """Settings that constraints or `when:` name but nobody set are fixed at the objective's defaults."""
+    from sweeper.constraints import Constraint
+    from sweeper.objectives import make
+
+    named: list[str] = []
+    for i, text in enumerate(config.constraints):
+        named += sorted(Constraint(text, f"constraints[{i}]").names)
+    for parameter in config.parameters.values():
+        when = parameter.get("when") if isinstance(parameter, dict) else None
+        named += when if isinstance(when, dict) else ()
+    objective = make(config)
+    for name in named:
+        if name not in config.parameters and name not in config.fixed:
+            value = objective.default(name)
+            if value is not None:
+                config.fixed[name] = value
 
 
 def _override(data: dict[str, Any], override: str, marks: dict[str, Mark]) -> None:

@@ -165,6 +165,10 @@ class Objective:
     def check(self) -> None:
         """Finds what is wrong with the config without running any of it. Raises ConfigError."""
 
+    def default(self, name: str) -> Any:
+        """The value of a setting that is neither swept nor fixed; None where the objective has none."""
+        return None
+
     def load(self) -> None:
         """In a worker, once: imports, so that no trial pays for them."""
 
@@ -271,6 +275,16 @@ class Train(Objective):
             ocean.check_compiler()
         except ocean.BuildError as error:
             raise ConfigError("objective.train", str(error)) from None
+
+    def default(self, name: str) -> Any:
+        """The trainer's default for this environment."""
+        from trainer.settings import Settings, SettingsError
+
+        environment = self.environment()
+        try:
+            return Settings.default(Settings.resolve(name, environment), environment)
+        except (SettingsError, ValueError, OSError):  # `check` says what is wrong with name or environment
+            return None
 
     def _start(self) -> dict[str, Any]:
         from sweeper.space import Space

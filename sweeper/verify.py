@@ -43,7 +43,7 @@ def verify(config: SweepConfig, member: FrontMember, seeds: int, say: Callable[[
             for line in last_lines(Path(folder) / "trials" / f"{number:06d}" / "log.txt"):
                 say(f"    | {line}")
     if scores:
-        say(verdict(name, scores, member.score))
+        say(verdict(name, scores, member.score, member.score_sd or 0.0))
         say(f"cost {format_cost(float(np.mean(costs)), unit)} on average")
     if len(scores) < seeds:
         say(f"{seeds - len(scores)} of {seeds} failed")
@@ -62,13 +62,12 @@ def interval(scores: Sequence[float]) -> tuple[float, float]:
     return mean - float(half), mean + float(half)
 
 
-def verdict(name: str, scores: Sequence[float], claimed: float) -> str:
-    """The mean with its interval, and whether what the sweep believed lies in it."""
+def verdict(name: str, scores: Sequence[float], claimed: float, sd: float = 0.0) -> str:
+    """The mean with its interval, and whether it agrees with what the sweep believed (give or take `sd`)."""
     low, high = interval(scores)
     mean = float(np.mean(scores))
     if len(scores) < 2:
         return f"{name} {format_number(mean)} (one score has no interval)"
     text = f"{name} {format_number(mean)}, 95 % interval {format_number(low)} to {format_number(high)}"
-    if low <= claimed <= high:
-        return f"{text}: what the sweep believed ({format_number(claimed)}) lies in it"
-    return f"{text}: the sweep believed {format_number(claimed)}"
+    agrees = low <= claimed + 1.96 * sd and claimed - 1.96 * sd <= high
+    return f"{text}: {'agrees with' if agrees else 'differs from'} the sweep's {format_number(claimed)}"

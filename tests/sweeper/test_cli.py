@@ -237,7 +237,8 @@ def state(**changes) -> SimpleNamespace:
     last = TrialRow(3, "done", {"lr": 0.1}, score=0.5, cost=12.0, attempts=1)
     workers = [WorkerState(0, "running"), WorkerState(1, "idle")]
     values = {
-        "counts": {"done": 3, "running": 1}, "workers": workers, "elapsed": 61.0, "spent_cost": 20.0, "rate": 0.05,
+        "counts": {"done": 3, "running": 1}, "workers": workers, "elapsed": 61.0,
+        "spent_cost": 20.0, "rate": 0.05,
         "front": [(2.0, 0.2, 1), (12.0, 0.5, 3)], "eta_seconds": 100.0, "last": last,
         "messages": ["[b]hello"],
     }  # fmt: skip

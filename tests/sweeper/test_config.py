@@ -253,6 +253,21 @@ def test_a_fixed_fidelity_has_nothing_to_teach():
     assert parse(GOOD, overrides=["steps=1e6"]).fidelity is None
 
 
+def test_constraints_see_the_trainers_defaults():
+    text = """\
+name: demo
+objective: {train: cartpole}
+parameters:
+  train.minibatch_size: {distribution: pow2, min: 512, max: 32768}
+  policy.hidden: {values: [64, 128], when: {policy.layers: 1}}
+constraints: [train.minibatch_size <= train.num_envs * train.horizon]
+"""
+    config = parse(text)
+    assert sorted(config.fixed) == ["policy.layers", "train.horizon", "train.num_envs"]
+    assert parse(text, overrides=["train.horizon=2"]).fixed["train.horizon"] == 2
+    assert "'train.horizn' is neither" in refusal(text.replace("train.horizon", "train.horizn"))
+
+
 def test_refusing_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("bad.yaml").write_text(GOOD.replace("goal: maximize", "goal: up"))
