@@ -91,7 +91,7 @@ INLINE void relu(int rows, int64_t hidden, float *pre, const float *bias)
 }
 
 /* h[row] = relu(obs[row] . weight + bias) for few inputs */
-static void first_layer(int rows, const struct network *net, const float *const *obs, float *h)
+INLINE void first_layer_rows(int rows, const struct network *net, const float *const *obs, float *h)
 {
     int64_t inputs = net->inputs, hidden = net->hidden;
     for (int64_t j = 0; j < hidden; j += LANES) {
@@ -108,16 +108,40 @@ static void first_layer(int rows, const struct network *net, const float *const 
     }
 }
 
-static void first_layer_backward(int rows, const struct network *net, const float *const *obs, const float *grad)
+INLINE void first_layer_backward_rows(int rows, const struct network *net, const float *const *obs,
+                                      const float *grad)
 {
     int64_t inputs = net->inputs, hidden = net->hidden;
     for (int64_t j = 0; j < hidden; j += LANES)
-        for (int64_t i = 0; i < inputs; i++) {
-            lanes sum = *(const lanes *)(net->grad_weight + i * hidden + j);
+        for (int64_t i = 0; i < inputs; i += 4) {
+            int width = inputs - i < 4 ? (int)(inputs - i) : 4; /* sums that do not wait for each other */
+            lanes sums[4] = {{0}};
             for (int r = 0; r < rows; r++)
-                sum += obs[r][i] * *(const lanes *)(grad + r * hidden + j);
-            *(lanes *)(net->grad_weight + i * hidden + j) = sum;
+                for (int k = 0; k < width; k++)
+                    sums[k] += obs[r][i + k] * *(const lanes *)(grad + r * hidden + j);
+            for (int k = 0; k < width; k++)
+                *(lanes *)(net->grad_weight + (i + k) * hidden + j) += sums[k];
         }
+}
+
+/* Nearly all blocks are whole: for them the compiler knows the number of rows, and keeps what
+ * belongs to a row in a register. */
+#define WHOLE_OR_NOT(function, rows, ...)                                                                    \
+    do {                                                                                                     \
+        if ((rows) == LANES)                                                                                 \
+            function(LANES, __VA_ARGS__);                                                                    \
+        else                                                                                                 \
+            function(rows, __VA_ARGS__);                                                                     \
+    } while (0)
+
+static void first_layer(int rows, const struct network *net, const float *const *obs, float *h)
+{
+    WHOLE_OR_NOT(first_layer_rows, rows, net, obs, h);
+}
+
+static void first_layer_backward(int rows, const struct network *net, const float *const *obs, const float *grad)
+{
+    WHOLE_OR_NOT(first_layer_backward_rows, rows, net, obs, grad);
 }
 
 /* out[o][row] for `width` outputs and `rows` rows, both known when compiled and at most 4. */
@@ -331,16 +355,19 @@ void loss(const struct network *net, const struct batch *batch, int64_t first, i
     const int32_t *sizes = net->sizes, *actions = s.actions;
     int outputs = count_outputs(net), components = (int)net->components;
     int64_t hidden = net->hidden;
+    int64_t step = first / s.count, at = first % s.count; /* of the next row: step, place in segments */
     for (int64_t start = 0; start < rows; start += LANES) {
         int n = rows - start < LANES ? (int)(rows - start) : LANES;
         int64_t place[LANES];
         float weights[LANES];
         const float *obs[LANES];
         for (int r = 0; r < n; r++) {
-            int64_t row = first + start + r, segment = s.segments[row % s.count];
-            place[r] = row / s.count * s.agents + segment;
+            int64_t segment = s.segments[at];
+            place[r] = step * s.agents + segment;
             weights[r] = s.weights[segment];
             obs[r] = s.obs + place[r] * net->inputs;
+            if (++at == s.count)
+                at = 0, step++;
         }
         float *h = net->weight ? net->scratch : pre + start * hidden;
         if (net->weight)
