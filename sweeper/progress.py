@@ -59,12 +59,13 @@ def observer(config: SweepConfig, folder: Path, stream: TextIO | None = None) ->
 
 
 class PlainObserver:
-    """One line for every trial that ends, and the last lines of those that crash."""
+    """One line for every trial that ends, and the last lines of those that crash in a new way."""
 
     def __init__(self, config: SweepConfig, folder: Path, stream: TextIO) -> None:
         self.config, self.folder, self.stream = config, folder, stream
         self._said = 0  # messages so far
         self._last: tuple[int, str, int] | None = None
+        self._crash: list[str] = []  # the lines shown last
 
     def __enter__(self) -> PlainObserver:
         return self
@@ -88,8 +89,11 @@ class PlainObserver:
         self._last = key
         self.say(trial_line(last, state, self.config))
         if last.status == "failed":
-            for line in last_lines(self.folder / "trials" / f"{last.number:06d}" / "log.txt"):
-                self.say(f"    | {line}")
+            lines = last_lines(self.folder / "trials" / f"{last.number:06d}" / "log.txt")
+            if lines != self._crash:  # the same crash again needs no telling
+                for line in lines:
+                    self.say(f"    | {line}")
+            self._crash = lines
 
     def say(self, line: str) -> None:
         """One line for the user."""
@@ -105,7 +109,7 @@ def trial_line(trial: Any, state: State, config: SweepConfig) -> str:
     if trial.status == "done":
         parts.append(f"{config.metric.name} {format_number(trial.score):<9}")
     else:
-        parts.append(printable(trial.failure or ""))
+        parts.append(f"{printable(trial.failure or ''):<{len(config.metric.name) + 10}}")
     if trial.cost is not None:
         parts.append(f"cost {format_cost(trial.cost, config.cost.name):<9}")
     if trial.status == "done" and state.front:

@@ -204,9 +204,7 @@ def run_summary(
     again: Sequence[str],
 ) -> str:
     """What `sweep run` says at its end. `again`: the words of the command."""
-    # The loop has said why it ended; the log of what went wrong is still to be shown.
-    lines = ["", *(f"    | {line}" for line in printable(outcome.message).splitlines()[1:])]
-    lines.append(f"{config.name}: {_counts(trials)} in {format_seconds(outcome.elapsed)}")
+    lines = ["", f"{config.name}: {_counts(trials)} in {format_seconds(outcome.elapsed)}"]
     if front:
         lines += ["", "front: what each cost buys"]
         lines += front_lines(config, [(m.cost, m.score, m.trial) for m in front])

@@ -4,7 +4,10 @@ import csv
 import io
 import json
 import os
+import pty
 import re
+import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +22,7 @@ from sweeper.executors import WorkerState
 from sweeper.export import as_csv, defused
 from sweeper.progress import observer, panel, printable
 from sweeper.store import Point, Store, TrialRow
+from sweeper.yaml12 import read_yaml
 
 CONFIG = """\
 name: demo
@@ -275,3 +279,185 @@ def test_the_live_panel_shows_front_budget_and_clock():
         assert words in text
     assert re.search(r"12\.0 s +0\.5 +3 ", text)
     assert "[3/8] trial 3 done" in text
+
+
+# ---------------------------------------------------------------- a whole sweep
+
+SCRIPT = """\
+import json, sys, time
+values = dict(word[2:].split("=", 1) for word in sys.argv[1:])
+x, y = float(values["x"]), float(values["y"])
+print("\\x1b[31mcolours\\x1b[0m and [markup]", flush=True)
+time.sleep(float(values["pause"]))
+if x > 0.9:
+    sys.exit("x is too large")
+print(json.dumps({"score": x, "cost": 1 + 10 * x + y}))
+"""
+COMMAND = """\
+name: whole
+objective: {command: "python script.py {args}"}
+cost: {name: effort}
+budget: {trials: 6}
+workers: {count: 1}
+fixed: {pause: 0}
+parameters:
+  x: {min: 0, max: 1, start: 0.2}
+  y: {min: 0, max: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A folder with a sweep of a command that ran to its end, and what it printed."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "script.py").write_text(SCRIPT)
+    (folder / "whole.yaml").write_text(COMMAND)
+    return folder, run_in(folder, "run", "whole.yaml")
+
+
+def run_in(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return python("-m", "sweeper.cli", *words, cwd=folder, env=environment())
+
+
+def environment(**more: str) -> dict[str, str]:
+    """One thread, and `python` is this one."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PATH": path, **more}
+
+
+def test_a_sweep_ends_with_front_settings_picture_and_what_next(whole):
+    folder, done = whole
+    assert (done.returncode, done.stderr) == (0, "")
+    out = done.stdout
+    assert len(re.findall(r"^\[\d/6\] trial \d (?:done|failed)", out, re.MULTILINE)) == 6
+    assert re.search(r"^whole: .*\d done.* in \d", out, re.MULTILINE)
+    assert re.search(r"^ *cost \(effort\) +score +trial$", out, re.MULTILINE)
+    assert re.search(r"^best: score \S+ ± \S+ for \S+ effort \(trial \d\)$", out, re.MULTILINE)
+    assert "\nfixed:\n  pause: 0\n  x: " in out
+    assert re.search(r"^python script.py --pause=0 --x=\S+ --y=\S+$", out, re.MULTILINE)
+    assert "picture    runs/whole/pareto.png" in out
+    assert re.search(r"proposals  \d+ ms each \(median\), workers idle \d+\.\d % of the time", out)
+    assert "go on      sweep run whole.yaml --set budget.trials=12" in out
+    assert (folder / "runs/whole/pareto.png").stat().st_size > 10_000
+    assert "\x1b" not in out
+
+
+def test_what_a_sweep_prints_can_be_pasted(whole):
+    folder, done = whole
+    line = next(line for line in done.stdout.splitlines() if line.startswith("python script.py"))
+    words = [sys.executable, *shlex.split(line)[1:]]
+    pasted = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True)
+    score = json.loads(pasted.stdout.splitlines()[-1])["score"]
+    trials = json.loads(run_in(folder, "export", "whole", "--format", "json").stdout)
+    assert score in [trial["score"] for trial in trials]
+
+
+def test_best_answers_for_a_cost(whole, monkeypatch, capsys):
+    monkeypatch.chdir(whole[0])
+
+    def best(*words):
+        sweep("best", "whole", *words)
+        return capsys.readouterr().out
+
+    dear = json.loads(best("--format", "json"))
+    cheap = json.loads(best("--format", "json", "--cost", "4"))
+    assert cheap["cost"] <= 4
+    assert cheap["score"] <= dear["score"]
+    assert dear["params"]["pause"] == 0
+    assert read_yaml(best("--format", "yaml"))["fixed"] == dear["params"]
+    sweep("best", "whole", "--cost", "0.5", code=1)
+    assert "the cheapest costs" in capsys.readouterr().err
+
+
+def test_plot_writes_where_it_is_told(whole, monkeypatch, capsys):
+    monkeypatch.chdir(whole[0])
+    sweep("plot", "pareto", "whole", "-o", "mine.png")
+    assert capsys.readouterr().out.strip() == "mine.png"
+    assert Path("mine.png").stat().st_size > 10_000
+
+
+def test_verify_runs_the_best_again(whole):
+    folder, _ = whole
+    done = run_in(folder, "verify", "whole", "--seeds", "2", "--cost", "8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(re.findall(r"^  seed \d+ +\S+ +\S+ effort$", done.stdout, re.MULTILINE)) == 2
+    assert re.search(r"^score \S+, 95 % interval \S+ to \S+: agrees", done.stdout, re.MULTILINE)
+
+
+def test_the_same_command_goes_on(whole):
+    folder, _ = whole
+    done = run_in(folder, "run", "whole.yaml", "--set", "budget.trials=7")
+    assert done.returncode == 0
+    assert len(re.findall(r"^\[", done.stdout, re.MULTILINE)) == 1
+    changed = run_in(folder, "run", "whole.yaml", "--set", "pause=0.1")
+    assert changed.returncode == 2
+    assert "fixed.pause" in changed.stderr
+    assert "--name" in changed.stderr
+
+
+def test_ctrl_c_stops_cleanly_and_says_how_to_resume(whole):
+    folder, _ = whole
+    words = [sys.executable, "-P", "-m", "sweeper.cli", "run", "whole.yaml", "--name", "stopped"]
+    process = subprocess.Popen(
+        [*words, "--set", "pause=0.5"],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()  # the first trial has ended
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+    assert "resume     sweep run whole.yaml --set pause=0.5 --name stopped" in out
+
+
+def test_trials_that_all_fail_alike_end_the_sweep_with_their_last_words(whole):
+    folder, _ = whole
+    done = run_in(
+        folder, "run", "whole.yaml", "--name", "failing", "--set", "parameters.x={min: 0.95, max: 1}"
+    )
+    assert done.returncode == 1
+    assert done.stdout.count("    | x is too large") == 1  # once is enough
+    assert "    | colours and [markup]" in done.stdout
+    assert "failed alike" in done.stdout
+    assert "\x1b" not in done.stdout
+    status = run_in(folder, "status", "failing").stdout
+    assert "failures: 5 crash" in status
+
+
+def test_on_a_terminal_there_is_a_live_panel(whole):
+    folder, _ = whole
+    variables = environment(TERM="xterm-256color", COLUMNS="90", LINES="50")
+    master, terminal = pty.openpty()
+    words = [sys.executable, "-P", "-m", "sweeper.cli", "run", "whole.yaml", "--name", "live"]
+    process = subprocess.Popen(words, cwd=folder, env=variables, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    output = b""
+    while True:
+        try:
+            output += os.read(master, 65536)
+        except OSError:  # the other end is closed
+            break
+    assert process.wait(60) == 0
+    os.close(master)
+    assert b"\x1b[31mcolours" not in output
+    text = printable(output.decode())
+    assert "╭" in text
+    assert re.search(r"trials +\d of 6", text)
+    assert "best: score" in text
+
+
+def test_train_says_score_speed_and_profile(here):
+    words = ["--set", "total_timesteps=20000", "--set", "eval_episodes=4", "--threads", "1"]
+    done = run_in(here, "train", "cartpole", *words)
+    assert done.returncode == 0, done.stderr
+    facts = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert float(facts["score"]) > 5
+    assert int(facts["steps"].replace(",", "")) >= 20_000
+    assert {"seconds", "steps/s", "time"} <= set(facts)
+    wrong = run_in(here, "train", "cartpole", "--set", "learning_rat=1")
+    assert wrong.returncode == 2
+    assert "did you mean 'train.learning_rate'" in wrong.stderr

@@ -264,7 +264,7 @@ constraints: [train.minibatch_size <= train.num_envs * train.horizon]
 """
     config = parse(text)
     assert sorted(config.fixed) == ["policy.layers", "train.horizon", "train.num_envs"]
-    assert parse(text, overrides=["train.horizon=2"]).fixed["train.horizon"] == 2
+    assert parse(text, overrides=["train.horizon=128"]).fixed["train.horizon"] == 128
     assert "'train.horizn' is neither" in refusal(text.replace("train.horizon", "train.horizn"))
 
 
