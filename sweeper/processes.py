@@ -26,10 +26,10 @@ def _prctl() -> Callable[[int, int], int] | None:
 _PRCTL = _prctl()
 
 
-def die_with_parent() -> None:
-    """This process is killed when the thread that started it ends (Linux; elsewhere nothing happens)."""
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """This process gets a signal when the thread that started it ends (Linux; elsewhere nothing happens)."""
     if _PRCTL is not None:
-        _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _PRCTL(_PR_SET_PDEATHSIG, number)
 
 
 def adopt_orphans() -> None:

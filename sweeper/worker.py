@@ -19,6 +19,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
+from types import FrameType
 from typing import Any, BinaryIO
 
 from sweeper import objectives, processes, supervisor
@@ -59,6 +60,13 @@ class Driver:
         leave(graceful=message is not None)
 
 
+def _terminated(number: int, frame: FrameType | None) -> None:
+    """The driver is gone, or somebody wants this worker to be: all below goes too."""
+    _kill_below()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def leave(graceful: bool) -> None:
     """End this process and all below it; with grace, commands get TERM and a moment first."""
     below = processes.descendants(os.getpid())
@@ -68,10 +76,19 @@ def leave(graceful: bool) -> None:
         deadline = time.monotonic() + supervisor.GRACE
         while time.monotonic() < deadline and any(map(_alive, below)):
             time.sleep(0.01)
-    for _ in range(3):  # once more for what was born meanwhile
-        for process in processes.descendants(os.getpid()):
-            processes.kill(process)
+    _kill_below()
     os._exit(0)
+
+
+def _kill_below() -> None:
+    """SIGKILL to all descendants, orphans among them; more than once, for what was born meanwhile."""
+    for _ in range(50):
+        below = [process for process in processes.descendants(os.getpid()) if _alive(process)]
+        if not below:
+            return
+        for process in below:
+            processes.kill(process)
+        time.sleep(0.002)
 
 
 def _alive(pid: int) -> bool:
@@ -168,13 +185,18 @@ class _CappedLog:
 def main() -> None:
     """Serve until told to stop."""
     processes.adopt_orphans()
-    if processes.LINUX:
-        processes.die_with_parent()
     driver = Driver()
     first = driver.receive()
     if first is None:
         return
     objective = objectives.from_spec(first["spec"])
+    if isinstance(objective, objectives.Command):
+        # Nothing but our own code runs here, so there is time to end what the command started.
+        signal.signal(signal.SIGTERM, _terminated)
+        processes.die_with_parent(signal.SIGTERM)
+    else:
+        # A function may be deep in C and deaf to all but this.
+        processes.die_with_parent()
     threading.Thread(target=driver.listen, daemon=True).start()
     try:
         objective.load()

@@ -12,7 +12,9 @@ PARAMS = {"lr": 0.1, "batch_size": 64, "mode": "a b; $(rm -rf x) 'q'", "nested.f
 
 
 def load(folder: Path, objective: str, more: str = "") -> config.SweepConfig:
-    parameters = "" if "parameters:" in more else "parameters: {lr: {min: 0, max: 1}, steps: {min: 1, max: 9}}\n"
+    parameters = (
+        "" if "parameters:" in more else "parameters: {lr: {min: 0, max: 1}, steps: {min: 1, max: 9}}\n"
+    )
     return config.parse(f"name: t\nobjective: {objective}\n{parameters}{more}\n", folder=folder)
 
 
@@ -31,8 +33,14 @@ def problem(folder: Path, objective: str, more: str = "") -> str:
     [
         ("run --lr={lr} -m {mode}", ["run", "--lr=0.1", "-m", PARAMS["mode"]]),
         ("run '{mode} and {lr}'", ["run", f"{PARAMS['mode']} and 0.1"]),
-        ("run {args}", ["run", "--lr=0.1", "--batch_size=64", f"--mode={PARAMS['mode']}", "--nested.flag=true"]),
-        ("run {args:hydra}", ["run", "lr=0.1", "batch_size=64", f"mode={PARAMS['mode']}", "nested.flag=true"]),
+        (
+            "run {args}",
+            ["run", "--lr=0.1", "--batch_size=64", f"--mode={PARAMS['mode']}", "--nested.flag=true"],
+        ),
+        (
+            "run {args:hydra}",
+            ["run", "lr=0.1", "batch_size=64", f"mode={PARAMS['mode']}", "nested.flag=true"],
+        ),
         (
             "run {args:dashes}",
             ["run", "--lr", "0.1", "--batch-size", "64", "--mode", PARAMS["mode"], "--nested.flag", "true"],
@@ -162,7 +170,9 @@ def test_mistakes_in_a_function(tmp_path: Path) -> None:
     assert "defines no 'fti'" in problem(tmp_path, '{function: "mine:fti"}')
     assert "broken.py, line 1" in problem(tmp_path, '{function: "broken:fit"}')
     assert "needs 'data'" in problem(tmp_path, '{function: "mine:needy"}')
-    assert "fit() takes no 'momentum'" in problem(tmp_path, '{function: "mine:fit"}', "fixed: {momentum: 0.9}")
+    assert "fit() takes no 'momentum'" in problem(
+        tmp_path, '{function: "mine:fit"}', "fixed: {momentum: 0.9}"
+    )
     for function in ("mine:fit", "mine.py:fit", "mine:anything"):
         objectives.make(load(tmp_path, f'{{function: "{function}"}}')).check()
     assert not touched.exists()
@@ -178,6 +188,8 @@ def test_mistakes_in_training(tmp_path: Path) -> None:
     assert "parameters.train.lerning_rate" in problem(
         tmp_path, "{train: cartpole}", f"{steps}, train.lerning_rate: {{min: 0.1, max: 1}}}}"
     )
-    assert "fixed.env.gravitee" in problem(tmp_path, "{train: cartpole}", f"{steps}}}\nfixed: {{env.gravitee: 1}}")
+    assert "fixed.env.gravitee" in problem(
+        tmp_path, "{train: cartpole}", f"{steps}}}\nfixed: {{env.gravitee: 1}}"
+    )
     assert "cartpole" in problem(tmp_path, "{train: cartpoll}", f"{steps}}}")
     objectives.make(load(tmp_path, "{train: cartpole}", f"{steps}}}")).check()

@@ -40,9 +40,14 @@ def test_a_run_is_there_when_opened_again(tmp_path: Path) -> None:
 
 def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
     with create(tmp_path / "r") as store:
-        with pytest.raises(RuntimeError), store.transaction():
-            store.add_trial(1, {})
-            raise RuntimeError
+
+        def twice() -> None:
+            with store.transaction():
+                store.add_trial(1, {})
+                store.add_trial(1, {})
+
+        with pytest.raises(sqlite3.IntegrityError):
+            twice()
         assert store.trials() == []
         assert store.history() == []
         with pytest.raises(ValueError):
@@ -179,9 +184,20 @@ def test_a_damaged_database_is_not_written(tmp_path: Path) -> None:
     torn = bytearray(path.read_bytes())
     torn[5000:30000] = os.urandom(25000)
     path.write_bytes(torn)
-    with pytest.raises(StoreError, match="damaged|cannot be read"):
+    with pytest.raises(StoreError, match=r"damaged|cannot be read"):
         Store.open(tmp_path / "r")
     assert path.read_bytes() == torn
+
+
+def test_a_network_disk_is_refused_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = Path("/proc/self/mountinfo")
+    if not mounts.exists():
+        pytest.skip("only Linux tells what a folder lies on")
+    kinds = {line.partition(" - ")[2].split()[0] for line in mounts.read_text().splitlines()}
+    monkeypatch.setattr("sweeper.store._NETWORK_FILESYSTEMS", kinds)
+    with pytest.raises(StoreError, match="network file system"):
+        create(tmp_path / "r")
+    assert not Store.exists(tmp_path / "r")
 
 
 def test_there_is_no_run_in_an_empty_folder(tmp_path: Path) -> None:

@@ -1,0 +1,394 @@
+"""Workers: each kind of objective end to end, and every way in which a trial can go wrong."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeper import config, executors, processes
+from sweeper.executors import ExecutorError
+from sweeper.objectives import Result
+
+PYTHON = sys.executable
+
+
+def evaluate(folder: Path, objective: str, params: list[dict[str, Any]], more: str = "") -> list[Result]:
+    """Results of all params, in order, on one worker unless `more` says else."""
+    text = f"name: t\nobjective: {objective}\nparameters: {{x: {{min: 0, max: 9}}}}\n{more}\n"
+    settings = config.parse(text if "workers" in more else f"{text}workers: {{count: 1}}\n", folder=folder)
+    results = dict(executors.evaluate(settings, [(values, 5) for values in params], folder / "run"))
+    return [results[i] for i in range(len(params))]
+
+
+def command(folder: Path, script: str, more: str = "", params: dict[str, Any] | None = None) -> Result:
+    """The result of one trial of a Python script."""
+    (folder / "script.py").write_text(textwrap.dedent(script))
+    return evaluate(folder, f'{{command: "{PYTHON} script.py {{args}}"}}', [params or {"x": 1}], more)[0]
+
+
+def log(folder: Path) -> str:
+    return (folder / "run" / "trials" / "000000" / "log.txt").read_text()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+# Commands
+
+
+def test_a_command_gets_its_params_and_reports_points(tmp_path: Path) -> None:
+    result = command(
+        tmp_path,
+        """
+        import json, os, sys
+        print("hello from", os.path.basename(os.getcwd()))
+        assert json.load(open(os.environ["SWEEP_PARAMS"])) == {"x": 0.25}
+        assert os.listdir(os.environ["SWEEP_TRIAL_DIR"])
+        x = float(sys.argv[1].removeprefix("--x="))
+        print(json.dumps({"score": x, "cost": 1, "step": 10}))
+        print("not json {", file=sys.stderr)
+        print(json.dumps({"score": 2 * x, "cost": 2, "step": 20, "seed": os.environ["SWEEP_SEED"]}))
+        """,
+        params={"x": 0.25},
+    )
+    assert (result.status, result.score, result.cost) == ("done", 0.5, 2)
+    assert result.points == [(10, 1, 0.25), (20, 2, 0.5)]
+    assert f"hello from {tmp_path.name}" in log(tmp_path)
+    assert '"seed": "5"' in log(tmp_path)
+
+
+def test_report_reaches_the_sweep_whatever_happens_to_standard_output(tmp_path: Path) -> None:
+    result = command(
+        tmp_path,
+        """
+        import os, subprocess, sys
+        sys.stdout = open(os.devnull, "w")
+        from sweeper import report
+        report(score=1, cost=1)
+        code = "import sweeper; sweeper.report(score=2, cost=2)"
+        subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=True)
+        """,
+    )
+    assert result.points == [(None, 1, 1), (None, 2, 2)]
+
+
+def test_the_clock_is_the_cost_of_a_command_that_reports_none(tmp_path: Path) -> None:
+    result = command(tmp_path, "import time; time.sleep(0.3); print('{\"score\": 1}')")
+    assert result.cost == pytest.approx(0.4, abs=0.2)
+
+
+def test_a_pattern_reads_scripts_that_nobody_can_edit(tmp_path: Path) -> None:
+    (tmp_path / "s.sh").write_text('echo "epoch 3: reward=1.5e1 (12 s)" >&2; echo epoch 4: reward=16.5\n')
+    objective = """{command: "sh s.sh", pattern: 'epoch (?P<step>\\d+): reward=(?P<score>[-+.e\\d]+)'}"""
+    (result,) = evaluate(tmp_path, objective, [{"x": 1}])
+    assert sorted((step, score) for step, _, score in result.points) == [(3, 15.0), (4, 16.5)]
+
+
+def test_a_pattern_without_end_costs_one_trial(tmp_path: Path) -> None:
+    (tmp_path / "s.sh").write_text(f"echo {'a' * 60}\nsleep 60\n")
+    (result,) = evaluate(tmp_path, """{command: "sh s.sh", pattern: '(a+)+$x'}""", [{"x": 1}])
+    assert (result.status, result.failure) == ("failed", "pattern")
+
+
+def test_a_shell_command_cannot_be_broken_out_of(tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text(
+        "import json, sys; print(json.dumps({'score': len(sys.argv[1]), 'cost': 1}))"
+    )
+    value = "'; touch broken; echo '$(touch broken)`touch broken`"
+    objective = f'{{command: "{PYTHON} s.py {{mode}} | cat", shell: true}}'
+    (result,) = evaluate(tmp_path, objective, [{"x": 1, "mode": value}])
+    assert result.score == len(value)
+    assert not (tmp_path / "broken").exists()
+
+
+def test_a_crash_keeps_its_points_and_its_last_line(tmp_path: Path) -> None:
+    result = command(tmp_path, "print('{\"score\": 1, \"cost\": 2}'); raise RuntimeError('no more memory')")
+    assert (result.status, result.failure, result.cost) == ("failed", "crash", 2)
+    assert result.message == "exit code 1: RuntimeError: no more memory"
+    assert result.points == [(None, 2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("script", "failure"),
+    [
+        ("print('score: 0.5')", "no_score"),
+        ("print('{\"score\": NaN}')", "non_finite"),
+        (
+            "import sys; sys.stdout.buffer.write(bytes(range(256)) * 999 + b'\\n{\\n}\\n[[[[' * 99)",
+            "no_score",
+        ),
+        ("print('[' * 100_000); print('{\"score\":' * 5000)", "no_score"),
+    ],
+    ids=["no score", "nan", "garbage", "deep"],
+)
+def test_output_without_a_score(tmp_path: Path, script: str, failure: str) -> None:
+    result = command(tmp_path, script)
+    assert (result.status, result.failure) == ("failed", failure)
+    assert failure != "no_score" or '{"score": 0.5}' in result.message
+
+
+def test_huge_output_is_read_and_the_log_keeps_both_ends(tmp_path: Path) -> None:
+    result = command(
+        tmp_path,
+        """
+        import sys
+        print("first line")
+        for _ in range(300):
+            sys.stdout.write("x" * 100_000 + "\\n")
+        sys.stdout.write("y" * 5_000_000)
+        print('\\n{"score": 3, "cost": 1}')
+        """,
+    )
+    assert result.score == 3
+    text = log(tmp_path)
+    assert text.startswith("first line\n")
+    assert text.endswith('{"score": 3, "cost": 1}\n')
+    assert "bytes left out" in text
+    assert len(text) < 10_000_000
+
+
+GRANDCHILDREN = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+ignore = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+one = subprocess.Popen([sys.executable, "-c", ignore])
+two = subprocess.Popen([sys.executable, "-c", ignore], start_new_session=True)
+if os.fork() == 0:  # a daemon: its parent is gone at once, its session another
+    os.setsid()
+    if os.fork() == 0:
+        open("pids", "w").write(f"{os.getpid()} {one.pid} {two.pid}")
+        os.rename("pids", "pids.txt")
+        time.sleep(600)
+    os._exit(0)
+while not os.path.exists("pids.txt"):
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.skipif(not processes.LINUX, reason="escaped processes are found on Linux only")
+def test_a_time_limit_ends_the_whole_tree(tmp_path: Path) -> None:
+    result = command(tmp_path, GRANDCHILDREN + "time.sleep(600)", "workers: {count: 1, timeout: 1}")
+    assert (result.status, result.failure) == ("failed", "timeout")
+    assert 1 <= result.seconds < 10
+    assert not any(alive(int(pid)) for pid in (tmp_path / "pids.txt").read_text().split())
+
+
+@pytest.mark.skipif(not processes.LINUX, reason="escaped processes are found on Linux only")
+def test_nothing_stays_behind_a_command_that_ends(tmp_path: Path) -> None:
+    result = command(tmp_path, GRANDCHILDREN + 'print(\'{"score": 1, "cost": 1}\')')
+    assert result.score == 1
+    assert not any(alive(int(pid)) for pid in (tmp_path / "pids.txt").read_text().split())
+
+
+def test_a_command_killed_from_outside_is_no_failure_of_its_params(tmp_path: Path) -> None:
+    result = command(tmp_path, "import os; os.kill(os.getpid(), 9)")
+    assert (result.status, result.signal) == ("killed", 9)
+
+
+# Functions
+
+FUNCTIONS = """
+import multiprocessing, os, signal, sys, time
+import sweeper
+calls = []
+def score(x): return x
+def pair(x): return x, 2 * x
+def mapping(x): return {"score": x, "cost": 3, "step": 7}
+def reports(x):
+    for step in (1, 2, 3):
+        sweeper.report(score=x * step, cost=step, step=step)
+def warm(x):
+    calls.append(x)
+    return len(calls), 1
+def crash(x):
+    if x > 5:
+        raise ValueError("x is too large")
+    return x, 1
+def nan(x): return float("nan"), 1
+def nothing(x): print("I forgot to return")
+def leave(x): os._exit(3)
+def segfault(x): os.kill(os.getpid(), signal.SIGSEGV)
+def killed(x): os.kill(os.getpid(), signal.SIGKILL)
+def oom(x): raise MemoryError
+def hang(x):
+    if x > 5:
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+        child.start()
+        open("pids", "w").write(f"{child.pid} {os.getpid()}")
+        os.rename("pids", "pids.txt")
+        time.sleep(600)
+    return x, 1
+def loud(x):
+    os.write(1, b"from C\\n")
+    print("from Python")
+    print("an error", file=sys.stderr)
+    return x, 1
+def forks(x):
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        return sum(pool.map(abs, [x, -x])), 1
+"""
+
+
+def function(folder: Path, name: str, xs: list[float], more: str = "") -> list[Result]:
+    (folder / "mine.py").write_text(FUNCTIONS)
+    return evaluate(folder, f'{{function: "mine:{name}"}}', [{"x": x} for x in xs], more)
+
+
+@pytest.mark.parametrize(
+    ("name", "score", "cost", "points"),
+    [
+        ("pair", 4, 8, 1),
+        ("mapping", 4, 3, 1),
+        ("reports", 12, 3, 3),
+        ("loud", 4, 1, 1),
+        ("forks", 8, 1, 1),
+    ],
+)
+def test_ways_to_return_a_result(tmp_path: Path, name: str, score: float, cost: float, points: int) -> None:
+    (result,) = function(tmp_path, name, [4])
+    assert (result.status, result.score, result.cost, len(result.points)) == ("done", score, cost, points)
+    if name == "loud":
+        assert sorted(log(tmp_path).splitlines()) == ["an error", "from C", "from Python"]
+
+
+def test_a_score_alone_costs_its_seconds(tmp_path: Path) -> None:
+    (result,) = function(tmp_path, "score", [4])
+    assert result.score == 4
+    assert result.cost is not None
+    assert 0 < result.cost < 1
+
+
+def test_a_worker_stays_warm_from_trial_to_trial(tmp_path: Path) -> None:
+    assert [result.score for result in function(tmp_path, "warm", [1, 1, 1])] == [1, 2, 3]
+
+
+def test_an_exception_fails_one_trial_and_its_worker_goes_on(tmp_path: Path) -> None:
+    results = function(tmp_path, "crash", [6, 1])
+    assert [(r.status, r.failure) for r in results] == [("failed", "crash"), ("done", None)]
+    assert results[0].message == "ValueError: x is too large"
+    assert "Traceback" in log(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "failure"),
+    [
+        ("nan", "failed", "non_finite"),
+        ("nothing", "failed", "no_score"),
+        ("leave", "failed", "crash"),
+        ("segfault", "failed", "crash"),
+        ("oom", "failed", "oom"),
+        ("killed", "killed", None),
+    ],
+)
+def test_ways_to_fail(tmp_path: Path, name: str, status: str, failure: str | None) -> None:
+    (result,) = function(tmp_path, name, [4])
+    assert (result.status, result.failure) == (status, failure)
+
+
+def test_a_function_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
+    results = function(tmp_path, "hang", [6, 1], "workers: {count: 1, timeout: 1}")
+    assert [(r.status, r.failure) for r in results] == [("failed", "timeout"), ("done", None)]
+    assert not any(alive(int(pid)) for pid in (tmp_path / "pids.txt").read_text().split())
+
+
+def test_a_module_that_cannot_be_imported_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("import no_such_module_anywhere\ndef fit(x): return x\n")
+    with pytest.raises(ExecutorError, match="No module named 'no_such_module_anywhere'"):
+        evaluate(tmp_path, '{function: "bad:fit"}', [{"x": 1}])
+
+
+# The other kinds
+
+
+def test_a_synthetic_task(tmp_path: Path) -> None:
+    text = "name: t\nobjective: {synthetic: log}\nworkers: {count: 1}\nparameters:\n"
+    text += "  lr: {min: 1e-5, max: 0.1}\n  steps: {type: int, min: 10000, max: 1e6}\n"
+    params = {"lr": 1e-3, "steps": 100_000}
+    ((_, result),) = executors.evaluate(config.parse(text, folder=tmp_path), [(params, 1)], tmp_path / "run")
+    assert (result.status, result.cost) == ("done", 10.0)
+
+
+def test_training_reports_its_curve_and_its_named_failures(tmp_path: Path) -> None:
+    text = """
+name: t
+objective: {train: squared}
+workers: {count: 1}
+fixed: {train.num_envs: 64, horizon: 16, minibatch_size: 512, eval_episodes: 8, curve_points: 3}
+parameters: {total_timesteps: {type: int, min: 1000, max: 1e6}, learning_rate: {min: 1e-5, max: 100}}
+"""
+    jobs = [
+        ({"total_timesteps": 6144, "learning_rate": 0.01}, 1),
+        ({"total_timesteps": 6144, "horizon": 24}, 1),
+    ]
+    settings = config.parse(text, folder=tmp_path)
+    results = dict(executors.evaluate(settings, jobs, tmp_path / "run"))
+    assert results[0].status == "done", results[0].message
+    assert len(results[0].points) == 3
+    assert results[0].points[-1][0] == 6144
+    assert 0 < results[0].cost < 60
+    assert (results[1].failure, "minibatch_size" in results[1].message) == ("settings", True)
+
+
+# The driver's death
+
+
+@pytest.mark.skipif(not processes.LINUX, reason="needs the parent's death signal")
+@pytest.mark.parametrize("kind", ["command", "function"])
+def test_no_worker_outlives_a_killed_driver(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "script.py").write_text(GRANDCHILDREN + "time.sleep(600)")
+    (tmp_path / "mine.py").write_text(FUNCTIONS)
+    objective = f'{{command: "{PYTHON} script.py"}}' if kind == "command" else '{function: "mine:hang"}'
+    text = f"name: t\nobjective: {objective}\nworkers: {{count: 2}}\nparameters: {{x: {{min: 0, max: 9}}}}\n"
+    code = """
+import sys
+from pathlib import Path
+from sweeper import config, executors
+folder = Path(sys.argv[1])
+list(executors.evaluate(config.parse(sys.argv[2], folder=folder), [({"x": 9}, 1)] * 2, folder / "run"))
+"""
+    mark = f"SWEEP_TEST_MARK={tmp_path}"
+    environment = {**os.environ, "SWEEP_TEST_MARK": str(tmp_path)}
+    driver = subprocess.Popen([PYTHON, "-c", code, str(tmp_path), text], env=environment)
+    try:
+        wait_for((tmp_path / "pids.txt").exists)
+        assert len(marked(mark)) >= 4
+    finally:
+        driver.kill()
+        driver.wait()
+    if kind == "command":
+        wait_for(lambda: not marked(mark))
+    else:  # what a function forked is ended at the latest when the run goes on
+        worker = int((tmp_path / "pids.txt").read_text().split()[1])
+        wait_for(lambda: not alive(worker))
+        processes.kill_marked(mark)
+        wait_for(lambda: not marked(mark))
+
+
+def marked(mark: str) -> list[int]:
+    """Living processes with `mark` in their environment."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and alive(int(entry)):
+            try:
+                if mark.encode() in Path(f"/proc/{entry}/environ").read_bytes().split(b"\0"):
+                    found.append(int(entry))
+            except OSError:
+                continue
+    return found

@@ -1,0 +1,339 @@
+"""The loop: what it records, what it tells the proposer, why it ends, how it is stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeper import config, loop
+from sweeper.errors import ConfigError
+from sweeper.executors import ExecutorError
+from sweeper.loop import Outcome, State
+from sweeper.store import RunLocked, Store, TrialRow
+
+TEXT = """
+name: t
+objective: {objective}
+cost: {{name: cost}}
+budget: {{trials: 8}}
+workers: {{count: 2}}
+parameters:
+  lr: {{distribution: log, min: 1e-4, max: 0.1}}
+  steps: {{distribution: log, type: int, min: 10, max: 1000}}
+"""
+GOOD = "def fit(lr, steps, **more): return steps * (1 - abs(lr - 0.01)), steps"
+
+
+class Watcher:
+    """Keeps every state it is shown."""
+
+    def __init__(self, then: Callable[[State], Any] = lambda state: None) -> None:
+        self.states: list[State] = []
+        self.then = then
+
+    def update(self, state: State) -> None:
+        self.states.append(state)
+        self.then(state)
+
+
+def load(folder: Path, code: str = GOOD, overrides: tuple[str, ...] = ()) -> config.SweepConfig:
+    (folder / "mine.py").write_text(textwrap.dedent(code))
+    (folder / "t.yaml").write_text(TEXT.format(objective='{function: "mine.py:fit"}'))
+    return config.load(folder / "t.yaml", list(overrides))
+
+
+def sweep(folder: Path, code: str = GOOD, *overrides: str, watcher: Watcher | None = None) -> Outcome:
+    return loop.run(load(folder, code, overrides), folder / "run", watcher)
+
+
+def rows(folder: Path) -> list[TrialRow]:
+    with Store.open(folder / "run", readonly=True) as store:
+        return store.trials()
+
+
+def assert_repeatable(folder: Path) -> None:
+    with Store.open(folder / "run", readonly=True) as store:
+        assert loop.verify_history(store) == []
+
+
+def test_a_sweep_from_its_first_trial_to_its_last(tmp_path: Path) -> None:
+    watcher = Watcher()
+    outcome = sweep(tmp_path, watcher=watcher)
+    assert (outcome.reason, outcome.ran, outcome.counts["done"]) == ("trials", 8, 8)
+    assert outcome.ms_per_proposal is not None
+    trials = rows(tmp_path)
+    assert [row.number for row in trials] == list(range(1, 9))
+    for row in trials:
+        assert row.score == pytest.approx(row.params["steps"] * (1 - abs(row.params["lr"] - 0.01)))
+        assert row.cost == row.params["steps"]
+        assert (row.attempts, len(row.points)) == (1, 1)
+    assert outcome.spent_cost == sum(row.params["steps"] for row in trials)
+    assert_repeatable(tmp_path)
+
+    last = watcher.states[-1]
+    assert (last.name, last.counts["done"], last.eta_seconds) == ("t", 8, 0.0)
+    assert [cost for cost, _, _ in last.front] == sorted(cost for cost, _, _ in last.front)
+    assert last.best is not None
+    assert last.best.score == max(row.score for row in trials if row.score is not None)
+    ended = {state.last.number for state in watcher.states if state.last is not None}
+    assert ended == set(range(1, 9))
+
+    with Store.open(tmp_path / "run", readonly=True) as store:
+        sweeper = loop.rebuild(store)
+        front = [(m.cost, m.score, m.trial) for m in sweeper.front(observed=True)]
+        assert front == last.front
+        assert store.meta()["ended"] == "trials"
+
+
+def test_run_file_is_the_python_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sweeper
+
+    load(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    outcome = sweeper.run("t.yaml", overrides=["budget.trials=1"])
+    assert outcome.folder == Path("runs/t")
+    assert (tmp_path / "runs" / "t" / "trials" / "000001" / "params.json").exists()
+
+
+def test_a_finished_run_goes_on_only_with_a_larger_budget(tmp_path: Path) -> None:
+    sweep(tmp_path, GOOD, "budget.trials=3")
+    before = rows(tmp_path)
+    assert sweep(tmp_path, GOOD, "budget.trials=3").ran == 0
+    watcher = Watcher()
+    outcome = sweep(tmp_path, GOOD, "budget.trials=9", "workers.count=1", watcher=watcher)
+    assert outcome.ran == 6
+    assert rows(tmp_path)[:3] == before
+    said = watcher.states[0].messages[0]
+    assert "budget.trials 3 -> 9" in said
+    assert "workers.count 2 -> 1" in said
+    assert_repeatable(tmp_path)
+
+
+def test_wider_ranges_are_taken_up_and_other_changes_refused(tmp_path: Path) -> None:
+    sweep(tmp_path)
+    before = rows(tmp_path)
+    outcome = sweep(tmp_path, GOOD, "budget.trials=11", "parameters.steps.max=5000", "parameters.lr.min=1e-5")
+    assert outcome.ran == 3
+    assert rows(tmp_path)[:8] == before
+    assert_repeatable(tmp_path)
+    for change in ("parameters.steps.max=4000", "seed=3", "fixed.more=1", "metric.goal=minimize"):
+        with pytest.raises(ConfigError, match="another name"):
+            sweep(tmp_path, GOOD, "parameters.steps.max=5000", "parameters.lr.min=1e-5", change)
+
+
+def test_the_cost_budget_ends_a_sweep(tmp_path: Path) -> None:
+    outcome = sweep(tmp_path, GOOD, "budget={cost: 40}", "workers.count=1")
+    assert outcome.reason == "cost"
+    assert outcome.spent_cost >= 40
+    trials = [row for row in rows(tmp_path) if row.status == "done"]
+    assert sum(row.cost for row in trials[:-1]) < 40
+    assert_repeatable(tmp_path)
+
+
+def test_the_time_budget_ends_a_sweep(tmp_path: Path) -> None:
+    outcome = sweep(
+        tmp_path, "import time\n" + GOOD.replace("return", "time.sleep(0.1); return"), "budget={time: 2}"
+    )
+    assert outcome.reason == "time"
+    assert outcome.counts["running"] == outcome.counts["queued"] == 0
+    assert 2 <= outcome.elapsed < 20
+    assert_repeatable(tmp_path)
+
+
+def test_failures_are_told_with_their_cost(tmp_path: Path) -> None:
+    code = """
+    import sweeper
+    def fit(lr, steps):
+        sweeper.report(score=0, cost=steps / 2)
+        if lr > 0.005:
+            raise ValueError(f"diverged at {lr}")
+        return steps, steps
+    """
+    outcome = sweep(tmp_path, code, "budget.trials=9", "parameters.lr.start=0.001")
+    trials = rows(tmp_path)
+    failed = [row for row in trials if row.status == "failed"]
+    assert outcome.counts["failed"] == len(failed) > 0
+    assert outcome.counts["done"] == 9 - len(failed) > 0
+    for row in failed:
+        assert (row.failure, row.score, row.cost) == ("crash", None, row.params["steps"] / 2)
+        assert row.message.startswith("ValueError: diverged at")
+        assert len(row.points) == 1
+    with Store.open(tmp_path / "run", readonly=True) as store:
+        told = {event.trial: event.data for event in store.history(("tell",))}
+    assert all(told[row.number] == {"failure": "crash", "cost": row.cost} for row in failed)
+    assert_repeatable(tmp_path)
+
+
+def test_a_sweep_whose_trials_all_fail_alike_stops_and_shows_why(tmp_path: Path) -> None:
+    code = (
+        "def fit(lr, steps):\n    print('loading data')\n    raise OSError(f'no such file: data-{steps}.csv')"
+    )
+    outcome = sweep(tmp_path, code, "budget.trials=100")
+    assert outcome.reason == "failed"
+    assert loop.ALIKE <= outcome.ran <= loop.ALIKE + 2
+    assert "no such file" in outcome.message
+    assert "loading data" in outcome.message
+
+
+def test_a_sweep_that_cannot_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(ExecutorError, match="no_such_module"):
+        sweep(tmp_path, "import no_such_module\ndef fit(lr, steps): return 1, 1")
+    with pytest.raises(ConfigError, match="takes no 'lr'"):
+        sweep(tmp_path, "def fit(steps): return 1, 1")
+
+
+def test_a_trial_killed_from_outside_runs_again_under_its_number(tmp_path: Path) -> None:
+    code = f"""
+    import os, signal
+    def fit(lr, steps):
+        flag = {str(tmp_path / "killed")!r}
+        if not os.path.exists(flag):
+            open(flag, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return steps, steps
+    """
+    watcher = Watcher()
+    outcome = sweep(tmp_path, code, "workers.count=1", "budget.trials=3", watcher=watcher)
+    assert outcome.counts["done"] == 3
+    assert [row.attempts for row in rows(tmp_path)] == [2, 1, 1]
+    assert any("it will be run again" in message for message in watcher.states[-1].messages)
+    assert_repeatable(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "failure", "attempts"), [("SIGKILL", "failed", "oom", 2), ("SIGTERM", "lost", None, 3)]
+)
+def test_a_trial_that_is_killed_every_time(
+    tmp_path: Path, name: str, status: str, failure: str | None, attempts: int
+) -> None:
+    code = f"""
+    import os, signal
+    def fit(lr, steps):
+        if os.environ["SWEEP_TRIAL_DIR"].endswith("1"):
+            os.kill(os.getpid(), signal.{name})
+        return steps, steps
+    """
+    outcome = sweep(tmp_path, code, "workers.count=1", "budget.trials=3")
+    first = rows(tmp_path)[0]
+    assert (first.status, first.failure, first.attempts) == (status, failure, attempts)
+    assert outcome.counts["done"] == (2 if status == "failed" else 3)
+    assert_repeatable(tmp_path)
+
+
+def test_a_time_limit_is_a_failure_of_the_params(tmp_path: Path) -> None:
+    code = "import time\ndef fit(lr, steps):\n    time.sleep(600 * (steps > 100))\n    return steps, steps"
+    outcome = sweep(tmp_path, code, "workers.timeout=0.5", "budget.trials=6", "parameters.steps.start=10")
+    failed = {row.failure for row in rows(tmp_path) if row.params["steps"] > 100}
+    assert failed <= {"timeout"}
+    assert outcome.counts["failed"] == sum(row.params["steps"] > 100 for row in rows(tmp_path))
+
+
+def test_a_second_driver_is_refused(tmp_path: Path) -> None:
+    load(tmp_path)
+    with (
+        Store.create(tmp_path / "run", load(tmp_path)),
+        pytest.raises(RunLocked, match=f"process {os.getpid()} "),
+    ):
+        sweep(tmp_path)
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.0], ids=["slow", "fast"])
+def test_a_slow_proposer_works_ahead_of_busy_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    from sweeper.proposer import Sweeper
+
+    ask = Sweeper.ask
+
+    def slow(self: Sweeper, *args: Any) -> Any:
+        time.sleep(seconds)
+        return ask(self, *args)
+
+    monkeypatch.setattr(Sweeper, "_by_models", Sweeper._by_design)
+    monkeypatch.setattr(Sweeper, "ask", slow)
+    watcher = Watcher()
+    code = "import time\n" + GOOD.replace("return", "time.sleep(1); return")
+    outcome = sweep(tmp_path, code, "budget.trials=8", watcher=watcher)
+    assert outcome.idle_share is not None
+    ahead = [state.counts["queued"] for state in watcher.states if state.counts["running"] == 2]
+    assert max(ahead) == (1 if seconds else 0)
+    assert_repeatable(tmp_path)
+
+
+# Ctrl-C
+
+DRIVER = """
+import sys
+from sweeper import config, loop
+class Show:
+    said = 0
+    def update(self, state):
+        for message in state.messages[self.said:]:
+            print(message, flush=True)
+        self.said = len(state.messages)
+        print("running", state.counts["running"], "done", state.counts["done"], flush=True)
+outcome = loop.run(config.load(sys.argv[1] + "/t.yaml"), sys.argv[1] + "/run", Show())
+print("outcome", outcome.reason, flush=True)
+"""
+STUBBORN = """
+import os, time
+def fit(lr, steps):
+    trial = int(os.path.basename(os.environ["SWEEP_TRIAL_DIR"]))
+    while trial > 3 and not os.path.exists("go"):
+        time.sleep(0.01)
+    return steps, steps
+"""
+
+
+def interrupt(folder: Path, times: int) -> tuple[int, str]:
+    """Start a sweep whose trials from 4 on wait for a file; interrupt it there; its exit code and output."""
+    load(folder, STUBBORN)
+    with subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(folder)], stdout=subprocess.PIPE, text=True
+    ) as driver:
+        assert driver.stdout is not None
+        lines = []
+        for line in driver.stdout:
+            lines.append(line)
+            if line == "running 2 done 3\n":
+                break
+        driver.send_signal(signal.SIGINT)
+        for _ in range(times - 1):
+            time.sleep(0.05)  # two signals at one moment are one
+            driver.send_signal(signal.SIGINT)
+        lines += driver.stdout.read().splitlines(keepends=True)
+    return driver.returncode, "".join(lines)
+
+
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    code, said = interrupt(tmp_path, times=1)
+    assert code == 0
+    assert "outcome interrupted" in said
+    assert "the same command goes on" in said
+    before = rows(tmp_path)
+    assert [row.status for row in before[:3]] == ["done"] * 3
+    assert {row.status for row in before[3:]} == {"queued"}
+    (tmp_path / "go").touch()
+    outcome = sweep(tmp_path, STUBBORN)
+    after = rows(tmp_path)
+    assert outcome.counts["done"] == 8
+    assert after[:3] == before[:3]
+    assert [row.params for row in after[: len(before)]] == [row.params for row in before]
+    assert_repeatable(tmp_path)
+
+
+def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
+    started = time.monotonic()
+    code, said = interrupt(tmp_path, times=2)
+    assert time.monotonic() - started < 20
+    assert code != 0 or "outcome interrupted" in said  # the first may have been quick enough
+    assert [row.status for row in rows(tmp_path)[:3]] == ["done"] * 3
+    (tmp_path / "go").touch()
+    assert sweep(tmp_path, STUBBORN).counts["done"] == 8

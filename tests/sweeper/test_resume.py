@@ -1,0 +1,140 @@
+"""A driver killed in the middle: nothing that was finished is lost, nothing finished runs twice."""
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from sweeper import config, loop, objectives
+from sweeper.store import Store
+
+CONFIG = """
+name: t
+objective: {function: "mine.py:fit"}
+cost: {name: cost}
+budget: {trials: 24}
+workers: {count: 2}
+parameters:
+  lr: {distribution: log, min: 1e-4, max: 0.1}
+  steps: {distribution: log, type: int, min: 10, max: 1000}
+"""
+# Every call is written down when it starts and when it ends; trial 20 reports a point and waits for a file.
+OBJECTIVE = """
+import os, time, sweeper
+def fit(lr, steps):
+    trial = int(os.path.basename(os.environ["SWEEP_TRIAL_DIR"]))
+    note(f"start {trial} {lr!r} {steps}")
+    if trial == 20:
+        sweeper.report(score=-99, cost=0.5)
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+    note(f"end {trial}")
+    return steps * (1 - abs(lr - 0.01)), steps
+def note(text):
+    with open("calls.txt", "a") as file:
+        file.write(text + "\\n")
+"""
+DRIVER = """
+import sys
+from sweeper import config, loop
+loop.run(config.load(sys.argv[1] + "/t.yaml"), sys.argv[1] + "/run")
+"""
+
+
+def calls(folder: Path) -> list[str]:
+    path = folder / "calls.txt"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_kill_minus_nine_in_the_middle_of_trial_20(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(CONFIG)
+    (tmp_path / "mine.py").write_text(OBJECTIVE)
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)])
+    deadline = time.monotonic() + 60
+    while not any(line.startswith("start 20 ") for line in calls(tmp_path)):
+        assert driver.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    driver.kill()
+    driver.wait()
+    with Store.open(tmp_path / "run", readonly=True) as store:
+        before = {row.number: row for row in store.trials()}
+        asked = store.history(("ask",))
+    assert before[20].status == "running"
+
+    (tmp_path / "go").touch()
+    outcome = loop.run(config.load(tmp_path / "t.yaml"), tmp_path / "run")
+    assert outcome.counts["done"] == 24
+
+    with Store.open(tmp_path / "run", readonly=True) as store:
+        after = {row.number: row for row in store.trials()}
+        assert sorted(after) == list(range(1, 25))
+        for number, row in before.items():
+            assert after[number].params == row.params
+            if row.status == "done":
+                assert after[number] == row
+        assert after[20].attempts == 2
+        assert after[20].points[0].score == -99
+        assert len(after[20].points) == 2  # those of the attempt that was killed are gone
+        assert store.history(("ask",))[: len(asked)] == asked
+        assert loop.verify_history(store) == []
+
+    ends = Counter(line.split()[1] for line in calls(tmp_path) if line.startswith("end "))
+    assert ends == dict.fromkeys(map(str, range(1, 25)), 1)
+    starts = [line.split()[2:] for line in calls(tmp_path) if line.startswith("start 20 ")]
+    assert len(starts) == 2
+    assert starts[0] == starts[1]
+
+
+def test_a_broken_and_an_unbroken_sweep_propose_the_same(tmp_path: Path) -> None:
+    params = []
+    for name, budgets in (("whole", [9]), ("parts", [1, 5, 9])):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "t.yaml").write_text(CONFIG)
+        (folder / "mine.py").write_text(OBJECTIVE)
+        for trials in budgets:
+            settings = config.load(folder / "t.yaml", [f"budget.trials={trials}", "workers.count=1"])
+            loop.run(settings, folder / "run")
+        with Store.open(folder / "run", readonly=True) as store:
+            params.append([row.params for row in store.trials()])
+    assert params[0] == params[1]
+
+
+def test_a_result_that_the_driver_could_not_record_any_more_is_taken_from_the_trials_folder(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "t.yaml").write_text(CONFIG)
+    (tmp_path / "mine.py").write_text(OBJECTIVE)
+    settings = config.load(tmp_path / "t.yaml", ["budget.trials=2", "workers.count=1"])
+    with Store.create(tmp_path / "run", settings) as store:
+        sweeper = loop.rebuild(store)
+        trial = sweeper.ask()
+        store.add_trial(trial.number, trial.params, trial.origin, trial.record())
+        store.start_trial(trial.number, 0)
+        folder = store.trial_folder(trial.number)
+    folder.mkdir(parents=True)
+    result = objectives.Result("done", 5.0, 2.0, points=[(None, 2.0, 5.0)], seconds=1.0)
+    lines = [{"trial": 1, "attempt": 1}, {"step": None, "cost": 2.0, "score": 5.0}, {"end": vars(result)}]
+    (folder / "reports.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    assert loop.run(settings, tmp_path / "run").counts["done"] == 2
+    with Store.open(tmp_path / "run", readonly=True) as store:
+        assert (store.trial(1).score, store.trial(1).attempts) == (5.0, 1)
+        assert loop.verify_history(store) == []
+    assert not any(line.startswith("start 1 ") for line in calls(tmp_path))
+
+
+def test_a_torn_witness_is_not_believed(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(CONFIG)
+    settings = config.load(tmp_path / "t.yaml")
+    with Store.create(tmp_path / "run", settings) as store:
+        store.add_trial(1, {"lr": 0.1, "steps": 10})
+        store.start_trial(1, 0)
+        folder = store.trial_folder(1)
+        folder.mkdir(parents=True)
+        for text in ("", '{"trial": 1, "attempt": 1}\n{"end": {"sta', '{"trial": 1, "attempt": 1}\n'):
+            (folder / "reports.jsonl").write_text(text)
+            assert loop._witnessed(store, store.trial(1)) is None
