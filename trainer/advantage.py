@@ -67,6 +67,14 @@ def compute(rows: Rows, gamma: float, gae_lambda: float, rho_clip: float, c_clip
         reference(rows, gamma, gae_lambda, rho_clip, c_clip)
 
 
+def prepare(device: torch.device) -> None:
+    """Compile or find the kernel for a device, so that no training second is spent on it."""
+    zeros = torch.zeros(1, 1, device=device)
+    flags = torch.zeros(1, 1, dtype=torch.uint8, device=device)
+    values = torch.zeros(2, 1, device=device)
+    compute(Rows(zeros, flags, flags, values, zeros, zeros, zeros.clone(), zeros.clone()), 0.0, 0.0, 1.0, 1.0)
+
+
 def _arguments(rows: Rows) -> list[int]:
     """Horizon, agents and the addresses that both kernels read, after making sure of the layout."""
     horizon, agents = rows.rewards.shape

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -12,14 +14,16 @@ import numpy as np
 import torch
 
 import ocean
+from trainer import checkpoint as checkpoints
 from trainer import network as networks
-from trainer.evaluate import Evaluation, evaluate
+from trainer.evaluate import evaluate
 from trainer.policy import Policy
 from trainer.rollout import Rollout, Seconds, check_discrete
-from trainer.settings import Settings, TrainSettings
+from trainer.settings import Settings, SettingsError, TrainSettings
 from trainer.update import Updater, UpdateStats
 
 PROGRESS_SECONDS = 0.25  # between two calls of `progress`
+CHECKPOINT_SECONDS = 30.0  # between two checkpoints
 
 
 class Point(NamedTuple):
@@ -69,85 +73,149 @@ def train(
     progress: Callable[[dict[str, Any]], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     device: str = "cpu",
+    checkpoint: str | Path | None = None,
 ) -> Result:
     """Train a policy and evaluate it.
 
     `report(step, cost, score)` is called at every evaluation (`train.curve_points`), `progress(...)`
     a few times a second, `should_stop()` after every rollout: a stopped run returns what it has.
-    Raises SettingsError for settings that do not fit, ocean.BuildError without a C compiler. One
-    seed gives one result, bit for bit, on the same machine, build and thread count.
+    `checkpoint` is a file: training goes on from it where it exists (its points are not reported
+    again), and keeps it up to date. Raises SettingsError for settings that do not fit each other or
+    the checkpoint, ocean.BuildError without a C compiler. One seed gives one result, bit for bit, on
+    the same machine, build and thread count, whether stopped and continued or not.
     """
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("device", "no CUDA device is found", "use device='cpu'")
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.train.threads)
     try:
-        return _train(settings, seed, report, progress, should_stop, torch.device(device))
+        with contextlib.closing(_Training(settings, seed, torch.device(device))) as training:
+            return training.run(report, progress, should_stop, Path(checkpoint) if checkpoint else None)
     finally:
         torch.set_num_threads(threads)
 
 
-def _train(
-    settings: Settings,
-    seed: int,
-    report: Callable[[int, float, float], None] | None,
-    progress: Callable[[dict[str, Any]], None] | None,
-    should_stop: Callable[[], bool] | None,
-    device: torch.device,
-) -> Result:
-    train = settings.train
-    streams = [int(s >> np.uint64(1)) for s in np.random.SeedSequence(seed).generate_state(4, np.uint64)]
-    generators = [torch.Generator().manual_seed(stream) for stream in streams[:3]]
-    env = ocean.Vector(settings.env, train.num_envs, streams[3], train.threads, dict(settings.env_settings))
-    settings.check(env.spec.agents_per_env)
-    check_discrete(env)
-    policy = Policy(
-        math.prod(env.spec.obs_shape), env.spec.action_sizes, settings.policy, generators[0], device
-    )
-    network = networks.make(policy, torch.from_numpy(env.final_obs).dtype, device)
-    rollout = Rollout(env, network, train, generators[1], device)
-    updater = Updater(policy, network, train, generators[2])
+class _Training:
+    """One run: everything that it is made of, and how far it has come."""
 
-    per_rollout = train.horizon * env.num_agents
-    stops = curve_steps(train, per_rollout)
-    seconds, points, stats = Seconds(), [], UpdateStats()
-    last, steps, shown = Evaluation(math.nan, 0, 0), 0, perf_counter()
-    while steps < stops[-1]:
-        buffer = rollout.collect(seconds)
-        stats = updater.update(buffer, steps / stops[-1], seconds)
-        steps += per_rollout
-        if stats.failure is not None or (should_stop is not None and should_stop()):
-            break
-        if steps in stops:
-            last = evaluate(network, settings, seed, device)
-            points.append(Point(steps, seconds.total(), last.score))
-            if report is not None:
-                report(*points[-1])
-        if progress is not None and perf_counter() - shown > PROGRESS_SECONDS:
-            shown = perf_counter()
-            progress(_progress(env, steps, stops[-1], seconds, stats))
-    env.close()
-    return Result(
-        score=last.score,
-        steps=steps,
-        seconds=seconds.total(),
-        points=points,
-        failure=stats.failure,
-        profile=seconds.shares(),
-        steps_per_second=steps / seconds.total(),
-        unfinished=last.unfinished,
-        policy=policy,
-    )
+    def __init__(self, settings: Settings, seed: int, device: torch.device) -> None:
+        self.settings, self.seed, self.device = settings, seed, device
+        train = settings.train
+        streams = [int(s >> np.uint64(1)) for s in np.random.SeedSequence(seed).generate_state(4, np.uint64)]
+        self.generators = [torch.Generator().manual_seed(stream) for stream in streams[:3]]
+        self.env = ocean.Vector(
+            settings.env, train.num_envs, streams[3], train.threads, dict(settings.env_settings)
+        )
+        spec = self.env.spec
+        settings.check(spec.agents_per_env)
+        check_discrete(self.env)
+        self.policy = Policy(
+            math.prod(spec.obs_shape), spec.action_sizes, settings.policy, self.generators[0], device
+        )
+        self.network = networks.make(self.policy, torch.from_numpy(self.env.final_obs).dtype, device)
+        self.rollout = Rollout(self.env, self.network, train, self.generators[1], device)
+        self.updater = Updater(self.policy, self.network, train, self.generators[2])
+        self.per_rollout = train.horizon * self.env.num_agents
+        self.stops = curve_steps(train, self.per_rollout)
+        self.steps, self.seconds, self.points = 0, Seconds(), list[Point]()
+        self.stats, self.unfinished = UpdateStats(), 0
 
+    def close(self) -> None:
+        self.env.close()
 
-def _progress(
-    env: ocean.Vector, steps: int, total: int, seconds: Seconds, stats: UpdateStats
-) -> dict[str, Any]:
-    log = env.log()
-    return {
-        "steps": steps,
-        "total_timesteps": total,
-        "seconds": seconds.total(),
-        "steps_per_second": steps / seconds.total(),
-        "score": log["score"] if log["n"] else math.nan,
-        "episodes": log["n"],
-        **{name: value for name, value in vars(stats).items() if name != "failure"},
-    }
+    def run(
+        self,
+        report: Callable[[int, float, float], None] | None,
+        progress: Callable[[dict[str, Any]], None] | None,
+        should_stop: Callable[[], bool] | None,
+        file: Path | None,
+    ) -> Result:
+        if file is not None and file.exists():
+            self.restore(checkpoints.load(file))
+        shown = saved = perf_counter()
+        while self.steps < self.stops[-1]:
+            buffer = self.rollout.collect(self.seconds)
+            self.stats = self.updater.update(buffer, self.steps / self.stops[-1], self.seconds)
+            self.steps += self.per_rollout
+            if self.stats.failure is not None:
+                break
+            if self.steps in self.stops:
+                self._evaluate()
+                if report is not None:
+                    report(*self.points[-1])
+            stopping = should_stop is not None and should_stop()
+            if progress is not None and perf_counter() - shown > PROGRESS_SECONDS:
+                shown = perf_counter()
+                progress(self._progress())
+            last = stopping or self.steps >= self.stops[-1]
+            if file is not None and (last or perf_counter() - saved > CHECKPOINT_SECONDS):
+                checkpoints.save(file, self.state())
+                saved = perf_counter()
+            if stopping:
+                break
+        return self._result()
+
+    def state(self) -> dict[str, Any]:
+        """All that continuing needs, in types that `weights_only` loading allows."""
+        optimizer = self.updater.optimizer
+        return {
+            "settings": self.settings.to_mapping(),
+            "env": self.settings.env,
+            "seed": self.seed,
+            "steps": self.steps,
+            "seconds": vars(self.seconds),
+            "points": [tuple(point) for point in self.points],
+            "unfinished": self.unfinished,
+            "policy": self.policy.flat,
+            "optimizer": {"steps": optimizer.steps, "mean": optimizer.mean, "square": optimizer.square},
+            "generators": [generator.get_state() for generator in self.generators],
+            "environments": torch.frombuffer(bytearray(self.env.get_state()), dtype=torch.uint8),
+            "obs": self.rollout.buffer.obs[-1],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state()`. SettingsError if it is of a run that these settings do not continue."""
+        checkpoints.check_continues(state, self.settings, self.seed)
+        self.steps, self.seconds = state["steps"], Seconds(**state["seconds"])
+        self.points = [Point(*point) for point in state["points"]]
+        self.unfinished = state["unfinished"]
+        self.policy.flat.copy_(state["policy"])
+        optimizer = self.updater.optimizer
+        optimizer.steps = state["optimizer"]["steps"]
+        optimizer.mean.copy_(state["optimizer"]["mean"])
+        optimizer.square.copy_(state["optimizer"]["square"])
+        for generator, generator_state in zip(self.generators, state["generators"], strict=True):
+            generator.set_state(generator_state)
+        self.env.set_state(state["environments"].numpy().tobytes())
+        self.rollout.buffer.obs[-1].copy_(state["obs"])
+
+    def _evaluate(self) -> None:
+        outcome = evaluate(self.network, self.settings, self.seed, self.device)
+        self.unfinished = outcome.unfinished
+        self.points.append(Point(self.steps, self.seconds.total(), outcome.score))
+
+    def _progress(self) -> dict[str, Any]:
+        log, seconds = self.env.log(), self.seconds.total()
+        return {
+            "steps": self.steps,
+            "total_timesteps": self.stops[-1],
+            "seconds": seconds,
+            "steps_per_second": self.steps / seconds,
+            "score": log["score"] if log["n"] else math.nan,
+            "episodes": log["n"],
+            **{name: value for name, value in vars(self.stats).items() if name != "failure"},
+        }
+
+    def _result(self) -> Result:
+        seconds = self.seconds.total()
+        return Result(
+            score=self.points[-1].score if self.points else math.nan,
+            steps=self.steps,
+            seconds=seconds,
+            points=self.points,
+            failure=self.stats.failure,
+            profile=self.seconds.shares(),
+            steps_per_second=self.steps / seconds,
+            unfinished=self.unfinished,
+            policy=self.policy,
+        )

@@ -61,6 +61,7 @@ class Updater:
     ) -> None:
         self.policy, self.network, self.train, self.generator = policy, network, train, generator
         self.optimizer = Optimizer(policy, train)
+        advantage.prepare(policy.flat.device)
         self.max_entropy = sum(math.log(size) for size in policy.action_sizes)
 
     def update(self, buffer: Buffer, fraction: float, seconds: Seconds) -> UpdateStats:

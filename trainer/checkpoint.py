@@ -1,0 +1,58 @@
+"""Checkpoints: one file that is always whole, and whose loading runs no code."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.settings import Settings, SettingsError
+
+# What a run may be continued with: how long it lasts, when and how it is judged, how fast it runs.
+# The length only where no schedule depends on it.
+FREE = ("total_timesteps", "curve_points", "curve_spacing", "eval_episodes", "eval_max_steps", "eval_greedy")
+ANNEALED = ("anneal_lr", "anneal_entropy", "anneal_beta")
+
+
+def save(file: Path, state: dict[str, Any]) -> None:
+    """Write `state` to `file`: whoever reads it, even after a power cut, finds the old or the new one."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            torch.save(state, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(name, file)
+    except BaseException:
+        os.unlink(name)
+        raise
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def load(file: Path) -> dict[str, Any]:
+    """The state in `file`, its tensors on the CPU."""
+    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return state
+
+
+def check_continues(state: dict[str, Any], settings: Settings, seed: int) -> None:
+    """Raises SettingsError where a run with these settings is not the one in `state` going on."""
+    mend = "use another checkpoint file, or the settings of this one"
+    if state["env"] != settings.env:
+        raise SettingsError("env", f"the checkpoint is of {state['env']}", mend)
+    if state["seed"] != seed:
+        raise SettingsError("seed", f"the checkpoint is of seed {state['seed']}, not {seed}", mend)
+    annealed = any(getattr(settings.train, name) for name in ANNEALED)
+    free = {f"train.{name}" for name in FREE if not (annealed and name == "total_timesteps")}
+    wanted = settings.to_mapping()
+    for name in sorted(set(wanted) | set(state["settings"])):
+        old, new = state["settings"].get(name), wanted.get(name)
+        if old != new and name not in free:
+            raise SettingsError(name, f"the checkpoint was made with {old!r}, not {new!r}", mend)
