@@ -59,7 +59,9 @@ def _run(arguments: Sequence[str] | None) -> int:
             return 2
         if not _for_people(error):
             raise
-        click.echo(f"error: {error}", err=True)
+        from sweeper.progress import printable
+
+        click.echo(f"error: {printable(str(error))}", err=True)
         return 1
 
 
@@ -116,6 +118,7 @@ def run(config: str, overrides: tuple[str, ...], name: str | None) -> int:
     from sweeper import loop
 
     folder = RUNS / settings.name
+    click.echo(f"{settings.name}: everything goes to {folder}/; Ctrl-C stops, the same command goes on")
     with observer(settings, folder) as view:
         outcome = loop.run(settings, folder, view)
     return _conclude(settings, folder, outcome, config, overrides, name)

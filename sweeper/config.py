@@ -416,6 +416,8 @@ def parse(
                 "is empty" if data is None else "is not a mapping of keys to values",
                 "start from `name: my-sweep`",
             )
+        for section in [key for key, value in data.items() if value is None]:
+            del data[section]  # a section whose lines are all commented out
         named = "name" in data
         if not named and default_name is not None:
             data["name"] = default_name

@@ -84,6 +84,7 @@ def plot_pareto(
         axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", color=GREY, size=13)
     if members and done:
         legend = _draw_front(axes, members, high) + legend
+        _draw_pulls(axes, members, done, bottom, top)
     legend += _draw_unscored(axes, rest, low, high)
     if legend:
         axes.legend(
@@ -150,7 +151,8 @@ def _title(
 
 
 _TIME_TICKS = [
-    *((s, f"{s:g} s") for s in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)),
+    *((ms / 1000, f"{ms} ms") for ms in (1, 3, 10, 30)),
+    *((s, f"{s:g} s") for s in (0.1, 0.3, 1, 3, 10, 30)),
     *((60 * m, f"{m} min") for m in (1, 3, 10, 30)),
     *((3600 * h, f"{h} h") for h in (1, 3, 10)),
     *((86400 * d, f"{d} d") for d in (1, 3, 10, 30, 100)),
@@ -197,7 +199,9 @@ def _spaced(ticks: list[tuple[float, str]], low: float, high: float) -> list[tup
 
 
 def _tick(value: float, cost_name: str) -> str:
-    return f"{value:.6g} s" if cost_name == "seconds" and value < 120 else format_number(value)
+    if cost_name != "seconds":
+        return format_number(value)
+    return f"{1000 * value:.6g} ms" if value < 0.1 else f"{value:.6g} s"
 
 
 def _score_limits(
@@ -316,7 +320,7 @@ def _draw_front(axes: Any, members: Sequence[Any], high: float) -> list[Any]:
     scores = np.array([m.score for m in members])
     steps = np.append(scores, scores[-1])
     axes.step(costs, steps, where="post", color=INK, linewidth=2.0, zorder=4, solid_joinstyle="miter")
-    kinds: list[Any] = [Line2D([], [], color=INK, linewidth=2.0, label="front")]
+    kinds: list[Any] = [Line2D([], [], color=INK, linewidth=2.0, label="front (denoised)")]
     sds = [m.score_sd for m in members]
     if all(_finite(sd) for sd in sds) and any(sd > 0 for sd in sds):
         spread = 1.96 * np.append(np.array(sds), sds[-1])
@@ -325,6 +329,15 @@ def _draw_front(axes: Any, members: Sequence[Any], high: float) -> list[Any]:
         )
         kinds.append(Patch(color=INK, alpha=0.12, linewidth=0, label="95 % interval"))
     return kinds
+
+
+def _draw_pulls(axes: Any, members: Sequence[Any], done: Sequence[Any], bottom: float, top: float) -> None:
+    """A thin line from each trial on the front to where the model, knowing its neighbours, puts it."""
+    observed = {t.number: t for t in done if bottom <= t.score <= top}
+    for m in members:
+        if m.trial in observed:
+            t = observed[m.trial]
+            axes.plot([t.cost, m.cost], [t.score, m.score], color=GREY, alpha=0.7, linewidth=0.9, zorder=3.5)
 
 
 def _draw_unscored(axes: Any, rest: Sequence[Any], low: float, high: float) -> list[Any]:
@@ -368,6 +381,8 @@ def _annotate(
     frame = axes.get_window_extent(renderer)
     scale = DPI / 72  # pixels a point
     trials = axes.transData.transform([(t.cost, t.score) for t in done])
+    on_front = {m.trial for m in members}
+    stars = trials[[t.number in on_front for t in done]]
     line = _staircase_pixels(axes, members)
     taken: list[tuple[float, float, float, float]] = []
     up = -1.0 if goal == "minimize" else 1.0
@@ -400,13 +415,13 @@ def _annotate(
         def penalty(choice: tuple[tuple[float, float], float], w: float = width, h: float = height) -> float:
             (cx, cy), base = choice
             left, right, low, high = cx - w / 2, cx + w / 2, cy - h / 2, cy + h / 2
-            covered = _inside(trials, left, right, low, high)
+            covered = _inside(trials, left, right, low, high) + 9 * _inside(stars, left, right, low, high)
             crossed = _inside(line, left, right, low, high)
             overlap = sum(left < r and right > lo and low < t and high > b for lo, r, b, t in taken)
             floor = frame.y0 + STRIP * frame.height
             outside = max(0, frame.x0 - left) + max(0, right - frame.x1)
             outside += max(0, floor - low) + max(0, high - frame.y1)
-            return base + 6 * covered + 2.0 * crossed + 1e5 * overlap + 10 * outside
+            return base + 6 * covered + 3.0 * crossed + 1e5 * overlap + 10 * outside
 
         cx, cy = min(choices, key=penalty)[0]
         taken.append((cx - width / 2, cx + width / 2, cy - height / 2, cy + height / 2))
@@ -423,6 +438,7 @@ def _staircase_pixels(axes: Any, members: Sequence[Any]) -> np.ndarray:
     for before, after in itertools.pairwise(members):
         corners += [(before.cost, before.score), (after.cost, before.score)]
     corners.append((members[-1].cost, members[-1].score))
+    corners.append((axes.get_xlim()[1], members[-1].score))
     pixels = axes.transData.transform(corners)
     pieces = [pixels[-1:]]
     for a, b in itertools.pairwise(pixels):

@@ -407,7 +407,9 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(whole):
         text=True,
     )
     assert process.stdout is not None
-    process.stdout.readline()  # the first trial has ended
+    for line in process.stdout:
+        if line.startswith("["):  # the first trial has ended
+            break
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "")

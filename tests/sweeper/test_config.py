@@ -62,6 +62,8 @@ def test_little_needs_to_be_said(tmp_path):
     config = load(path)
     assert (config.name, config.budget.trials, config.metric.goal) == ("tiny", 100, "maximize")
     assert config.folder == tmp_path
+    empty = path.read_text() + "fixed:\n  # lr: 1\nconstraints:\nbudget:\nmetric:\n"
+    assert parse(empty, default_name="tiny").model_dump() == config.model_dump()
     again = parse(config.source, folder=tmp_path)  # the copy in the run's folder says the name
     assert again.model_dump() == config.model_dump()
 

@@ -108,8 +108,9 @@ def test_a_setting_is_told_with_what_it_reaches():
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.0042, "0.0042 s"), (3.21, "3.21 s"), (12.34, "12.3 s"), (59.94, "59.9 s"), (59.99, "1 m 00 s"),
-     (61, "1 m 01 s"), (3599.7, "1 h 00 m"), (5400, "1 h 30 m"), (86400 * 3 + 7300, "3 d 02 h")],
+    [(0.0042, "4.2 ms"), (0.54, "0.54 s"), (3.21, "3.21 s"), (12.34, "12.3 s"), (59.94, "59.9 s"),
+     (59.99, "1 m 00 s"), (61, "1 m 01 s"), (3599.7, "1 h 00 m"), (5400, "1 h 30 m"),
+     (86400 * 3 + 7300, "3 d 02 h")],
 )  # fmt: skip
 def test_seconds_as_people_say_them(seconds, text):
     assert format_seconds(seconds) == text
