@@ -9,17 +9,15 @@ the order in which the proposer lived them, and every event is on the disk befor
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
-import queue
 import re
 import signal
 import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -28,11 +26,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sweeper import objectives, pareto
 from sweeper.errors import ConfigError
 from sweeper.executors import LocalExecutor, Message, WorkerState, resources, result_from, tail
-from sweeper.store import PROPOSER_KINDS, STATUSES, Event, Point, Store, TrialRow, settings_of
+from sweeper.history import ProposerThread, number_of, rebuild, replayed, tell_data, verify_history
+from sweeper.store import STATUSES, Point, Store, TrialRow, settings_of
 
 if TYPE_CHECKING:
     from sweeper.config import SweepConfig
-    from sweeper.proposer import Sweeper
+
+__all__ = ["Observer", "Outcome", "State", "rebuild", "run", "run_file", "verify_history"]
 
 ALIKE = 5  # failures of one kind, from the first trial on, that end a sweep
 MAX_LOSSES = 3  # attempts of a trial that may be lost to the machine
@@ -84,161 +84,6 @@ class Outcome:
     spent_cost: float
     ms_per_proposal: float | None = None
     idle_share: float | None = None
-
-
-# ---------------------------------------------------------------- history and proposer
-
-
-def _new_sweeper(settings: Mapping[str, Any]) -> Sweeper:
-    """A proposer that has seen nothing, from the settings that the store holds."""
-    from sweeper.proposer import Sweeper
-
-    fidelity, metric = settings["objective"]["fidelity"], settings["metric"]
-    return Sweeper(
-        settings["parameters"],
-        goal=metric["goal"],
-        seed=settings["seed"],
-        cost_limit=settings["cost"]["limit"],
-        constraints=settings["constraints"],
-        fixed=settings["fixed"],
-        scale=metric["scale"],
-        scale_max=metric["max"],
-        fidelity=fidelity if fidelity in settings["parameters"] else None,
-    )
-
-
-def _told(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `tell` and `observe` from what an event holds."""
-    arguments = {name: data[name] for name in ("score", "cost", "failure") if data.get(name) is not None}
-    if data.get("points"):
-        from sweeper.proposer import Point as CurvePoint
-
-        arguments["points"] = [CurvePoint(step, cost, score) for step, cost, score in data["points"]]
-    return arguments
-
-
-def _apply(sweeper: Sweeper, event: Event) -> None:
-    """One event of the past, computing nothing."""
-    if event.kind == "ask":
-        sweeper.restore(event.data)
-    elif event.kind == "withdraw":
-        sweeper.withdraw(_number(event))
-    elif event.kind == "tell":
-        sweeper.tell(_number(event), **_told(event.data))
-    elif event.kind == "observe":
-        sweeper.observe(event.data["params"], **_told(event.data))
-
-
-def _replayed(settings: Mapping[str, Any], history: Sequence[Event]) -> Sweeper:
-    """The proposer after all of a history."""
-    sweeper = _new_sweeper(settings)
-    for event in history:
-        _apply(sweeper, event)
-    return sweeper
-
-
-def _number(event: Event) -> int:
-    assert event.trial is not None
-    return event.trial
-
-
-def rebuild(store: Store) -> Sweeper:
-    """The proposer as the store's history left it. Needs torch; changes nothing."""
-    with store.snapshot():
-        settings, history = store.settings(), store.history()
-    return _replayed(settings, history)
-
-
-def verify_history(store: Store) -> list[str]:
-    """Replay the recorded order of asks and tells through a fresh proposer, proposing anew.
-
-    Gives what differs from the record: nothing, on the same machine and versions. Stops at the first
-    difference, since all later proposals follow from it.
-    """
-    sweeper: Sweeper | None = None
-    past: list[Event] = []
-    for event in store.history((*PROPOSER_KINDS, "config")):
-        if event.kind == "config":  # from here on with other settings (wider ranges)
-            sweeper = _replayed(event.data, past)
-            continue
-        assert sweeper is not None
-        if event.kind == "ask":
-            anew = json.loads(json.dumps(sweeper.ask().record()))
-            if anew != event.data:
-                keys = [key for key in anew if anew[key] != event.data.get(key)]
-                return [f"trial {event.trial}: {key}: {event.data.get(key)} was {anew[key]}" for key in keys]
-        else:
-            _apply(sweeper, event)
-        past.append(event)
-    return []
-
-
-def _tell_data(row: TrialRow) -> dict[str, Any]:
-    """What the proposer is told about a trial that has ended."""
-    if row.status == "failed":
-        return {"failure": row.failure, "cost": row.cost}
-    data: dict[str, Any] = {"score": row.score, "cost": row.cost}
-    curve = row.points
-    ordered = all(
-        a.cost <= b.cost and a.step is not None and b.step is not None and a.step <= b.step
-        for a, b in itertools.pairwise(curve)
-    )
-    if len(curve) > 1 and ordered:
-        data["points"] = [list(point) for point in curve]
-    return data
-
-
-class _Proposer:
-    """The proposer in a thread: one request at a time, answers fetched by the loop."""
-
-    def __init__(self, make: Callable[[], Sweeper], wake: Callable[[], None]) -> None:
-        self.busy = True  # until the sweeper is made
-        self._requests: queue.Queue[tuple[list[tuple[int, dict[str, Any]]], bool] | None] = queue.Queue()
-        self._answers: queue.Queue[tuple[Any, float] | BaseException] = queue.Queue()
-        self._make, self._wake = make, wake
-        # Daemonic: a second Ctrl-C does not wait for a proposal.
-        threading.Thread(target=self._work, daemon=True, name="proposer").start()
-
-    def request(self, results: list[tuple[int, dict[str, Any]]], ask: bool) -> None:
-        """Tell these results, then ask if wanted. Only when not busy."""
-        assert not self.busy
-        self.busy = True
-        self._requests.put((results, ask))
-
-    def answer(self) -> tuple[Any, float] | None:
-        """(trial or None, seconds it took) of the request that has ended; None while there is none.
-
-        Raises what the proposer raised.
-        """
-        try:
-            answer = self._answers.get_nowait()
-        except queue.Empty:
-            return None
-        self.busy = False
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
-    def stop(self) -> None:
-        """Let the thread end after what it does now."""
-        self._requests.put(None)
-
-    def _work(self) -> None:
-        try:
-            sweeper = self._make()
-            self._give((None, 0.0))
-            while (request := self._requests.get()) is not None:
-                results, ask = request
-                started = time.perf_counter()
-                for number, data in results:
-                    sweeper.tell(number, **_told(data))
-                self._give((sweeper.ask() if ask else None, time.perf_counter() - started))
-        except BaseException as error:
-            self._give(error)
-
-    def _give(self, answer: tuple[Any, float] | BaseException) -> None:
-        self._answers.put(answer)
-        self._wake()
 
 
 # ---------------------------------------------------------------- starting, going on
@@ -387,7 +232,7 @@ class _Session:
         self.clock = _Clock()
         self.interrupts = 0
         self.shown = self.written = -TICK
-        self.proposer: _Proposer | None = None
+        self.proposer: ProposerThread | None = None
         self.executor: LocalExecutor | None = None
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -422,7 +267,7 @@ class _Session:
             executor.watch(self._wake_read)
             executor.start()  # imports of workers and proposer go on side by side
             settings, history = self.store.settings(), self.store.history()
-            self.proposer = _Proposer(lambda: _replayed(settings, history), self._wake)
+            self.proposer = ProposerThread(lambda: replayed(settings, history), self._wake)
             with self.store.transaction():
                 self.store.add_event("session", None, {"pid": os.getpid(), "workers": count})
             reason = self._cycle(executor, self.proposer)
@@ -439,7 +284,7 @@ class _Session:
                     self.proposer.stop()
                 self._put_back()
 
-    def _cycle(self, executor: LocalExecutor, proposer: _Proposer) -> str:
+    def _cycle(self, executor: LocalExecutor, proposer: ProposerThread) -> str:
         while True:
             reason = "interrupted" if self.interrupts else self._failing() or self._spent()
             if reason in ("interrupted", "failed"):
@@ -469,7 +314,7 @@ class _Session:
 
     # Proposing and starting
 
-    def _propose(self, executor: LocalExecutor, proposer: _Proposer) -> None:
+    def _propose(self, executor: LocalExecutor, proposer: ProposerThread) -> None:
         """Hand the proposer what is new and ask for more, if it is free and more is wanted."""
         if proposer.busy:
             return
@@ -479,7 +324,7 @@ class _Session:
         ask = len(self.queue) < free + self._ahead() and (trials is None or asked < trials)
         if not ask:
             return
-        results = [(number, _tell_data(self.rows[number])) for number in self.untold]
+        results = [(number, tell_data(self.rows[number])) for number in self.untold]
         with self.store.transaction():
             for number, data in results:
                 self.store.add_event("tell", number, data)
@@ -496,7 +341,7 @@ class _Session:
         """
         if not self.ask_seconds or not self.trial_seconds:
             return 0
-        ask, trial = statistics.median(self.ask_seconds[-RECENT:]), statistics.median(self.trial_seconds)
+        ask, trial = statistics.median(self.ask_seconds[-RECENT:]), statistics.fmean(self.trial_seconds)
         return int(AHEAD_FROM * trial < ask < trial)
 
     def _dispatch(self, executor: LocalExecutor) -> None:
@@ -643,7 +488,7 @@ class _Session:
                 self.rows[number] = replace(self.rows[number], status="queued", started=None, points=())
                 del self.live[number]
             for number in self.untold:
-                self.store.add_event("tell", number, _tell_data(self.rows[number]))
+                self.store.add_event("tell", number, tell_data(self.rows[number]))
             self.untold = []
             self.store.set_meta(elapsed=repr(self._elapsed()))
 
@@ -655,7 +500,7 @@ class _Session:
                 self.rows[number] = replace(self.rows[number], status="stopped")
             # In the order that holds for the proposer: results first.
             for number in self.untold:
-                self.store.add_event("tell", number, _tell_data(self.rows[number]))
+                self.store.add_event("tell", number, tell_data(self.rows[number]))
             for number in self.queue:
                 self.store.add_event("withdraw", number)
         self.untold = []
@@ -806,7 +651,7 @@ def _losses(store: Store, number: int | None) -> dict[int, int]:
     counts: dict[int, int] = {}
     for event in store.history(("lost",)):
         if number is None or event.data.get("signal") == number:
-            counts[_number(event)] = counts.get(_number(event), 0) + 1
+            counts[number_of(event)] = counts.get(number_of(event), 0) + 1
     return counts
 
 

@@ -26,6 +26,19 @@ from typing import Any
 
 from sweeper import reporting
 from sweeper.errors import ConfigError
+from sweeper.placeholders import ARGS, OWN, command_words, fill_command, placeholders, quoted_placeholder
+
+__all__ = [
+    "Curve",
+    "Failure",
+    "Job",
+    "Objective",
+    "Result",
+    "fill_command",
+    "from_spec",
+    "make",
+    "train_once",
+]
 
 MAX_POINTS = 10_000  # of one trial that are kept; beyond, every second of the older ones goes
 _WALL_CLOCK = ("seconds", "cost", "time")  # names of a cost that the clock can fill in
@@ -472,14 +485,14 @@ class Command(Objective):
             words = shlex.split(self.target)
         except ValueError as error:
             raise ConfigError(key, f"cannot be split into words: {error}", "check its quotes") from None
-        known, seen = self._names(), _placeholders(self.target)
+        known, seen = self._names(), placeholders(self.target)
         for name in seen:
-            if name not in known and name not in _ARGS and name not in _OWN:
+            if name not in known and name not in ARGS and name not in OWN:
                 listed = ", ".join(f"{{{n}}}" for n in (*known[:12], "args"))
                 raise ConfigError(
                     key, f"{{{name}}} names no parameter", f"known here: {listed}; literal braces: {{{{ }}}}"
                 )
-        if seen and not any(name in _ARGS for name in seen):
+        if seen and not any(name in ARGS for name in seen):
             for name in self.spec["parameters"]:
                 if name not in seen:
                     raise ConfigError(
@@ -488,7 +501,7 @@ class Command(Objective):
                         f"add {{{name}}} or {{args}} to it",
                     )
         if shell:
-            quoted = _quoted_placeholder(self.target)
+            quoted = quoted_placeholder(self.target)
             if quoted:
                 raise ConfigError(
                     key, f"{{{quoted}}} stands inside quotes", "remove them; values are quoted for you"
@@ -501,7 +514,7 @@ class Command(Objective):
         if not words:
             raise ConfigError(key, "is empty", 'write e.g. "python train.py {args}"')
         program = words[0]
-        if _placeholders(program):
+        if placeholders(program):
             return
         if "/" in program:
             path = self.folder / Path(program)
@@ -519,7 +532,7 @@ class Command(Objective):
                 key, f"the program '{program}' was not found", builtin or "install it, or write its path"
             )
         script = words[1] if len(words) > 1 else ""
-        is_script = script.endswith(".py") and not _placeholders(script)
+        is_script = script.endswith(".py") and not placeholders(script)
         if (
             re.fullmatch(r"(.*/)?python[0-9.]*", program)
             and is_script
@@ -646,96 +659,8 @@ def _trial_environment(job: Job) -> dict[str, str]:
     return {"SWEEP_TRIAL_DIR": job.folder, "SWEEP_SEED": str(job.seed)}
 
 
-# ---------------------------------------------------------------- filling a command
-
-_PLACEHOLDER = re.compile(r"\{\{|\}\}|(?<!\$)\{([A-Za-z_][\w.-]*(?::[a-z]+)?)\}")
-_ARGS = ("args", "args:hydra", "args:dashes")
-_OWN = ("seed", "trial_dir")
-
-
-def _placeholders(text: str) -> list[str]:
-    return [match[1] for match in _PLACEHOLDER.finditer(text) if match[1]]
-
-
 def _own_values(job: Job) -> dict[str, Any]:
     return {"seed": job.seed, "trial_dir": job.folder}
-
-
-def _word(value: Any) -> str:
-    """A value as an argument: numbers in full precision, true, false and null as YAML writes them."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
-
-
-def _arguments(style: str, params: Mapping[str, Any]) -> list[str]:
-    """What `{args}`, `{args:hydra}` and `{args:dashes}` stand for."""
-    words: list[str] = []
-    for name, value in params.items():
-        if style == "args:hydra":
-            words.append(f"{name}={_word(value)}")
-        elif style == "args:dashes":
-            words += [f"--{name.replace('_', '-')}", _word(value)]
-        else:
-            words.append(f"--{name}={_word(value)}")
-    return words
-
-
-def command_words(
-    command: str, params: Mapping[str, Any], shell: bool = False, own: Mapping[str, Any] | None = None
-) -> list[str]:
-    """The command split into words and then filled: no value can become two words or reach a shell bare.
-
-    A word whose parameter is not active in this trial (see `when:`) is left out. With `shell` the text is
-    filled with quoted values and handed to /bin/sh.
-    """
-    values = {**(own or {}), **params}
-
-    def fill(match: re.Match[str]) -> str:
-        if match[1] is None:
-            return match[0][0]
-        if match[1] in _ARGS:
-            return " ".join(shlex.quote(word) for word in _arguments(match[1], params))
-        text = _word(values[match[1]]) if match[1] in values else ""
-        return shlex.quote(text) if shell else text
-
-    if shell:
-        return ["/bin/sh", "-c", _PLACEHOLDER.sub(fill, command)]
-    words: list[str] = []
-    for word in shlex.split(command):
-        names = _placeholders(word)
-        if len(names) == 1 and names[0] in _ARGS and word == f"{{{names[0]}}}":
-            words += _arguments(names[0], params)
-        elif all(name in values or name in _ARGS for name in names):
-            words.append(_PLACEHOLDER.sub(fill, word))
-    return words
-
-
-def fill_command(config: Any, values: Mapping[str, Any]) -> str:
-    """The command of a config with these values, as a line to paste into a shell in the config's folder."""
-    own = {"seed": 0, "trial_dir": "."}
-    words = command_words(config.objective.target, values, config.objective.shell, own)
-    return words[2] if config.objective.shell else shlex.join(words)
-
-
-def _quoted_placeholder(command: str) -> str:
-    """The first placeholder inside quotes, where a shell would see its value's own quotes as text."""
-    quote = ""
-    i = 0
-    while i < len(command):
-        character = command[i]
-        match = _PLACEHOLDER.match(command, i)
-        if match:
-            if quote and match[1]:
-                return str(match[1])
-            i = match.end()
-            continue
-        if character == "\\" and quote != "'":
-            i += 1
-        elif character in "'\"" and quote in ("", character):
-            quote = "" if quote else character
-        i += 1
-    return ""
 
 
 # ---------------------------------------------------------------- reading a command's output

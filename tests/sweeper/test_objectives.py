@@ -6,7 +6,8 @@ import pytest
 
 from sweeper import config, objectives
 from sweeper.errors import ConfigError
-from sweeper.objectives import Curve, command_words
+from sweeper.objectives import Curve
+from sweeper.placeholders import command_words
 
 PARAMS = {"lr": 0.1, "batch_size": 64, "mode": "a b; $(rm -rf x) 'q'", "nested.flag": True}
 

@@ -1,0 +1,168 @@
+"""The proposer and its history: rebuilding it from the store, proving it, and running it in a thread."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sweeper.store import PROPOSER_KINDS, Event, Store, TrialRow
+
+if TYPE_CHECKING:
+    from sweeper.proposer import Sweeper
+
+
+def new_sweeper(settings: Mapping[str, Any]) -> Sweeper:
+    """A proposer that has seen nothing, from the settings that the store holds."""
+    from sweeper.proposer import Sweeper
+
+    fidelity, metric = settings["objective"]["fidelity"], settings["metric"]
+    return Sweeper(
+        settings["parameters"],
+        goal=metric["goal"],
+        seed=settings["seed"],
+        cost_limit=settings["cost"]["limit"],
+        constraints=settings["constraints"],
+        fixed=settings["fixed"],
+        scale=metric["scale"],
+        scale_max=metric["max"],
+        fidelity=fidelity if fidelity in settings["parameters"] else None,
+    )
+
+
+def _told(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `tell` and `observe` from what an event holds."""
+    arguments = {name: data[name] for name in ("score", "cost", "failure") if data.get(name) is not None}
+    if data.get("points"):
+        from sweeper.proposer import Point as CurvePoint
+
+        arguments["points"] = [CurvePoint(step, cost, score) for step, cost, score in data["points"]]
+    return arguments
+
+
+def _apply(sweeper: Sweeper, event: Event) -> None:
+    """One event of the past, computing nothing."""
+    if event.kind == "ask":
+        sweeper.restore(event.data)
+    elif event.kind == "withdraw":
+        sweeper.withdraw(number_of(event))
+    elif event.kind == "tell":
+        sweeper.tell(number_of(event), **_told(event.data))
+    elif event.kind == "observe":
+        sweeper.observe(event.data["params"], **_told(event.data))
+
+
+def replayed(settings: Mapping[str, Any], history: Sequence[Event]) -> Sweeper:
+    """The proposer after all of a history."""
+    sweeper = new_sweeper(settings)
+    for event in history:
+        _apply(sweeper, event)
+    return sweeper
+
+
+def number_of(event: Event) -> int:
+    assert event.trial is not None
+    return event.trial
+
+
+def rebuild(store: Store) -> Sweeper:
+    """The proposer as the store's history left it. Needs torch; changes nothing."""
+    with store.snapshot():
+        settings, history = store.settings(), store.history()
+    return replayed(settings, history)
+
+
+def verify_history(store: Store) -> list[str]:
+    """Replay the recorded order of asks and tells through a fresh proposer, proposing anew.
+
+    Gives what differs from the record: nothing, on the same machine and versions. Stops at the first
+    difference, since all later proposals follow from it.
+    """
+    sweeper: Sweeper | None = None
+    past: list[Event] = []
+    for event in store.history((*PROPOSER_KINDS, "config")):
+        if event.kind == "config":  # from here on with other settings (wider ranges)
+            sweeper = replayed(event.data, past)
+            continue
+        assert sweeper is not None
+        if event.kind == "ask":
+            anew = json.loads(json.dumps(sweeper.ask().record()))
+            if anew != event.data:
+                keys = [key for key in anew if anew[key] != event.data.get(key)]
+                return [f"trial {event.trial}: {key}: {event.data.get(key)} was {anew[key]}" for key in keys]
+        else:
+            _apply(sweeper, event)
+        past.append(event)
+    return []
+
+
+def tell_data(row: TrialRow) -> dict[str, Any]:
+    """What the proposer is told about a trial that has ended."""
+    if row.status == "failed":
+        return {"failure": row.failure, "cost": row.cost}
+    data: dict[str, Any] = {"score": row.score, "cost": row.cost}
+    curve = row.points
+    ordered = all(
+        a.cost <= b.cost and a.step is not None and b.step is not None and a.step <= b.step
+        for a, b in itertools.pairwise(curve)
+    )
+    if len(curve) > 1 and ordered:
+        data["points"] = [list(point) for point in curve]
+    return data
+
+
+class ProposerThread:
+    """The proposer in a thread: one request at a time, answers fetched by the loop."""
+
+    def __init__(self, make: Callable[[], Sweeper], wake: Callable[[], None]) -> None:
+        self.busy = True  # until the sweeper is made
+        self._requests: queue.Queue[tuple[list[tuple[int, dict[str, Any]]], bool] | None] = queue.Queue()
+        self._answers: queue.Queue[tuple[Any, float] | BaseException] = queue.Queue()
+        self._make, self._wake = make, wake
+        # Daemonic: a second Ctrl-C does not wait for a proposal.
+        threading.Thread(target=self._work, daemon=True, name="proposer").start()
+
+    def request(self, results: list[tuple[int, dict[str, Any]]], ask: bool) -> None:
+        """Tell these results, then ask if wanted. Only when not busy."""
+        assert not self.busy
+        self.busy = True
+        self._requests.put((results, ask))
+
+    def answer(self) -> tuple[Any, float] | None:
+        """(trial or None, seconds it took) of the request that has ended; None while there is none.
+
+        Raises what the proposer raised.
+        """
+        try:
+            answer = self._answers.get_nowait()
+        except queue.Empty:
+            return None
+        self.busy = False
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def stop(self) -> None:
+        """Let the thread end after what it does now."""
+        self._requests.put(None)
+
+    def _work(self) -> None:
+        try:
+            sweeper = self._make()
+            self._give((None, 0.0))
+            while (request := self._requests.get()) is not None:
+                results, ask = request
+                started = time.perf_counter()
+                for number, data in results:
+                    sweeper.tell(number, **_told(data))
+                self._give((sweeper.ask() if ask else None, time.perf_counter() - started))
+        except BaseException as error:
+            self._give(error)
+
+    def _give(self, answer: tuple[Any, float] | BaseException) -> None:
+        self._answers.put(answer)
+        self._wake()
