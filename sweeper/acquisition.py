@@ -2,15 +2,20 @@
 
 The rating of params x is a product of three things:
 
-    expected improvement of x's score over its left neighbour,
+    the expected improvement of x's score over its left neighbour,
     the distance of x's log cost to its nearest neighbour on the front,
     the probability that x does not fail.
 
-The front is the posterior one (denoised means, so that lucky runs do not stand on it), without points that buy
-almost nothing. The left neighbour of x is the best member of the front that costs no more; left of the cheapest
-member it is the worst score seen. One so improves on what is known and fills what is empty: between two members of
-equal score the best place is the middle. What would cost more than a cap is not looked at: `LEAP` times the
-dearest member, so that money follows score and not the other way round.
+The front is the posterior one: denoised means, so that lucky runs do not stand on it. The left neighbour of
+x is the best member of the front that costs no more; left of the cheapest member it is the worst score
+seen. One so improves on what is known and fills what is empty: between two members of equal score the best
+place is the middle.
+
+What is predicted to cost more than a cap is not looked at: `LEAP` times the end of the front, where members
+that buy almost nothing are left out. So money follows score, not the other way round. Twice the cap follows
+the dearest trial instead: every third trial, while such probes are a small part of all spending; and while
+scores have not risen out of the noise, when every second trial also has to climb, for where all scores are
+alike the cheap end is no place to learn, and every fifth repeats a member to learn what the noise is.
 """
 
 from __future__ import annotations
@@ -19,123 +24,144 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import erfcx
+from scipy.special import erfc, erfcx
 
-from sweeper.models import GaussianProcess
+from sweeper import pareto
+from sweeper.models import Models
 from sweeper.space import Space
 
-LEAP = 2.0  # times the cost of the front's end: how far beyond it a proposal may be
-_AROUND, _GLOBAL, _REFINED, _ROUNDS = 800, 80, 6, 4
-_NEAR = 0.02  # of the log-cost range: closer is at equal cost, and improving there is worth as much
+LEAP = math.log(2.0)  # beyond the front's end, in log cost
+CLIMB = math.log(1.4)  # at least so far beyond the dearest trial, while cheap scores tell nothing
+PRUNE = 0.02  # of the front's range: its end and the centres of search are members that lift it by so much
+LOW_SIGNAL = 5.0  # noise sds that a front must span to have risen out of the noise
+EXPLAINED = 0.3  # share of the scores' variance that must be predictable, for the same
+PROBE_EVERY, PROBE_SHARE = 3, 0.25
+REPEAT_EVERY = 5
+_AROUND, _ANYWHERE, _REFINED, _STEPS, _ROUNDS = 800, 80, 6, 16, 4
 
 
 @dataclass
-class Beliefs:
-    """What the models say, pending trials included as believed means. Scores: higher is better."""
+class Acquisition:
+    """The rating and its bounds over one state of knowledge; pending trials count as believed means.
+
+    `units` [n, dim]: final params of finished and pending trials. Scores: modelled, higher is better. `taken`
+    [k, dim]: what is not to be proposed again.
+    """
 
     space: Space
-    score: GaussianProcess
-    log_cost: GaussianProcess
-    success: GaussianProcess | None  # of labels 0 and 1; None while nothing has failed
-    units: np.ndarray  # [m, dim] of the front's members, cheapest first
-    scores: np.ndarray  # [m]
-    log_costs: np.ndarray  # [m]
-    bottom: float  # the worst score seen: what is left of the front
-    span: float  # of the log costs seen
-    cap: float  # log cost above which nothing is proposed
+    models: Models
+    units: np.ndarray
+    taken: np.ndarray
+    cost_limit: float | None = None
 
-    def success_probability(self, features: np.ndarray) -> np.ndarray:
-        """[n], between 0.01 and 1."""
-        if self.success is None:
-            return np.ones(len(features))
-        return np.clip(self.success.predict(features)[0], 0.01, 1.0)
+    def __post_init__(self) -> None:
+        features = self.space.features(self.units)
+        self.means, self.costs = (
+            self.models.score.predict(features)[0],
+            self.models.log_cost.predict(features)[0],
+        )
+        front = pareto.front(self.costs, self.means)
+        self.front_scores, self.front_costs = self.means[front], self.costs[front]  # cheapest first
+        self.members = pareto.prune(self.costs, self.means, PRUNE)
+        self.span = max(float(np.ptp(self.costs)), 1.0)  # of log cost; below it all costs are much the same
+        self.near = 0.02 * self.span  # closer than this is at equal cost, and an improvement there counts too
+        self.limit = math.inf if self.cost_limit is None else math.log(self.cost_limit)
+        self.cap = min(float(self.costs[self.members[-1]]) + LEAP, self.limit)
+        self.bottom = -math.inf
+
+    @property
+    def low_signal(self) -> bool:
+        """Whether the front has not risen out of the noise, or nothing about scores is predictable yet."""
+        rise = float(np.ptp(self.means[self.members]))
+        return rise < LOW_SIGNAL * self.models.score.noise_sd or self.models.explained < EXPLAINED
+
+    def look_from_dearest(self, climb: bool = False) -> None:
+        """Ties the cap to the dearest trial; with `climb`, cheaper ones than that are not looked at."""
+        dearest = float(self.costs.max())
+        self.cap = min(dearest + LEAP, self.limit)
+        self.bottom = dearest + CLIMB if climb else -math.inf
 
     def rating(self, units: np.ndarray) -> np.ndarray:
-        """Log of the rating of [n, dim]; -inf for what costs too much or breaks a constraint."""
+        """Log of the rating of [n, dim]; -inf for what is taken, out of bounds or breaks a constraint."""
         features = self.space.features(units)
-        mean, sd = self.score.predict(features)
-        log_cost = self.log_cost.predict(features)[0]
-        near = _NEAR * self.span
-        left = np.searchsorted(self.log_costs, log_cost + near, side="right") - 1
-        incumbent = np.where(left < 0, self.bottom, self.scores[np.maximum(left, 0)])
-        distance = np.abs(log_cost[:, None] - self.log_costs[None, :]).min(axis=1)
-        # The central equation.
-        rating = log_expected_improvement(mean, sd, incumbent)
-        rating += np.log(np.maximum(distance, near) / self.span)
-        rating += np.log(self.success_probability(features))
-        return np.where((log_cost <= self.cap) & self.space.feasible(units), rating, -np.inf)
+        mean, sd = self.models.score.predict(features)
+        log_cost = self.models.log_cost.predict(features)[0]
+        left = np.searchsorted(self.front_costs, log_cost + self.near, side="right") - 1
+        neighbour = np.where(left < 0, self.means.min(), self.front_scores[np.maximum(left, 0)])
+        distance = np.abs(log_cost[:, None] - self.front_costs[None, :]).min(axis=1)
+        # The central equation, in logs.
+        rating = (
+            log_expected_improvement(mean, sd, neighbour)
+            + np.log(np.maximum(distance, self.near) / self.span)
+            + np.log(self.models.success_probability(features))
+        )
+        inside = (log_cost >= self.bottom) & (log_cost <= self.cap) & self.space.feasible(units)
+        return np.where(inside & ~among(units, self.taken), rating, -np.inf)
+
+    def best(self, generator: np.random.Generator) -> np.ndarray | None:
+        """The unit [dim] of the highest rating that is found, or None where nothing is left to propose.
+
+        Candidates lie around the front's members, a few anywhere; the best are refined by steps that shrink.
+        """
+        around = self.units[self.members[generator.integers(len(self.members), size=_AROUND)]]
+        sds = np.exp(generator.uniform(math.log(0.02), math.log(0.8), _AROUND))
+        anywhere = self.space.sample(_ANYWHERE, generator)
+        units = np.concatenate([perturb(self.space, around, sds, generator), anywhere])
+        ratings = self.rating(units)
+        for sd in 0.2 * 0.4 ** np.arange(_ROUNDS):
+            best = np.argsort(-ratings, kind="stable")[:_REFINED]
+            best = best[np.isfinite(ratings[best])]
+            if not len(best):
+                return None
+            centres = np.repeat(units[best], _STEPS, axis=0)
+            refined = perturb(self.space, centres, np.full(len(centres), sd), generator)
+            units = np.concatenate([units[best], refined])
+            ratings = np.concatenate([ratings[best], self.rating(refined)])
+        return units[np.argmax(ratings)]
+
+    def best_of(self, units: np.ndarray) -> np.ndarray:
+        """The best of a finite pool [n, dim]; the cheapest where all are out of bounds; taken ones last."""
+        ratings = self.rating(units)
+        if not np.isfinite(ratings).any():
+            free = ~among(units, self.taken)
+            units = units[free] if free.any() else units
+            ratings = -self.models.log_cost.predict(self.space.features(units))[0]
+        return units[np.argmax(ratings)]
 
 
 def log_expected_improvement(mean: np.ndarray, sd: np.ndarray, incumbent: np.ndarray) -> np.ndarray:
-    """log E[max(f - incumbent, 0)] for f ~ N(mean, sd^2), finite however hopeless (Ament et al. 2023)."""
+    """log E[max(f - incumbent, 0)], f ~ N(mean, sd^2), finite however hopeless (after Ament et al. 2023)."""
     z = (mean - incumbent) / sd
-    low = np.minimum(z, 0.0)
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        # phi(z) + z Phi(z) = phi(z) (1 - |z| sqrt(pi/2) erfcx(|z|/sqrt 2)) for z < 0; far out it is phi(z) / z^2.
-        tail = np.where(low > -1e3, 1 + low * math.sqrt(math.pi / 2) * erfcx(-low / math.sqrt(2)), low**-2.0)
-    log_phi = -0.5 * z * z - 0.5 * math.log(2 * math.pi)
-    high = np.maximum(z, 0.0)
-    body = np.exp(-0.5 * high**2) / math.sqrt(2 * math.pi) + high * (1 - 0.5 * _erfc(high / math.sqrt(2)))
-    return np.log(sd) + np.where(z > 0, np.log(body), log_phi + np.log(np.maximum(tail, 1e-300)))
+    above, below = np.maximum(z, 0.0), np.minimum(z, 0.0)
+    # phi(z) + z Phi(z), for z < 0 as phi(z) (1 - |z| sqrt(pi / 2) erfcx(|z| / sqrt 2)), far out phi(z) / z^2.
+    body = np.exp(-0.5 * above**2) / math.sqrt(2 * math.pi) + above * (1 - 0.5 * erfc(above / math.sqrt(2)))
+    ratio = 1 + below * math.sqrt(math.pi / 2) * erfcx(-below / math.sqrt(2))
+    ratio = np.where(below > -1e3, np.maximum(ratio, 1e-300), 1 / np.maximum(below * below, 1e6))
+    tail = -0.5 * below**2 - 0.5 * math.log(2 * math.pi) + np.log(ratio)
+    return np.log(sd) + np.where(z > 0, np.log(body), tail)
 
 
-def _erfc(x: np.ndarray) -> np.ndarray:
-    return erfcx(x) * np.exp(-x * x)
+def perturb(space: Space, centres: np.ndarray, sds: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """[n, dim] around `centres` [n, dim] by normal steps of `sds` [n], reflected at the walls and rounded.
 
-
-def perturb(
-    space: Space, centres: np.ndarray, scales: np.ndarray, generator: np.random.Generator
-) -> np.ndarray:
-    """[n, dim] around [n, dim], by normal steps of [n] sd, reflected at the walls and rounded.
-
-    Half of them move few coordinates: in many dimensions a step in all of them is a step away from all that
-    is known. A category that moves is drawn anew.
+    Half of them move few coordinates: in many dimensions a step in all of them leads away from all that is
+    known. Of the categories that would move, half are drawn anew.
     """
     count, dim = centres.shape
-    share = np.where(generator.random(count) < 0.5, 1.0, np.minimum(1.0, 2.0 / dim))
+    share = np.where(generator.random(count) < 0.5, 1.0, min(1.0, 2.0 / dim))
     moves = generator.random((count, dim)) < share[:, None]
     moves[np.arange(count), generator.integers(dim, size=count)] = True
-    units = centres + np.where(moves, scales[:, None] * generator.standard_normal((count, dim)), 0.0)
-    units = np.abs((units + 1) % 4 - 2) - 1  # the triangle wave that is its own value inside [-1, 1]
-    units = -units
+    units = centres + np.where(moves, sds[:, None] * generator.standard_normal((count, dim)), 0.0)
+    units = 1 - np.abs((units + 1) % 4 - 2)  # a triangle wave: itself inside [-1, 1], mirrored beyond
     for column, parameter in enumerate(space.parameters.values()):
         if parameter.kind == "categorical":
-            drawn = generator.uniform(-1, 1, count)
-            redrawn = moves[:, column] & (generator.random(count) < 0.5)
-            units[:, column] = np.where(redrawn, drawn, centres[:, column])
+            anew = moves[:, column] & (generator.random(count) < 0.5)
+            units[:, column] = np.where(anew, generator.uniform(-1, 1, count), centres[:, column])
     return space.snap(units)
 
 
-def best_candidate(
-    beliefs: Beliefs, taken: np.ndarray, generator: np.random.Generator
-) -> tuple[np.ndarray, float] | None:
-    """The unit [dim] with the highest rating and its log, none of `taken` [k, dim]; None where nothing is left.
-
-    Candidates are drawn around the members of the front, a few everywhere; the best are refined by steps that
-    shrink.
-    """
-    space = beliefs.space
-    centres = beliefs.units[generator.integers(len(beliefs.units), size=_AROUND)]
-    scales = np.exp(generator.uniform(math.log(0.02), math.log(0.8), _AROUND))
-    units = np.concatenate([perturb(space, centres, scales, generator), space.sample(_GLOBAL, generator)])
-    ratings = _without(beliefs.rating(units), units, taken)
-    scale = 0.2
-    for _ in range(_ROUNDS):
-        best = np.argsort(-ratings, kind="stable")[:_REFINED]
-        best = best[np.isfinite(ratings[best])]
-        if not len(best):
-            return None
-        centres = np.repeat(units[best], 16, axis=0)
-        near = perturb(space, centres, np.full(len(centres), scale), generator)
-        units = np.concatenate([units[best], near])
-        ratings = np.concatenate([ratings[best], _without(beliefs.rating(near), near, taken)])
-        scale *= 0.4
-    best_index = int(np.argmax(ratings))
-    return units[best_index], float(ratings[best_index])
-
-
-def _without(ratings: np.ndarray, units: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    if not len(taken):
-        return ratings
-    same = (np.abs(units[:, None, :] - taken[None, :, :]) < 1e-9).all(axis=2).any(axis=1)
-    return np.where(same, -np.inf, ratings)
+def among(units: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """[n] bool: which of [n, dim] are one of [k, dim], up to the digits that params lose."""
+    if not len(others):
+        return np.zeros(len(units), dtype=bool)
+    return (np.abs(units[:, None, :] - others[None, :, :]) < 1e-6).all(axis=2).any(axis=1)

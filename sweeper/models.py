@@ -1,9 +1,9 @@
 """Gaussian processes for score, log cost and success.
 
-A model is what `GaussianProcess.as_gpytorch` builds: a zero-mean exact process on standardised targets, Matern-5/2
-with one lengthscale a parameter, plus (for cost) a linear kernel that extrapolates beyond the dearest trial.
-gpytorch takes some ten milliseconds of Python for one likelihood, so the same likelihood and its gradient are
-written out here over torch float64 matrices; a test holds the two against each other.
+A model is what `GaussianProcess.as_gpytorch` builds: a zero-mean exact process on standardised targets,
+Matern-5/2 with one lengthscale a parameter, plus (for cost) a linear kernel that extrapolates beyond the
+dearest trial. gpytorch takes some ten milliseconds of Python for one likelihood, so the same likelihood and
+its gradient are written out here over torch float64 matrices; a test holds the two against each other.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +37,7 @@ def one_thread() -> Iterator[None]:
 class Priors:
     """Normal priors (mean, sd) on the logs of [lengthscales..., outputscale, noise variance(, linear)].
 
-    Targets are standardised and the box is 2 wide. The lengthscale's centre grows with sqrt(dim), as distances
+    Targets are standardised, the box is 2 wide. The lengthscale's centre grows with sqrt(dim), as distances
     between random points do (Hvarfner et al. 2024, "Vanilla Bayesian optimization performs great in high
     dimensions").
     """
@@ -52,7 +54,7 @@ class Priors:
 
 class GaussianProcess:
     """One exact process. `features` [n, f], `targets` [n] (standardised inside), `groups` [f]: the parameter
-    of each feature. `trials` [n] says which rows share a trial and so a part of their noise (None: all apart).
+    of each feature. `trials` [n]: which rows share a trial and so a part of their noise (None: all apart).
     `hyper` is the vector that `Priors` describes; at its prior mean until `fit`.
     """
 
@@ -140,18 +142,25 @@ class GaussianProcess:
         variance = prior - (solved * solved).sum(0)
         return cross @ alpha, variance.clamp_min(1e-12).sqrt()
 
-    def believe(self, features: np.ndarray) -> GaussianProcess:
-        """The same process, having seen its own means at `features`: how pending trials are respected."""
+    def believe(self, features: np.ndarray, at_least: np.ndarray | None = None) -> GaussianProcess:
+        """The same process, having seen its own means at `features` [m, f] too, or `at_least` [m] if higher."""
         if not len(features):
             return self
         more = torch.as_tensor(features, dtype=torch.float64)
-        new = GaussianProcess.__new__(GaussianProcess)
-        new.__dict__.update(self.__dict__)
-        new.x = torch.cat([self.x, more])
-        new.y = torch.cat([self.y, self._predict(more)[0]])
+        believed = self._predict(more)[0]
+        if at_least is not None:
+            believed = torch.maximum(believed, torch.as_tensor((at_least - self.shift) / self.scale))
+        new = copy(self)
+        new.x, new.y = torch.cat([self.x, more]), torch.cat([self.y, believed])
         new.noise_shape = torch.block_diag(self.noise_shape, torch.eye(len(more), dtype=torch.float64))
         new._factor = None
         return new
+
+    def explained(self) -> float:
+        """Share of the targets' variance that the rest predicts when each is left out in turn, at most 1."""
+        factor, alpha = self._factored()
+        residuals = alpha / torch.cholesky_inverse(factor).diagonal()
+        return 1 - float((residuals**2).mean()) / max(float((self.y**2).mean()), 1e-12)
 
     @property
     def noise_sd(self) -> float:
@@ -200,6 +209,87 @@ class GaussianProcess:
             factor = _cholesky(self._kernel(self.x, self.x) + noise * self.noise_shape)
             self._factor = factor, torch.cholesky_solve(self.y[:, None], factor)[:, 0]
         return self._factor
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What the models see: `features` [n, f], modelled `scores` [n] (higher is better), `log_costs` [n], the
+    `trials` [n] they are of; of failures `failed` [k, f] and `failed_log_costs` [k], nan where unknown."""
+
+    features: np.ndarray
+    scores: np.ndarray
+    log_costs: np.ndarray
+    trials: np.ndarray
+    failed: np.ndarray
+    failed_log_costs: np.ndarray
+
+
+@dataclass(frozen=True)
+class Models:
+    """Processes of score, log cost and (once something failed) success; `explained`: see there."""
+
+    score: GaussianProcess
+    log_cost: GaussianProcess
+    success: GaussianProcess | None
+    explained: float
+    record: dict[str, Any]  # the fitted hyperparameters, JSON-able, from which the next fit starts
+
+    def believe(self, features: np.ndarray) -> Models:
+        """Pending trials at `features` respected: score and cost taken for their means."""
+        return replace(self, score=self.score.believe(features), log_cost=self.log_cost.believe(features))
+
+    def success_probability(self, features: np.ndarray) -> np.ndarray:
+        """[m], between 0.01 and 1."""
+        if self.success is None:
+            return np.ones(len(features))
+        return np.clip(self.success.predict(features)[0], 0.01, 1.0)
+
+
+def fit_models(
+    seen: Observations, groups: np.ndarray, before: dict[str, Any], generator: np.random.Generator
+) -> Models:
+    """Models of `seen`, from the hyperparameters in `before` (a `record`, or empty).
+
+    They are fitted anew when results came since, beyond a hundred results only every so often; below thirty
+    from several starts, since wrong early lengthscales cost many trials.
+    """
+    count, failures = len(seen.scores), len(seen.failed)
+    # One disaster must not flatten all the others; a failure scores as the lower quartile does.
+    quartile = float(np.quantile(seen.scores, 0.25))
+    scores = np.maximum(seen.scores, quartile - 5 * (seen.scores.max() - quartile))
+    scores = np.append(scores, np.full(failures, quartile))
+    final = np.append(np.diff(seen.trials) != 0, True)
+    curves = not final.all()
+    owners = np.append(seen.trials, -1 - np.arange(failures))
+    score = GaussianProcess(
+        np.concatenate([seen.features, seen.failed]), scores, groups, trials=owners if curves else None
+    )
+    log_cost = GaussianProcess(
+        seen.features, seen.log_costs, groups, linear=True, noise_variance=1e-3,
+        trials=seen.trials if curves else None,
+    )  # fmt: skip
+    processes = {"score": score, "cost": log_cost}
+    success = None
+    if failures:
+        labels = np.repeat([1.0, 0.0], [int(final.sum()), failures])
+        features = np.concatenate([seen.features[final], seen.failed])
+        processes["success"] = success = GaussianProcess(features, labels, groups, noise_variance=0.05)
+    due = count + failures - before.get("seen", -(10**9)) >= max(1, (count + failures) // 50 - 1)
+    for name, process in processes.items():
+        known = [np.array(before[name])] if name in before else []
+        if known and not due:
+            process.hyper = known[0]
+            continue
+        if count < 30 or not known:
+            mean, sd = process.priors.mean, process.priors.sd
+            known += [mean, mean + 0.7 * sd * generator.standard_normal(len(mean))]
+        process.fit(known, 40 if count < 60 else 15)
+    record: dict[str, Any] = {name: process.hyper.tolist() for name, process in processes.items()}
+    record["seen"] = count + failures if due else before["seen"]
+    # What a failure cost is the least that params there cost.
+    known_costs = np.isfinite(seen.failed_log_costs)
+    log_cost = log_cost.believe(seen.failed[known_costs], at_least=seen.failed_log_costs[known_costs])
+    return Models(score, log_cost, success, score.explained(), record)
 
 
 def _matern(z1: torch.Tensor, z2: torch.Tensor, variance: float) -> tuple[torch.Tensor, torch.Tensor]:

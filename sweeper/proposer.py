@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -12,16 +13,13 @@ import numpy as np
 import torch
 
 from sweeper import pareto
-from sweeper.acquisition import LEAP, Beliefs, best_candidate
+from sweeper.acquisition import PROBE_EVERY, PROBE_SHARE, PRUNE, REPEAT_EVERY, Acquisition, among
 from sweeper.errors import ConfigError
-from sweeper.models import GaussianProcess, one_thread
+from sweeper.models import Models, Observations, fit_models, one_thread
 from sweeper.space import Space
 
 DESIGN = 6  # trials before the models choose
 LADDER = 0.6  # of the fidelity's range, from its cheap end: where the design lies
-PRUNE = 0.02  # of the front's range: a member must lift it by so much
-LOW_SIGNAL = 5.0  # noise sds: a front that spans less has not risen out of the noise
-REPEAT_EVERY, PROBE_EVERY, PROBE_SHARE = 5, 3, 0.25
 CURVE_POINTS = 5  # of a trial that teach the models
 _STEPS_WORDS = ("steps", "timesteps", "epochs", "iterations", "updates", "frames", "episodes")
 
@@ -79,7 +77,7 @@ class _Entry:
 class Sweeper:
     """Finds the front of score over cost by ask and tell.
 
-    `parameters`, `constraints` and `fixed` are those of the YAML file (see `Space`). `goal`: maximize | minimize.
+    `parameters`, `constraints`, `fixed` are those of the YAML file (see `Space`). `goal`: maximize | minimize.
     `scale`: linear; percentile (scores in 0..1 count by their log odds); exponential (every halving of the
     distance to `scale_max` counts the same). `cost_limit`: nothing predicted to cost more is proposed.
     `fidelity`: the parameter such that a shorter trial would have given the same learning curve.
@@ -120,13 +118,12 @@ class Sweeper:
         self.scale, self.scale_max, self.fidelity = scale, scale_max, fidelity
         self._sign = 1.0 if goal == "maximize" else -1.0
         self._ladder = fidelity or next(
-            (n for n in self.space.names if n.lower().split(".")[-1].split("_")[-1] in _STEPS_WORDS
-             and self.space.parameters[n].kind != "categorical"), None)  # fmt: skip
+            (n for n, p in self.space.parameters.items() if p.kind != "categorical"
+             and re.split(r"[._]", n.lower())[-1] in _STEPS_WORDS), None)  # fmt: skip
         self._entries: list[_Entry] = []
         self._by_number: dict[int, _Entry] = {}
         self._asks = 0
-        self._told = 0  # results so far; hyperparameters fitted to as many are not fitted again
-        self._models: dict[str, Any] = {}
+        self._models: dict[str, Any] = {}  # the last ask's hyperparameters
 
     # -- the history -----------------------------------------------------------------------------
 
@@ -159,12 +156,11 @@ class Sweeper:
     ) -> None:
         """The result of an asked trial: score and cost, or its points, or a failure with what it cost.
 
-        Raises ValueError, with nothing changed, for a trial that is not pending and for numbers that are none.
+        Raises ValueError, with nothing changed, for a trial that is not pending and for bad numbers.
         """
         entry = self._pending(trial)
         status, result, score, cost = self._checked(score, cost, points, failure)
         entry.status, entry.points, entry.score, entry.cost = status, result, score, cost
-        self._told += 1
 
     def observe(
         self,
@@ -181,7 +177,6 @@ class Sweeper:
         params = {k: v for k, v in params.items() if k in self.space.parameters}
         trial = Trial(-1, params, self.space.to_unit(params), "observed")
         self._entries.append(_Entry(trial, status, result, score, cost, asked=False))
-        self._told += 1
 
     def withdraw(self, trial: Trial | int) -> None:
         """A pending trial will never be told. Raises ValueError where it is not pending."""
@@ -202,28 +197,24 @@ class Sweeper:
         done = [entry for entry in self._entries if entry.status == "done"]
         if not done:
             return []
-        raw = np.array([self._sign * e.score for e in done]), np.array([e.cost for e in done])
         if observed or len(done) < 3:
-            members = pareto.front(raw[1], raw[0])
-            return [
-                Member(done[i].trial.params, done[i].score, done[i].cost, self._number(done[i]))
-                for i in members
-            ]
+            best = pareto.front([e.cost for e in done], [e.score for e in done], self.goal)
+            return [Member(e.trial.params, e.score, e.cost, self._number(e)) for e in (done[i] for i in best)]
         with one_thread():
-            score, log_cost, _ = self._fit(self._hyper_for(np.random.default_rng(self.seed)))
-            features = self.space.features(np.stack([e.trial.unit for e in done]))
-            mean, sd = score.predict(features)
-            costs = np.exp(log_cost.predict(features)[0])
-        return [
-            Member(
-                done[i].trial.params,
-                self._to_score(mean[i]),
-                float(costs[i]),
-                self._number(done[i]),
-                abs(self._to_score(mean[i] + sd[i]) - self._to_score(mean[i] - sd[i])) / 2,
+            models = fit_models(
+                self._observations(), self.space.groups, self._models, np.random.default_rng([self.seed, 0])
             )
-            for i in pareto.prune(costs, mean, PRUNE)
-        ]
+            features = self.space.features(self._units("done"))
+            mean, sd = models.score.predict(features)
+            log_costs = models.log_cost.predict(features)[0]
+        members = []
+        for i in pareto.prune(log_costs, mean, PRUNE):
+            low, high = self._to_score(mean[i] - sd[i]), self._to_score(mean[i] + sd[i])
+            params, number = done[i].trial.params, self._number(done[i])
+            members.append(
+                Member(params, self._to_score(mean[i]), _exp(log_costs[i]), number, abs(high - low) / 2)
+            )
+        return members
 
     @staticmethod
     def _number(entry: _Entry) -> int | None:
@@ -278,177 +269,137 @@ class Sweeper:
     def _ask(self, pool: list[dict[str, Any]] | None) -> Trial:
         number = self._asks + 1
         generator = np.random.default_rng([self.seed, number])
+        lived = [entry for entry in self._entries if entry.status != "withdrawn"]
+        options = None if pool is None else np.stack([self.space.to_unit(params) for params in pool])
+        predicted: dict[str, Any] = {"models": self._models}
         with one_thread():
-            done = sum(entry.status == "done" for entry in self._entries)
-            beyond = len([e for e in self._entries if e.status != "withdrawn"]) >= DESIGN and done >= 2
-            trial = (self._by_models if beyond else self._by_design)(number, generator, pool)
-        if "told" in trial.models:
-            self._models = trial.models
-        else:
-            trial = replace(trial, models=self._models)
-        return self._register(trial)
-
-    def _taken(self, statuses: tuple[str, ...]) -> np.ndarray:
-        units = [e.trial.unit for e in self._entries if e.status in statuses]
-        return np.array(units).reshape(len(units), self.space.dim)
+            if len(lived) < DESIGN or sum(entry.status == "done" for entry in lived) < 2:
+                unit, origin = self._by_design(len(lived), options, generator)
+            else:
+                unit, origin, models = self._by_models(number, options, generator)
+                features = self.space.features(unit[None])
+                predicted = {
+                    "predicted_score": self._to_score(float(models.score.predict(features)[0][0])),
+                    "predicted_cost": _exp(float(models.log_cost.predict(features)[0][0])),
+                    "models": models.record,
+                }
+        params = self.space.to_params(unit)
+        self._models = predicted["models"]
+        return self._register(Trial(number, params, self.space.to_unit(params), origin, **predicted))
 
     def _by_design(
-        self, number: int, generator: np.random.Generator, pool: list[dict[str, Any]] | None
-    ) -> Trial:
-        """Sobol points, the fidelity on a ladder over the cheap part of its range; first the start values."""
-        space, index = self.space, len(self._entries)
-        steps = None if self._ladder is None else space.column[self._ladder]
+        self, index: int, options: np.ndarray | None, generator: np.random.Generator
+    ) -> tuple[np.ndarray, str]:
+        """Sobol points, the fidelity on a ladder over the cheap part of its range; first the start values.
+
+        Of a few such points the one farthest from all failures is taken, of those within the cost limit.
+        """
+        space, origin = self.space, "design"
         rung = index / (DESIGN - 1) if index < DESIGN else (0.618034 * index) % 1.0
         height = -1 + 2 * LADDER * rung
         sobol = torch.quasirandom.SobolEngine(space.dim, scramble=True, seed=self.seed)
         units = 2 * sobol.draw(1024, dtype=torch.float64).numpy()[index % 512 :] - 1
         if index == 0:
-            units = np.concatenate([space.to_unit(space.start())[None], units])
-            if steps is not None and space.parameters[self._ladder or ""].start is not None:
-                height = min(units[0, steps], -1 + 2 * LADDER)
-        if steps is not None:
-            units[:, steps] = height
-        units = space.snap(units) if pool is None else np.stack([space.to_unit(params) for params in pool])
-        fresh = space.feasible(units) & ~_among(units, self._taken(("pending", "done", "failed")))
-        if not fresh.any() and pool is None:
+            units[0], origin = space.to_unit(space.start()), "start"
+        if self._ladder is not None:
+            column = space.column[self._ladder]
+            if index == 0 and space.parameters[self._ladder].start is not None:
+                height = min(units[0, column], -1 + 2 * LADDER)
+            units[:, column] = height
+        if options is not None:  # of a pool, what lies nearest to where the design would go
+            nearness = ((options[:, None, :] - units[None, :1, :]) ** 2).sum(axis=(1, 2))
+            units, origin = options[np.argsort(nearness, kind="stable")], "pool"
+        units = space.snap(units)
+        fresh = space.feasible(units) & ~among(units, self._units("pending", "done", "failed"))
+        if not fresh.any() and options is None:
             units = space.sample(512, generator)
-            fresh = ~_among(units, self._taken(("pending",)))
-        usable = units[fresh] if fresh.any() else units
-        chosen = 0
-        if self._told and len(usable) > 1:
-            chosen = self._least_risky(usable[:64])
-        params = space.to_params(usable[chosen])
-        return Trial(
-            number, params, space.to_unit(params), "start" if index == 0 and pool is None else "design"
-        )
-
-    def _least_risky(self, units: np.ndarray) -> int:
-        """The first of `units` [n, dim] that promises not to fail and to stay under the cost limit."""
-        return 0
+            fresh = ~among(units, self._units("pending", "done", "failed"))
+        units = units[fresh] if fresh.any() else units
+        done, failed = [e for e in self._entries if e.status == "done"], self._units("failed")
+        if done and self.cost_limit is not None:
+            costs = fit_models(self._observations(), space.groups, {}, generator).log_cost
+            predicted = costs.predict(space.features(units))[0]
+            within = predicted <= math.log(self.cost_limit)
+            units = units[within] if within.any() else units[[int(np.argmin(predicted))]]
+        if len(failed) and options is None:
+            units = units[:16]
+            away = np.abs(units[:, None, :] - failed[None, :, :]).mean(axis=2).min(axis=1)
+            return units[int(np.argmax(away))], origin
+        return units[0], origin
 
     def _by_models(
-        self, number: int, generator: np.random.Generator, pool: list[dict[str, Any]] | None
-    ) -> Trial:
-        space = self.space
-        hyper = self._hyper_for(generator)
-        score, log_cost, success = self._fit(hyper)
-        fitted: dict[str, Any] = {
-            "told": self._told, "score": score.hyper.tolist(), "cost": log_cost.hyper.tolist()}  # fmt: skip
-        if success is not None:
-            fitted["success"] = success.hyper.tolist()
-        pending = self._taken(("pending",))
-        score, log_cost = (gp.believe(space.features(pending)) for gp in (score, log_cost))
-        units = self._taken(("done", "pending"))
-        means, costs = (gp.predict(space.features(units))[0] for gp in (score, log_cost))
-        members = pareto.prune(costs, means, PRUNE)
-        span = max(float(costs.max() - costs.min()), 0.1)
-        beliefs = Beliefs(
-            space, score, log_cost, success, units[members], means[members], costs[members],
-            float(means.min()), span, costs[members[-1]] + math.log(LEAP),
-        )  # fmt: skip
-        origin = "model"
-        dearest = float(costs.max()) + math.log(LEAP)
-        low_signal = means[members].max() - means[members].min() < LOW_SIGNAL * score.noise_sd
-        spent = [
-            (e.cost, e.trial.origin) for e in self._entries if e.status in ("done", "failed") and e.cost > 0
-        ]
-        probes = sum(cost for cost, name in spent if name == "probe")
-        if low_signal:
-            beliefs.cap = dearest
-        elif (
-            number % PROBE_EVERY == 0
-            and probes < PROBE_SHARE * sum(cost for cost, _ in spent)
-            and dearest > beliefs.cap
-        ):
-            beliefs.cap, origin = dearest, "probe"
-        if self.cost_limit is not None:
-            beliefs.cap = min(beliefs.cap, math.log(self.cost_limit))
-        unit = None
-        if pool is None and low_signal and number % REPEAT_EVERY == 0:
-            unit, origin = beliefs.units[generator.integers(len(beliefs.units))], "repeat"
-        elif pool is not None:
-            options = np.stack([space.to_unit(params) for params in pool])
-            taken = _among(options, self._taken(("pending", "done")))
-            ratings = np.where(taken, -np.inf, beliefs.rating(options))
-            unit, origin = options[int(np.argmax(ratings))], "pool"
-        else:
-            found = best_candidate(beliefs, self._taken(("pending", "done", "failed")), generator)
-            if found is None:
-                found = best_candidate(beliefs, pending, generator)
-                origin = "repeat"
-            unit = beliefs.units[-1] if found is None else found[0]
-        params = space.to_params(unit)
-        unit = space.to_unit(params)
-        features = space.features(unit[None])
-        return Trial(
-            number, params, unit, origin, self._to_score(float(score.predict(features)[0][0])),
-            float(math.exp(log_cost.predict(features)[0][0])), fitted,
-        )  # fmt: skip
+        self, number: int, options: np.ndarray | None, generator: np.random.Generator
+    ) -> tuple[np.ndarray, str, Models]:
+        """The best by the rating, within what this trial may cost; see `acquisition`."""
+        space, pending = self.space, self._units("pending")
+        models = fit_models(self._observations(), space.groups, self._models, generator)
+        models = models.believe(space.features(pending))
+        done = self._units("done")
+        acquisition = Acquisition(
+            space,
+            models,
+            np.concatenate([done, pending]),
+            self._units("pending", "done", "failed"),
+            self.cost_limit,
+        )
+        ordinary_cap = acquisition.cap
+        if acquisition.low_signal:
+            if number % REPEAT_EVERY == 0 and options is None:
+                front = acquisition.units[acquisition.members]
+                front = front[~among(front, pending)]
+                if len(front):
+                    return front[generator.integers(len(front))], "repeat", models
+            acquisition.look_from_dearest(climb=number % 2 == 1)
+        elif number % PROBE_EVERY == 0:
+            spent = [(e.cost, e.trial.origin == "probe") for e in self._entries if e.cost > 0]
+            if sum(cost for cost, probe in spent if probe) < PROBE_SHARE * sum(cost for cost, _ in spent):
+                acquisition.look_from_dearest()
+        if options is not None:
+            return acquisition.best_of(options), "pool", models
+        unit = acquisition.best(generator)
+        if unit is None:  # nothing new up there: look lower
+            acquisition.bottom = -math.inf
+            unit = acquisition.best(generator)
+        if unit is None:  # nor there: what can be had at all, a repeat if it must be
+            acquisition.cap = acquisition.limit
+            acquisition.taken = pending
+            unit = acquisition.best_of(np.concatenate([space.sample(512, generator), done]))
+            return unit, "repeat" if among(unit[None], done)[0] else "model", models
+        dear = models.log_cost.predict(space.features(unit[None]))[0][0] > ordinary_cap
+        return unit, "probe" if dear and not acquisition.low_signal else "model", models
 
-    # -- the models --------------------------------------------------------------------------------
+    def _units(self, *statuses: str) -> np.ndarray:
+        units = [e.trial.unit for e in self._entries if e.status in statuses]
+        return np.array(units).reshape(len(units), self.space.dim)
 
-    def _hyper_for(self, generator: np.random.Generator) -> np.random.Generator:
-        return generator
-
-    def _fit(
-        self, generator: np.random.Generator
-    ) -> tuple[GaussianProcess, GaussianProcess, GaussianProcess | None]:
-        """Processes of transformed score, log cost and success, fitted to all that was told."""
-        space = self.space
+    def _observations(self) -> Observations:
+        """What was told, as the models see it."""
         done = [e for e in self._entries if e.status == "done"]
         failed = [e for e in self._entries if e.status == "failed"]
-        units, values, costs, trials = [], [], [], []
-        for index, entry in enumerate(done):
-            for unit, value, cost in self._observations(entry):
-                units.append(unit)
-                values.append(value)
-                costs.append(cost)
-                trials.append(index)
-        x, y, log_costs = space.features(np.stack(units)), self._to_value(np.array(values)), np.log(costs)
-        top, quartile = y.max(), np.quantile(y, 0.25)
-        y = np.maximum(y, quartile - 5 * (top - quartile))  # one disaster must not flatten all the others
-        failed_x = space.features(self._taken(("failed",)))
-        owner = np.array(trials + [len(done) + i for i in range(len(failed))])
-        score = GaussianProcess(
-            np.concatenate([x, failed_x]), np.append(y, np.full(len(failed), quartile)), space.groups,
-            trials=owner if len(x) > len(done) else None,
-        )  # fmt: skip
-        log_cost = GaussianProcess(x, log_costs, space.groups, linear=True, noise_variance=1e-3,
-                                   trials=np.array(trials) if len(x) > len(done) else None)  # fmt: skip
-        success = None
-        if failed:
-            labels = np.repeat([1.0, 0.0], [len(done), len(failed)])
-            final = space.features(np.concatenate([self._taken(("done",)), self._taken(("failed",))]))
-            success = GaussianProcess(final, labels, space.groups, noise_variance=0.05)
-        fresh = self._models.get("told") != self._told
-        for name, process in (("score", score), ("cost", log_cost), ("success", success)):
-            if process is None:
-                continue
-            before = self._models.get(name)
-            if before is not None and not fresh:
-                process.hyper = np.array(before)
-                continue
-            starts = [] if before is None else [np.array(before)]
-            if len(done) < 30 or before is None:
-                mean, sd = process.priors.mean, process.priors.sd
-                starts += [mean, mean + 0.7 * sd * generator.standard_normal(len(mean))]
-            process.fit(starts, 40 if len(x) < 60 else 15)
-        return score, log_cost, success
+        rows = [(unit, score, cost, i) for i, e in enumerate(done) for unit, score, cost in self._curve(e)]
+        units, scores, costs, trials = zip(*rows, strict=True)
+        return Observations(
+            self.space.features(np.stack(units)),
+            self._to_value(np.array(scores)),
+            np.log(costs),
+            np.array(trials),
+            self.space.features(self._units("failed")),
+            np.log([e.cost for e in failed]) if failed else np.zeros(0),
+        )
 
-    def _observations(self, entry: _Entry) -> list[tuple[np.ndarray, float, float]]:
-        """(unit, score, cost) of what a trial teaches: its result and, with a fidelity, its curve's points."""
-        seen = [(entry.trial.unit, entry.score, entry.cost)]
-        if self.fidelity is None or self.fidelity not in entry.trial.params:
-            return seen
-        parameter, column = self.space.parameters[self.fidelity], self.space.column[self.fidelity]
-        final = float(entry.trial.params[self.fidelity])
-        inside = [p for p in entry.points if parameter.min <= p.step < final and p.cost > 0]
-        wanted = np.linspace(0, len(inside) - 1, min(len(inside), CURVE_POINTS - 1)).round().astype(int)
-        for point in (inside[i] for i in wanted):
-            unit = entry.trial.unit.copy()
-            unit[column] = parameter.to_unit(point.step)
-            seen.append((unit, point.score, point.cost))
-        return seen
+    def _curve(self, entry: _Entry) -> list[tuple[np.ndarray, float, float]]:
+        """(unit, score, cost) of what a trial teaches: its curve, if there is a fidelity, and its result."""
+        seen = []
+        if self.fidelity is not None and self.fidelity in entry.trial.params:
+            parameter, column = self.space.parameters[self.fidelity], self.space.column[self.fidelity]
+            final = float(entry.trial.params[self.fidelity])
+            inside = [p for p in entry.points if parameter.min <= p.step < final and p.cost > 0]
+            wanted = np.linspace(0, len(inside) - 1, min(len(inside), CURVE_POINTS - 1)).round().astype(int)
+            for point in (inside[i] for i in wanted):
+                unit = entry.trial.unit.copy()
+                unit[column] = parameter.to_unit(point.step)
+                seen.append((unit, point.score, point.cost))
+        return [*seen, (entry.trial.unit, entry.score, entry.cost)]
 
     def _to_value(self, scores: np.ndarray) -> np.ndarray:
         """Scores to what is modelled: higher is better, on the declared scale."""
@@ -464,20 +415,18 @@ class Sweeper:
     def _to_score(self, value: float) -> float:
         """The inverse of `_to_value`."""
         if self.scale == "percentile":
-            return float(1 / (1 + math.exp(-self._sign * value)))
+            return 1 / (1 + _exp(-self._sign * value))
         if self.scale == "exponential":
             assert self.scale_max is not None
-            return float(self.scale_max - self._sign * 2.0 ** (-value))
+            return self.scale_max - self._sign * _exp(-value * math.log(2))
         return float(self._sign * value)
+
+
+def _exp(value: float) -> float:
+    """Without overflow, whatever a model dreams of."""
+    return math.exp(min(max(float(value), -700.0), 700.0))
 
 
 def _finite(value: Any) -> bool:
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     return number and math.isfinite(value)
-
-
-def _among(units: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """[n] bool: which of [n, dim] are (nearly) one of [k, dim]."""
-    if not len(taken):
-        return np.zeros(len(units), dtype=bool)
-    return (np.abs(units[:, None, :] - taken[None, :, :]) < 1e-9).all(axis=2).any(axis=1)
