@@ -243,7 +243,8 @@ def export(run: str | None, form: str, output: str | None) -> None:
 @RUN
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(2, 1000), help="Fresh seeds.")
 @click.option("--cost", help="Verify the best that costs no more, e.g. 30s (default: whatever it costs).")
-def verify(run: str | None, seeds: int, cost: str | None) -> int:
+@click.option("--front", "whole", is_flag=True, help="Verify every setting on the front, cheapest first.")
+def verify(run: str | None, seeds: int, cost: str | None, whole: bool) -> int:
     """Run the best setting again with fresh seeds.
 
     Says each score, their mean, and its interval.
@@ -253,8 +254,9 @@ def verify(run: str | None, seeds: int, cost: str | None) -> int:
     folder = _folder(run)
     with _open(folder) as store:
         config = _config(store)
-        member = _member(_rebuild(store, config).front(), config, cost)
-    return run_again(config, member, seeds, click.echo)
+        front = _rebuild(store, config).front()
+        members = front if whole and front else [_member(front, config, cost)]
+    return max(run_again(config, member, seeds, click.echo) for member in members)
 
 
 # ---------------------------------------------------------------- without a run

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import IdentityTransform
 
 from sweeper.summary import FrontMember, three_budgets
 from sweeper.units import format_cost, format_number, format_seconds
@@ -390,7 +391,7 @@ def _annotate(
         text = axes.text(
             0, 0, f"{label}: {format_number(member.score)}\n{format_cost(member.cost, _plain(cost_name))}",
             size=10.5, color=INK, linespacing=1.25, zorder=7, ha="left", va="bottom",
-            bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "#d1d5db", "alpha": 0.9},
+            bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "#d1d5db", "alpha": 0.95},
         )  # fmt: skip
         box = text.get_window_extent(renderer)
         width, height = box.width + 13 * scale, box.height + 13 * scale
@@ -427,6 +428,15 @@ def _annotate(
         taken.append((cx - width / 2, cx + width / 2, cy - height / 2, cy + height / 2))
         text.set(transform=None, ha="center", va="center")
         text.set_position((cx, cy))
+        away = math.hypot(cx - x, cy - y)
+        ring = (
+            5.8 * scale / away if away else 0.0
+        )  # the leader starts at the ring's edge, ends under the label
+        leader = Line2D(
+            [x + ring * (cx - x), cx], [y + ring * (cy - y), cy], color=INK, linewidth=0.9, zorder=6.5
+        )
+        leader.set_transform(IdentityTransform())
+        axes.add_line(leader)
         axes.scatter(
             [member.cost], [member.score], s=105, facecolors="none", edgecolors=INK, linewidths=1.4, zorder=6
         )
