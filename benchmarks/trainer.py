@@ -31,12 +31,13 @@ def calibrate() -> float:
     return 2000 * 2 * 512 * 118 * 128 / (time.process_time() - begin) / 1e9
 
 
-def measured(work: Callable[[], Any]) -> tuple[Any, str]:
-    """What `work` gives, and a text on the machine's state while it ran."""
+def measured(work: Callable[[], Any]) -> tuple[Any, float, str]:
+    """What `work` gives, its CPU seconds, and a text on the machine's state while it ran."""
     speed, wall, cpu = calibrate(), time.perf_counter(), time.process_time()
     result = work()
-    crowd = (time.perf_counter() - wall) / (time.process_time() - cpu)
-    return result, f"calibration {speed:.0f} Gflop/s, {crowd:.2f} wall s a CPU s"
+    seconds = time.process_time() - cpu
+    crowd = (time.perf_counter() - wall) / seconds
+    return result, seconds, f"calibration {speed:.0f} Gflop/s, {crowd:.2f} wall s a CPU s"
 
 
 def speed(env: str, steps: int) -> None:
@@ -59,7 +60,7 @@ def time_to_score(env: str, goal: float, seeds: int) -> None:
             outcomes.append((min(reached, default=float("inf")), result.score))
         return outcomes
 
-    outcomes, state = measured(runs)
+    outcomes, _, state = measured(runs)
     times, scores = zip(*outcomes, strict=True)
     print(
         f"{env} to {goal:g}: median {statistics.median(times):.2f} s, slowest {max(times):.2f} s "

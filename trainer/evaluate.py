@@ -61,7 +61,8 @@ def evaluate(network: Network, settings: Settings, seed: int, device: torch.devi
     )
     try:
         rows, components = env.num_agents, len(env.spec.action_sizes)
-        obs = torch.from_numpy(np.zeros((rows, *env.spec.obs_shape), env.spec.obs_dtype))
+        # torch's memory is aligned, numpy's is not: matrix products may round by where a matrix lies
+        obs = torch.zeros(env.final_obs.shape, dtype=torch.from_numpy(env.final_obs).dtype)
         actions = torch.zeros(rows, components, dtype=torch.int32, device=device)
         logprobs, values = torch.zeros(rows, device=device), torch.zeros(rows, device=device)
         rewards, terminals = np.zeros(rows, np.float32), np.zeros(rows, np.uint8)

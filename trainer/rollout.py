@@ -63,7 +63,7 @@ class Rollout:
         check_discrete(env)
         self.env, self.network, self.train, self.generator = env, network, train, generator
         spec = env.spec
-        dtype = torch.from_numpy(np.empty(0, spec.obs_dtype)).dtype
+        dtype = torch.from_numpy(env.final_obs).dtype
         shape = (train.horizon, env.num_agents, tuple(spec.obs_shape), dtype, len(spec.action_sizes))
         self.buffer = Buffer.make(*shape, device)
         # The environments live in the computer's memory; on a GPU the rows are copied over.
@@ -115,7 +115,10 @@ class Rollout:
                 getattr(buffer, name).copy_(getattr(host, name))
         if cut:
             places = torch.from_numpy(np.concatenate([places for places, _ in cut])).to(buffer.obs.device)
-            final_obs = torch.from_numpy(np.concatenate([obs for _, obs in cut])).to(buffer.obs.device)
+            # clone: torch's memory is aligned, numpy's is not, and products may round by where a matrix lies
+            final_obs = (
+                torch.from_numpy(np.concatenate([obs for _, obs in cut])).clone().to(buffer.obs.device)
+            )
             final_values = torch.empty(len(places), device=buffer.obs.device)
             network.values(final_obs, final_values)
             buffer.flat("final_values")[places] = final_values

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import ocean
+from trainer import network as networks
 from trainer import train
 from trainer.evaluate import evaluate
 from trainer.network import FusedNetwork
@@ -29,7 +30,7 @@ SMALL = {
 
 def small(env: str = "cartpole", **changes: object) -> Settings:
     return Settings.parse(
-        env, {**SMALL, **{Settings.resolve(name): value for name, value in changes.items()}}
+        env, {**SMALL, **{Settings.resolve(name, env): value for name, value in changes.items()}}
     )
 
 
@@ -56,13 +57,38 @@ def test_breakout_learns() -> None:
         {"anneal_lr": True, "anneal_entropy": True, "anneal_beta": True, "prio_beta0": 0.4},
     ],
 )
-def test_one_seed_is_one_result(changes: dict) -> None:
-    settings = small(curve_points=4, **changes)
+@pytest.mark.parametrize("env", ["cartpole", "breakout"])
+def test_one_seed_is_one_result(env: str, changes: dict) -> None:
+    shorter = {"max_steps": 100} if env == "cartpole" else {"max_ticks": 480}  # truncations there are
+    settings = small(env, curve_points=4, **shorter, **changes)
     runs = [train(settings, seed=3) for _ in range(2)]
     curves = [[(point.step, point.score) for point in run.points] for run in runs]
     assert curves[0] == curves[1]
     assert torch.equal(runs[0].policy.flat, runs[1].policy.flat)
     assert not torch.equal(runs[0].policy.flat, train(settings, seed=4).policy.flat)
+
+
+def test_both_forms_of_the_network_train_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The torch form, which a GPU runs, from rollout to evaluation."""
+    settings = small(total_timesteps=3 * 512, updates=2, learning_rate=0.001)
+    fused = train(settings)
+    monkeypatch.setattr(networks, "make", lambda policy, *_: networks.TorchNetwork(policy))
+    plain = train(settings)
+    assert plain.score == pytest.approx(fused.score, rel=0.2)
+    torch.testing.assert_close(plain.policy.flat, fused.policy.flat, atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cartpole_is_learned_on_a_gpu() -> None:
+    settings = Settings.parse("cartpole", {"train.total_timesteps": 100_000})
+    assert train(settings, device="cuda").score > 150
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
+def test_a_missing_gpu_is_said() -> None:
+    with pytest.raises(SettingsError, match="no CUDA device"):
+        train(small(), device="cuda")
 
 
 def test_evaluations_and_the_global_generators_do_not_disturb_training() -> None:
