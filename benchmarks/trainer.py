@@ -43,9 +43,10 @@ def measured(work: Callable[[], Any]) -> tuple[Any, float, str]:
 def speed(env: str, steps: int) -> None:
     settings = Settings.parse(env, {"train.total_timesteps": steps, "train.eval_episodes": 1})
     train(Settings.parse(env, {"train.total_timesteps": 1, "train.eval_episodes": 1}))  # compile, warm up
-    result, state = measured(lambda: train(settings))
+    result, cpu, state = measured(lambda: train(settings))
     shares = "  ".join(f"{name} {share:.0%}" for name, share in result.profile.items())
-    print(f"{env:12} {result.steps_per_second:>12,.0f} steps/s   {shares}   ({state})", flush=True)
+    rates = f"{result.steps_per_second:>11,.0f} steps/s {result.steps / cpu:>11,.0f} steps/CPU s"
+    print(f"{env:9} {rates}   {shares}   ({state})", flush=True)
 
 
 def time_to_score(env: str, goal: float, seeds: int) -> None:

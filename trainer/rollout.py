@@ -115,10 +115,9 @@ class Rollout:
                 getattr(buffer, name).copy_(getattr(host, name))
         if cut:
             places = torch.from_numpy(np.concatenate([places for places, _ in cut])).to(buffer.obs.device)
-            # clone: torch's memory is aligned, numpy's is not, and products may round by where a matrix lies
-            final_obs = (
-                torch.from_numpy(np.concatenate([obs for _, obs in cut])).clone().to(buffer.obs.device)
-            )
+            # Cloned into torch's memory, which is aligned: products may round by where a matrix lies.
+            final_obs = torch.from_numpy(np.concatenate([obs for _, obs in cut])).clone()
+            final_obs = final_obs.to(buffer.obs.device)
             final_values = torch.empty(len(places), device=buffer.obs.device)
             network.values(final_obs, final_values)
             buffer.flat("final_values")[places] = final_values
