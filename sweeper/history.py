@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from sweeper.proposer import Sweeper
 
 
+# A trial that has ended: its number, and what `tell` takes; None where it is withdrawn.
+News = tuple[int, dict[str, Any] | None]
+
+
 def new_sweeper(settings: Mapping[str, Any]) -> Sweeper:
     """A proposer that has seen nothing, from the settings that the store holds."""
     from sweeper.proposer import Sweeper
@@ -120,17 +124,17 @@ class ProposerThread:
 
     def __init__(self, make: Callable[[], Sweeper], wake: Callable[[], None]) -> None:
         self.busy = True  # until the sweeper is made
-        self._requests: queue.Queue[tuple[list[tuple[int, dict[str, Any]]], bool] | None] = queue.Queue()
+        self._requests: queue.Queue[tuple[list[News], bool] | None] = queue.Queue()
         self._answers: queue.Queue[tuple[Any, float] | BaseException] = queue.Queue()
         self._make, self._wake = make, wake
         # Daemonic: a second Ctrl-C does not wait for a proposal.
         threading.Thread(target=self._work, daemon=True, name="proposer").start()
 
-    def request(self, results: list[tuple[int, dict[str, Any]]], ask: bool) -> None:
-        """Tell these results, then ask if wanted. Only when not busy."""
+    def request(self, news: list[News], ask: bool) -> None:
+        """Tell these, then ask if wanted. Only when not busy."""
         assert not self.busy
         self.busy = True
-        self._requests.put((results, ask))
+        self._requests.put((news, ask))
 
     def answer(self) -> tuple[Any, float] | None:
         """(trial or None, seconds it took) of the request that has ended; None while there is none.
@@ -155,10 +159,13 @@ class ProposerThread:
             sweeper = self._make()
             self._give((None, 0.0))
             while (request := self._requests.get()) is not None:
-                results, ask = request
+                news, ask = request
                 started = time.perf_counter()
-                for number, data in results:
-                    sweeper.tell(number, **_told(data))
+                for number, data in news:
+                    if data is None:
+                        sweeper.withdraw(number)
+                    else:
+                        sweeper.tell(number, **_told(data))
                 self._give((sweeper.ask() if ask else None, time.perf_counter() - started))
         except BaseException as error:
             self._give(error)

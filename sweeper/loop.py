@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sweeper import objectives, pareto
 from sweeper.errors import ConfigError
 from sweeper.executors import LocalExecutor, Message, WorkerState, resources, result_from, tail
-from sweeper.history import ProposerThread, number_of, rebuild, replayed, tell_data, verify_history
+from sweeper.history import News, ProposerThread, number_of, rebuild, replayed, tell_data, verify_history
 from sweeper.store import STATUSES, Point, Store, TrialRow, settings_of
 
 if TYPE_CHECKING:
@@ -324,12 +324,20 @@ class _Session:
         ask = len(self.queue) < free + self._ahead() and (trials is None or asked < trials)
         if not ask:
             return
-        results = [(number, tell_data(self.rows[number])) for number in self.untold]
         with self.store.transaction():
-            for number, data in results:
-                self.store.add_event("tell", number, data)
+            news = self._tell()
+        proposer.request(news, ask)
+
+    def _tell(self) -> list[News]:
+        """Write down that the proposer is now told of the trials that have ended; what to tell it."""
+        news: list[News] = []
+        for number in self.untold:
+            row = self.rows[number]
+            data = tell_data(row) if row.status in ("done", "failed") else None
+            self.store.add_event("withdraw" if data is None else "tell", number, data)
+            news.append((number, data))
         self.untold = []
-        proposer.request(results, ask)
+        return news
 
     def _ahead(self) -> int:
         """How many proposals to hold ready for workers that are still busy.
@@ -427,12 +435,10 @@ class _Session:
             seconds=row.seconds,
         )
         self.rows[number] = row
+        self.untold.append(number)
         if row.status in ("done", "failed"):
-            self.untold.append(number)
             self.ran += 1
             self.trial_seconds.append(result.seconds)
-        else:
-            self.store.add_event("withdraw", number)
         if row.status == "failed":
             self.alike.append(row)
         return row
@@ -467,15 +473,14 @@ class _Session:
                     result = _witnessed(self.store, row)
                     if result is not None and result.status != "killed":
                         self._end(row.number, result)
-                        self.untold.remove(row.number)
                         continue
                     self.store.requeue_trial(row.number, "interrupted")
                     self.rows[row.number] = replace(row, status="queued", started=None, points=())
         self.ran, self.alike = 0, []
         self.queue.extend(n for n, row in sorted(self.rows.items()) if row.status == "queued")
-        ended = ("done", "failed")
+        ended = ("done", "failed", "lost", "stopped")
         self.untold = [n for n, row in self.rows.items() if row.status in ended and n not in told]
-        finished = sum(row.status in ended for row in self.rows.values())
+        finished = sum(row.status in ("done", "failed") for row in self.rows.values())
         if self.rows:
             again = f", {len(self.queue)} to run again" if self.queue else ""
             self.say(f"going on after {finished} finished trials{again}")
@@ -487,23 +492,17 @@ class _Session:
                 self.store.requeue_trial(number, "interrupted")
                 self.rows[number] = replace(self.rows[number], status="queued", started=None, points=())
                 del self.live[number]
-            for number in self.untold:
-                self.store.add_event("tell", number, tell_data(self.rows[number]))
-            self.untold = []
+            self._tell()
             self.store.set_meta(elapsed=repr(self._elapsed()))
 
     def _withdraw_queue(self) -> None:
-        """The budget is spent: proposals that were never started will not be."""
+        """The budget is spent: what has ended is told, and proposals never started will not be."""
         with self.store.transaction():
             for number in self.queue:
                 self.store.end_trial(number, "stopped", message="the budget was spent before it started")
                 self.rows[number] = replace(self.rows[number], status="stopped")
-            # In the order that holds for the proposer: results first.
-            for number in self.untold:
-                self.store.add_event("tell", number, tell_data(self.rows[number]))
-            for number in self.queue:
-                self.store.add_event("withdraw", number)
-        self.untold = []
+            self.untold += self.queue
+            self._tell()
         self.queue.clear()
 
     def _spent(self) -> str | None:

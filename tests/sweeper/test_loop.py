@@ -256,11 +256,10 @@ def test_a_slow_proposer_works_ahead_of_busy_workers(
         time.sleep(seconds)
         return ask(self, *args)
 
-    monkeypatch.setattr(Sweeper, "_by_models", Sweeper._by_design)
     monkeypatch.setattr(Sweeper, "ask", slow)
     watcher = Watcher()
     code = "import time\n" + GOOD.replace("return", "time.sleep(1); return")
-    outcome = sweep(tmp_path, code, "budget.trials=8", watcher=watcher)
+    outcome = sweep(tmp_path, code, "budget.trials=6", watcher=watcher)
     assert outcome.idle_share is not None
     ahead = [state.counts["queued"] for state in watcher.states if state.counts["running"] == 2]
     assert max(ahead) == (1 if seconds else 0)
