@@ -304,6 +304,28 @@ def bench() -> None:
     """Measure the proposer itself."""
 
 
+@bench.command("synthetic")
+@click.argument("tasks", nargs=-1)
+@click.option("--seeds", default=10, show_default=True, type=click.IntRange(1, 1000), help="Sweeps a task.")
+@click.option(
+    "--trials", default=80, show_default=True, type=click.IntRange(4, 10_000), help="Trials a sweep."
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes [default: one a core].")
+@click.option(
+    "-o", "--output", type=click.Path(file_okay=False), help="A folder for pictures and results.json."
+)
+def synthetic(
+    tasks: tuple[str, ...], seeds: int, trials: int, workers: int | None, output: str | None
+) -> None:
+    """Sweep TASKS whose true front is known (default: all).
+
+    Beside each: random search, and what a chooser that knows the task could do.
+    """
+    from sweeper.bench import run_bench
+
+    run_bench(tasks or None, seeds, trials, workers, output, click.echo)
+
+
 # ---------------------------------------------------------------- runs on disk
 
 
@@ -350,10 +372,10 @@ def _open(folder: Path) -> Store:
 
 
 def _config(store: Store) -> SweepConfig:
-    from sweeper.config import parse
+    from sweeper.config import restore
 
-    meta = store.meta()
-    return parse(store.config_text(), folder=meta.get("folder", "."), file=str(store.folder / "config.yaml"))
+    folder, file = store.meta().get("folder", "."), str(store.folder / "config.yaml")
+    return restore(store.settings(), folder=folder, source=store.config_text(), file=file)
 
 
 def _rebuild(store: Store, config: SweepConfig) -> Sweeper:

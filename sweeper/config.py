@@ -438,6 +438,14 @@ def parse(
     return config
 
 
+def restore(settings: Mapping[str, Any], *, folder: str | Path, source: str, file: str) -> SweepConfig:
+    """The config of a run from the settings in its database: valid when it began, not judged again."""
+    config = SweepConfig.model_validate(settings)
+    config._folder, config._file = Path(folder), file
+    config._text = config._source = source
+    return config
+
+
 def _pin_defaults(config: SweepConfig) -> None:
     """Settings that constraints or `when:` name but nobody set are fixed at the objective's defaults."""
     from sweeper.constraints import Constraint
@@ -634,7 +642,7 @@ def _check(config: SweepConfig, data: dict[str, Any]) -> None:
             raise ConfigError(
                 f"fixed.{name}",
                 f"is fixed at {short(value)} and swept as well",
-                f"remove it here or under `parameters:` (line of {name})",
+                "remove it here or under `parameters:`",
             )
         if not isinstance(value, (str, int, float, bool)):
             mend = (

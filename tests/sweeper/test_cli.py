@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -342,6 +343,13 @@ def test_a_sweep_ends_with_front_settings_picture_and_what_next(whole):
     assert "\x1b" not in out
 
 
+def test_a_run_is_readable_where_its_script_is_gone(whole, tmp_path):
+    shutil.copytree(whole[0] / "runs", tmp_path / "runs")
+    for words in (["status"], ["best", "whole"], ["export", "whole"]):
+        done = run_in(tmp_path, *words)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_what_a_sweep_prints_can_be_pasted(whole):
     folder, done = whole
     line = next(line for line in done.stdout.splitlines() if line.startswith("python script.py"))
@@ -450,6 +458,14 @@ def test_on_a_terminal_there_is_a_live_panel(whole):
     assert "╭" in text
     assert re.search(r"trials +\d of 6", text)
     assert "best: score" in text
+
+
+def test_bench_prints_its_table(here):
+    done = run_in(here, "bench", "synthetic", "log", "--seeds", "1", "--trials", "4", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^log +4 trials +\d\.\d+ ", done.stdout, re.MULTILINE)
+    wrong = run_in(here, "bench", "synthetic", "lgo")
+    assert (wrong.returncode, "did you mean 'log'" in wrong.stderr) == (2, True)
 
 
 def test_train_says_score_speed_and_profile(here):
