@@ -25,7 +25,7 @@ class Evaluation:
 
 
 class _FreshState:
-    """Puts environments back to their creation, which empties their logs.
+    """Puts environments back to where they are now, which empties their logs.
 
     A log holds the sums of all environments; what ended again after its one episode must not be in it.
     """
@@ -70,9 +70,10 @@ def evaluate(network: Network, settings: Settings, seed: int, device: torch.devi
         host_actions = actions.numpy() if device.type == "cpu" else np.zeros((rows, components), np.int32)
         uniform = None if train.eval_greedy else torch.empty(rows, components)
         playing = np.ones(env.num_envs, bool)  # has not ended its one episode
+        again = False  # something ended again since the log was last emptied
         total, count = 0.0, 0.0
-        fresh = _FreshState(env, settings)
         env.reset(host_obs)
+        fresh = _FreshState(env, settings)
         for _ in range(train.eval_max_steps):
             if uniform is not None:
                 torch.rand(uniform.shape, generator=generator, out=uniform)
@@ -83,11 +84,11 @@ def evaluate(network: Network, settings: Settings, seed: int, device: torch.devi
                 host_actions[:] = actions.cpu().numpy()
             env.step(host_actions, host_obs, rewards, terminals, truncations)
             ended = (terminals | truncations).reshape(env.num_envs, -1).any(1)
-            if not ended.any():
-                continue
-            if (ended & ~playing).any():
-                fresh.restore(np.flatnonzero(~playing))
+            again |= bool((ended & ~playing).any())
             if (ended & playing).any():
+                if again:
+                    fresh.restore(np.flatnonzero(~playing))
+                    again = False
                 log = env.log()
                 total += log["score"] * log["n"]
                 count += log["n"]

@@ -297,9 +297,8 @@ def _nearest(key: str, env: str | None) -> str:
 
 
 def _field_value(key: str, value: Any, spec: dataclasses.Field[Any]) -> Any:
-    kind = {"int": "int", "float": "float", "bool": "bool", "str": "str"}[str(spec.type)]
     low, high = spec.metadata.get("low", -math.inf), spec.metadata.get("high", math.inf)
-    return _typed(key, value, kind, low, high, spec.metadata.get("choices", ()))
+    return _typed(key, value, str(spec.type), low, high, spec.metadata.get("choices", ()))
 
 
 def _env_value(key: str, value: Any, spec: Any) -> Any:

@@ -73,6 +73,7 @@ class Updater:
         beta = 1.0 - (1.0 - train.prio_beta0) * left if train.anneal_beta else train.prio_beta0
         per_minibatch = train.minibatch_size // buffer.horizon
         per_pass = buffer.agents // per_minibatch  # minibatches until every segment could have been seen
+        everyone = torch.arange(buffer.agents, device=buffer.obs.device)
         stats = UpdateStats()
         for update in range(train.updates):
             begin = perf_counter()
@@ -87,7 +88,8 @@ class Updater:
                 drawn = draw_segments(probabilities, count * per_minibatch, self.generator)
                 minibatches = drawn.view(count, per_minibatch).sort(1).values
             segments = minibatches[update % per_pass]
-            batch = Minibatch(segments, weights, per_minibatch == buffer.agents and train.prio_alpha == 0)
+            whole = per_minibatch == buffer.agents and torch.equal(segments, everyone)
+            batch = Minibatch(segments, weights, whole)
             self.policy.flat_grad.zero_()
             sums = self.network.gradients(batch, buffer, train, ent_coef)
             norm = self.optimizer.gradient_norm()
