@@ -34,7 +34,8 @@ LEAP = math.log(2.0)  # beyond the front's end, in log cost
 CLIMB = math.log(1.4)  # at least so far beyond the dearest trial, while cheap scores tell nothing
 PRUNE = 0.02  # of the front's range: its end and the centres of search are members that lift it by so much
 LOW_SIGNAL = 5.0  # noise sds that a front must span to have risen out of the noise
-EXPLAINED = 0.3  # share of the scores' variance that must be predictable, for the same
+EXPLAINED = 0.3  # share of the scores' variance that must be predictable, for the same, from
+JUDGED = 10  # trials on
 PROBE_EVERY, PROBE_SHARE = 3, 0.25
 REPEAT_EVERY = 5
 _AROUND, _ANYWHERE, _REFINED, _STEPS, _ROUNDS = 800, 80, 6, 16, 4
@@ -73,7 +74,8 @@ class Acquisition:
     def low_signal(self) -> bool:
         """Whether the front has not risen out of the noise, or nothing about scores is predictable yet."""
         rise = float(np.ptp(self.means[self.members]))
-        return rise < LOW_SIGNAL * self.models.score.noise_sd or self.models.explained < EXPLAINED
+        noise = rise < LOW_SIGNAL * self.models.score.noise_sd
+        return noise or (len(self.units) >= JUDGED and self.models.explained < EXPLAINED)
 
     def look_from_dearest(self, climb: bool = False) -> None:
         """Ties the cap to the dearest trial; with `climb`, cheaper ones than that are not looked at."""

@@ -13,23 +13,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from threadpoolctl import ThreadpoolController
 
 _JITTER = 1e-8
 _SHARED_NOISE = 0.7  # of the noise is one draw for all points of a trial's curve: they share a seed
 
 
+@cache
+def _thread_pools() -> ThreadpoolController:
+    return ThreadpoolController()  # those of numpy and scipy; looking for them takes milliseconds
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Small matrices are many times slower on many threads; the user's own setting comes back."""
+    """Small matrices are many times slower on many threads; the user's own settings come back."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with _thread_pools().limit(limits=1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(before)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -52,7 +52,7 @@ class Task:
         cost = params["steps"] / STEPS_PER_SECOND
         return self.curve(quality, cost), cost
 
-    def evaluate(self, params: Mapping[str, Any], seed: int = 0) -> tuple[float, float]:
+    def evaluate(self, params: Mapping[str, Any], seed: int | Sequence[int] = 0) -> tuple[float, float]:
         """One trial's (score, cost); `seed` draws its noise."""
         score, cost = self.truth(params)
         if self.noisy:
