@@ -72,6 +72,7 @@ class _Worker:
         self.mark = ""
         self.deadline: float | None = None
         self.timeout: float | None = None
+        self.job: Job | None = None
         self.failed_starts = 0
         self.ended_by_us = False
 
@@ -170,7 +171,7 @@ class LocalExecutor:
         assert worker.state.status == "idle"
         worker.turn("running", job.trial)
         job = dataclasses.replace(job, timeout=self.timeout)
-        worker.timeout = self.timeout
+        worker.timeout, worker.job = self.timeout, job
         if self.timeout is not None:
             # Commands are ended by their worker; this is for a worker that does not.
             own = self.objective.kind == "command"
@@ -308,12 +309,15 @@ class LocalExecutor:
         self._kill(worker)
         self._start(worker)
         message = f"ran longer than {worker.timeout:g} s"
-        return Message(
-            worker.state.index,
-            "end",
-            trial,
-            Result("failed", None, None, "timeout", message, seconds=seconds),
-        )
+        result = Result("failed", None, None, "timeout", message, seconds=seconds)
+        return self._instead(worker, trial, result)
+
+    def _instead(self, worker: _Worker, trial: int | None, result: Result) -> Message:
+        """A trial's end that its worker did not live to report, for the driver and for the trial's folder."""
+        assert worker.job is not None
+        with (Path(worker.job.folder) / "reports.jsonl").open("a") as witness:
+            witness.write("\n" + json.dumps({"end": dataclasses.asdict(result)}) + "\n")
+        return Message(worker.state.index, "end", trial, result)
 
     def _bury(self, worker: _Worker) -> list[Message]:
         """A worker has died by itself: its trial has an end, and it gets a successor."""
@@ -336,7 +340,7 @@ class LocalExecutor:
         else:
             what = f"died of {signal.Signals(number).name}" if number else f"left with exit code {code}"
             result = Result("failed", failure="crash", message=f"its process {what}", seconds=seconds)
-        return [Message(worker.state.index, "end", trial, result)]
+        return [self._instead(worker, trial, result)]
 
     def _kill(self, worker: _Worker) -> None:
         if worker.process is None:

@@ -60,6 +60,20 @@ def _apply(sweeper: Sweeper, event: Event) -> None:
         sweeper.observe(event.data["params"], **_told(event.data))
 
 
+def asks_of(history: Sequence[Event]) -> tuple[dict[int, dict[str, Any]], list[int]]:
+    """Each ask with its record and the trials that were told or withdrawn since the ask before; and those
+    told since the last ask."""
+    asks: dict[int, dict[str, Any]] = {}
+    told: list[int] = []
+    for event in history:
+        if event.kind == "ask":
+            asks[number_of(event)] = {"told": told, "record": event.data}
+            told = []
+        elif event.kind in ("tell", "withdraw"):
+            told.append(number_of(event))
+    return asks, told
+
+
 def replayed(settings: Mapping[str, Any], history: Sequence[Event]) -> Sweeper:
     """The proposer after all of a history."""
     sweeper = new_sweeper(settings)

@@ -26,8 +26,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sweeper import objectives, pareto
 from sweeper.errors import ConfigError
 from sweeper.executors import LocalExecutor, Message, WorkerState, resources, result_from, tail
-from sweeper.history import News, ProposerThread, number_of, rebuild, replayed, tell_data, verify_history
-from sweeper.store import STATUSES, Point, Store, TrialRow, settings_of
+from sweeper.history import (
+    News,
+    ProposerThread,
+    asks_of,
+    number_of,
+    rebuild,
+    replayed,
+    tell_data,
+    verify_history,
+)
+from sweeper.repair import repair
+from sweeper.store import STATUSES, Point, Store, StoreDamaged, TrialRow, settings_of
 
 if TYPE_CHECKING:
     from sweeper.config import SweepConfig
@@ -103,7 +113,14 @@ def run(config: SweepConfig, folder: str | Path, observer: Observer | None = Non
         raise config.locate(error) from None
     folder = Path(folder)
     messages: list[str] = []
-    store = Store.open(folder) if Store.exists(folder) else Store.create(folder, config)
+    if not Store.exists(folder):
+        store = Store.create(folder, config)
+    else:
+        try:
+            store = Store.open(folder)
+        except StoreDamaged:
+            store, said = repair(folder, config)
+            messages.append(said)
     with store:
         taken_up = _take_up(store, config)
         if taken_up:
@@ -219,6 +236,7 @@ class _Session:
         self.began = time.monotonic()
         self.elapsed_before = float(store.meta()["elapsed"])
         self.rows: dict[int, TrialRow] = {row.number: row for row in store.trials()}
+        self.asks, self.told = asks_of(store.history())
         self.kills = _losses(store, signal.SIGKILL)
         self.losses = _losses(store, None)
         self.queue: deque[int] = deque()
@@ -336,6 +354,7 @@ class _Session:
             data = tell_data(row) if row.status in ("done", "failed") else None
             self.store.add_event("withdraw" if data is None else "tell", number, data)
             news.append((number, data))
+        self.told += self.untold
         self.untold = []
         return news
 
@@ -367,7 +386,8 @@ class _Session:
             self.rows[number], self.live[number] = row, _Live()
             seed = (self.config.seed * 1_000_003 + number) % 2**31
             folder = str(self.store.trial_folder(number).resolve())
-            job = objectives.Job(number, {**self.config.fixed, **row.params}, seed, folder, row.attempts)
+            params = {**self.config.fixed, **row.params}
+            job = objectives.Job(number, params, seed, folder, row.attempts, ask=self.asks[number])
             executor.submit(index, job)
 
     # Recording
@@ -397,6 +417,8 @@ class _Session:
             self.store.set_meta(elapsed=repr(self._elapsed()))
         if trial is not None:
             self.rows[trial.number] = TrialRow(trial.number, "queued", dict(trial.params), trial.origin)
+            self.asks[trial.number] = {"told": self.told, "record": trial.record()}
+            self.told = []
             self.queue.append(trial.number)
             self.ask_seconds.append(seconds)
         return ended

@@ -58,6 +58,7 @@ class Job:
     folder: str
     attempt: int = 1
     timeout: float | None = None
+    ask: dict[str, Any] = field(default_factory=dict)  # its proposal, for the folder, the second witness
 
 
 @dataclass

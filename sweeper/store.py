@@ -89,6 +89,10 @@ class RunLocked(StoreError):
     """Another process is writing this run."""
 
 
+class StoreDamaged(StoreError):
+    """The database is torn; `sweeper.repair` makes another from the trials' folders."""
+
+
 class Point(NamedTuple):
     """One place on a learning curve; `step` is None where the objective reported none."""
 
@@ -549,6 +553,8 @@ def _connect_readonly(path: Path) -> tuple[sqlite3.Connection, str | None]:
     except BaseException as error:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
+        if isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error):
+            raise StoreDamaged(f"{path} is damaged: {error}") from error
         if isinstance(error, sqlite3.Error):
             raise StoreError(f"{path} cannot be read as a run's database: {error}") from error
         raise
@@ -561,13 +567,9 @@ def _connect_readonly_check(path: Path) -> None:
     try:
         verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise StoreError(
-                f"{path} is damaged ({verdict}); restore it from a copy, or start under a new name"
-            )
+            raise StoreDamaged(f"{path} is damaged: {verdict}")
     except sqlite3.DatabaseError as error:
-        raise StoreError(
-            f"{path} is damaged ({error}); restore it from a copy, or start under a new name"
-        ) from error
+        raise StoreDamaged(f"{path} is damaged: {error}") from error
     finally:
         db.close()
         if scratch is not None:

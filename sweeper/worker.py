@@ -109,7 +109,7 @@ class Trial:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "params.json").write_text(json.dumps(job.params, indent=1) + "\n")
         self._witness = (folder / "reports.jsonl").open("w")
-        self._write({"trial": job.trial, "attempt": job.attempt})
+        self._write({"trial": job.trial, "attempt": job.attempt, "ask": job.ask})
 
     def _write(self, values: dict[str, Any]) -> None:
         self._witness.write(json.dumps(values) + "\n")

@@ -127,6 +127,30 @@ def test_a_result_that_the_driver_could_not_record_any_more_is_taken_from_the_tr
     assert not any(line.startswith("start 1 ") for line in calls(tmp_path))
 
 
+def test_a_torn_database_is_written_anew_from_the_trials_folders(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(CONFIG)
+    (tmp_path / "mine.py").write_text(OBJECTIVE)
+    run = tmp_path / "run"
+    loop.run(config.load(tmp_path / "t.yaml", ["budget.trials=8"]), run)
+    with Store.open(run, readonly=True) as store:
+        before = store.trials()
+    path = run / "run.db"
+    torn = bytearray(path.read_bytes())
+    torn[6000:] = b"\x55" * len(torn[6000:])
+    path.write_bytes(torn)
+
+    outcome = loop.run(config.load(tmp_path / "t.yaml", ["budget.trials=10"]), run)
+    assert outcome.ran == 2
+    assert (run / "run.db.torn").read_bytes() == torn
+    with Store.open(run, readonly=True) as store:
+        after = store.trials()
+        assert loop.verify_history(store) == []
+    for old, new in zip(before, after[:8], strict=True):
+        assert (new.params, new.score, new.cost, new.points) == (old.params, old.score, old.cost, old.points)
+    starts = [line.split()[1] for line in calls(tmp_path) if line.startswith("start ")]
+    assert sorted(map(int, starts)) == list(range(1, 11))
+
+
 def test_a_torn_witness_is_not_believed(tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text(CONFIG)
     settings = config.load(tmp_path / "t.yaml")
