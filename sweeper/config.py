@@ -523,7 +523,8 @@ def _forget(marks: dict[str, Mark], path: str) -> None:
 
 def _misspelt_section(section: str, key: str, data: dict[str, Any]) -> bool:
     """Whether `budgt.trials` rather means `budget.trials` than a fixed value of that name."""
-    known = [k.partition(".")[0] for part in ("fixed", "parameters") for k in (data.get(part) or {})]
+    parts = [data[part] for part in ("fixed", "parameters") if isinstance(data.get(part), dict)]
+    known = [name.partition(".")[0] for part in parts for name in part]
     if section in known or section in ("train", "policy", "env"):
         return False
     return bool(difflib.get_close_matches(section, SweepConfig.model_fields, 1, 0.75))
@@ -535,9 +536,8 @@ def _validate(data: dict[str, Any]) -> SweepConfig:
         return SweepConfig.model_validate(data)
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        problem = min(
-            problems, key=lambda p: p["type"] != "extra_forbidden"
-        )  # a misspelt key explains a missing one
+        # A misspelt key explains a missing one.
+        problem = min(problems, key=lambda p: p["type"] != "extra_forbidden")
         raise _translate(problem, data) from None
 
 

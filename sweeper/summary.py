@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import keyword
 import math
 import os
 import shlex
@@ -96,9 +98,17 @@ def command_line(config: SweepConfig, params: Mapping[str, Any], seed: int = 0) 
         folder = config.folder
         if module.endswith(".py"):  # a file: the folder it lies in is where it is imported from
             folder, module = folder / Path(module).expanduser().parent, Path(module).stem
-        code = f"from {module} import {function}; print({function}(**{values!r}))"
+        code = f"from {module} import {function}; print({function}({_arguments(values)}))"
         return _in_folder(folder, shlex.join(["python", "-c", code]))
     return ""
+
+
+def _arguments(values: Mapping[str, Any]) -> str:
+    """Values as a call's arguments in Python, with double quotes: the line stands in single ones."""
+    texts = {name: json.dumps(v) if isinstance(v, str) else repr(v) for name, v in values.items()}
+    if all(name.isidentifier() and not keyword.iskeyword(name) for name in texts):
+        return ", ".join(f"{name}={text}" for name, text in texts.items())
+    return "**{" + ", ".join(f"{json.dumps(name)}: {text}" for name, text in texts.items()) + "}"
 
 
 def _in_folder(folder: Path, line: str) -> str:
