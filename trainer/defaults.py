@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 DEFAULTS: dict[str, dict[str, Any]] = {
-    # All of 500 steps in every evaluation of every seed that was tried.
+    # All of 500 steps in every episode of the evaluations of forty seeds.
     "cartpole": {
         "train.total_timesteps": 250_000,
         "train.num_envs": 64,
@@ -24,7 +24,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "train.vf_coef": 0.5,
         "train.vf_clip_coef": 100.0,  # values are around 60: the default would cut them off
     },
-    # About 330 of 864 points after 5 million steps.
+    # 570 to 690 of 864 points after 10 million steps, about 300 after half of them (three seeds).
     "breakout": {
         "train.total_timesteps": 10_000_000,
         "train.num_envs": 1024,
