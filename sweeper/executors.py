@@ -151,6 +151,7 @@ class LocalExecutor:
         self._mark = mark or uuid.uuid4().hex
         self._selector = selectors.DefaultSelector()
         self._workers = [_Worker(index) for index in range(count)]
+        # Threads are limited, not pinned: two sweeps on one machine would pin theirs to the same cores.
         self._share = max(1, cores() // count)
         (self.folder / "workers").mkdir(parents=True, exist_ok=True)
 

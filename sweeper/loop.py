@@ -9,6 +9,7 @@ the order in which the proposer lived them, and every event is on the disk befor
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -36,6 +37,7 @@ from sweeper.history import (
     tell_data,
     verify_history,
 )
+from sweeper.progress import printable
 from sweeper.repair import repair
 from sweeper.store import STATUSES, Point, Store, StoreDamaged, TrialRow, settings_of
 
@@ -276,7 +278,9 @@ class _Session:
     def _sweep(self) -> str:
         """Until the reason for its end."""
         count, gpus = resources(self.config.workers.count, self.config.workers.gpus)
-        mark = self.store.meta()["id"]
+        # Of this folder too: a copied run has the same id, and may be going on elsewhere.
+        place = hashlib.sha256(str(self.store.folder.resolve()).encode()).hexdigest()
+        mark = f"{self.store.meta()['id']}-{place[:16]}"
         timeout = self.config.workers.timeout
         executor = LocalExecutor(self.objective, self.store.folder, count, gpus, timeout, mark)
         self.executor = executor
@@ -557,11 +561,10 @@ class _Session:
         failures = [row for row in self.rows.values() if row.status == "failed"]
         if reason == "failed" or (failures and not done and reason != "interrupted"):
             last = self.alike[-1] if self.alike else failures[-1]
-            log = tail(self.store.trial_folder(last.number) / "log.txt")
+            log = printable(tail(self.store.trial_folder(last.number) / "log.txt"))
             what = f"all {len(self.alike)} trials" if reason == "failed" else "every trial"
-            message = (
-                f"{what} failed alike: {last.failure} ({last.message}). Mend it and start under a new name."
-            )
+            message = f"{what} failed alike: {last.failure} ({printable(last.message)}). "
+            message += "Mend it and start under a new name."
             message += f"\nThe last lines of trial {last.number}:\n{log}" if log else ""
             reason = "failed"
         elif reason == "interrupted":

@@ -547,6 +547,7 @@ class Command(Objective):
 
         params_file = Path(job.folder) / "params.json"
         environment = {**os.environ, **_trial_environment(job), "SWEEP_PARAMS": str(params_file)}
+        environment.setdefault("PYTHONUNBUFFERED", "1")  # points are to come when they are printed
         pattern = re.compile(self.spec["pattern"]) if self.spec["pattern"] else None
         needle = json.dumps(self.spec["metric"]).encode()
 

@@ -20,6 +20,7 @@ from sweeper import processes
 
 GRACE = 3.0  # seconds between TERM and KILL
 LOG_HEAD, LOG_TAIL = 8 << 20, 64 << 10  # bytes of output that are kept from its start and from its end
+groups: set[int] = set()  # process groups of commands that run now
 MAX_LINE = 64 << 10  # bytes; longer lines are logged, not read
 
 
@@ -129,6 +130,8 @@ def supervise(
             message = f"cannot start {argv[0]}: {error.strerror or error}"
             log.write(message.encode() + b"\n")
             return End(error=message)
+        groups.add(process.pid)
+        stack.callback(groups.discard, process.pid)
         # Whatever happens below, the tree goes first and the pipes after it.
         stack.callback(processes.kill_children)
         stack.callback(processes.kill_group, process.pid)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import queue
@@ -70,7 +71,9 @@ def _terminated(number: int, frame: FrameType | None) -> None:
 def leave(graceful: bool) -> None:
     """End this process and all below it; with grace, commands get TERM and a moment first."""
     below = processes.descendants(os.getpid())
-    if graceful and below:
+    if graceful and (below or supervisor.groups):
+        for group in supervisor.groups:
+            processes.kill_group(group, signal.SIGTERM)
         for process in below:
             processes.kill(process, signal.SIGTERM)
         deadline = time.monotonic() + supervisor.GRACE
@@ -82,6 +85,8 @@ def leave(graceful: bool) -> None:
 
 def _kill_below() -> None:
     """SIGKILL to all descendants, orphans among them; more than once, for what was born meanwhile."""
+    for group in supervisor.groups:
+        processes.kill_group(group)
     for _ in range(50):
         below = [process for process in processes.descendants(os.getpid()) if _alive(process)]
         if not below:
@@ -104,6 +109,7 @@ class Trial:
     def __init__(self, driver: Driver, job: objectives.Job) -> None:
         self.driver, self.job = driver, job
         self._waiting: list[tuple[float | None, float, float]] = []
+        self._points = 0
         self._sent = self._progressed = 0.0
         folder = Path(job.folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,10 +122,13 @@ class Trial:
         self._witness.flush()
 
     def emit(self, step: float | None, cost: float, score: float) -> None:
-        """A point: to the folder at once, to the driver in batches."""
-        if len(self._waiting) < objectives.MAX_POINTS:
+        """A point: to the folder at once, to the driver in batches; of a flood, the latest now and then."""
+        self._points += 1
+        if self._points <= objectives.MAX_POINTS:
             self._write({"step": step, "cost": cost, "score": score})
             self._waiting.append((step, cost, score))
+        else:
+            self._waiting = [(step, cost, score)]
         now = time.monotonic()
         if now - self._sent >= SEND_EVERY:
             self.driver.send("points", trial=self.job.trial, points=self._waiting)
@@ -186,6 +195,9 @@ def main() -> None:
     """Serve until told to stop."""
     processes.adopt_orphans()
     driver = Driver()
+    for stream in (sys.stdout, sys.stderr):  # what a crash leaves in a buffer is lost
+        assert isinstance(stream, io.TextIOWrapper)
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")
     first = driver.receive()
     if first is None:
         return
