@@ -178,6 +178,10 @@ def panel(state: State, config: SweepConfig, line: str = "") -> RenderableType:
     facts.add_row("spent", format_cost(state.spent_cost, config.cost.name) + limit)
     speed = f", {format_number(60 * state.rate)} trials a minute" if state.rate else ""
     facts.add_row("workers", f"{workers(state)}{speed}")
+    if running := [w for w in state.workers if w.status == "running" and w.trial is not None]:
+        shown = [f"trial {w.trial} for {format_seconds(round(w.seconds))}" for w in running[:4]]
+        more = f", and {len(running) - 4} more" if len(running) > 4 else ""
+        facts.add_row("running", ", ".join(shown) + more)
     if state.front:
         cost, score, number = state.front[-1]
         best = f"{format_number(score)} for {format_cost(cost, config.cost.name)} (trial {number})"

@@ -34,7 +34,7 @@ def parse_duration(value: Any) -> float:
 
 def format_seconds(seconds: float) -> str:
     """A duration as people say it: `42 ms`, `0.42 s`, `12.3 s`, `2 m 05 s`, `1 h 30 m`, `3 d 02 h`."""
-    if seconds < 0.09995:
+    if 0 < seconds < 0.09995:
         return f"{1000 * seconds:.3g} ms"
     if seconds < 59.95:
         return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.1f} s"

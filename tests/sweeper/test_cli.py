@@ -240,7 +240,7 @@ def test_what_trials_print_cannot_touch_the_terminal():
 def state(**changes) -> SimpleNamespace:
     """A loop's state after its third trial."""
     last = TrialRow(3, "done", {"lr": 0.1}, score=0.5, cost=12.0, attempts=1)
-    workers = [WorkerState(0, "running"), WorkerState(1, "idle")]
+    workers = [WorkerState(0, "running", 4), WorkerState(1, "idle")]
     values = {
         "counts": {"done": 3, "running": 1}, "workers": workers, "elapsed": 61.0,
         "spent_cost": 20.0, "rate": 0.05,
@@ -280,6 +280,7 @@ def test_the_live_panel_shows_front_budget_and_clock():
         assert words in text
     assert re.search(r"12\.0 s +0\.5 +3 ", text)
     assert "[3/8] trial 3 done" in text
+    assert "trial 4 for 0 s" in text
 
 
 # ---------------------------------------------------------------- a whole sweep
