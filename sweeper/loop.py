@@ -562,8 +562,9 @@ class _Session:
         if reason == "failed" or (failures and not done and reason != "interrupted"):
             last = self.alike[-1] if self.alike else failures[-1]
             log = printable(tail(self.store.trial_folder(last.number) / "log.txt"))
-            what = f"all {len(self.alike)} trials" if reason == "failed" else "every trial"
-            message = f"{what} failed alike: {last.failure} ({printable(last.message)}). "
+            alike = f"all {len(self.alike)} trials failed alike"
+            what = alike if reason == "failed" else "every trial failed, the last one so"
+            message = f"{what}: {last.failure} ({printable(last.message)}). "
             message += "Mend it and start under a new name."
             message += f"\nThe last lines of trial {last.number}:\n{log}" if log else ""
             reason = "failed"
