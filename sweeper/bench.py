@@ -1,9 +1,9 @@
 """`sweep bench synthetic`: our sweeps beside random search and a perfectly informed chooser, on known fronts.
 
-The measure is the share of the area under a task's ideal front (score over log10 cost, noise-free truth) that lies
-under the staircase of the trials so far; after a quarter, half and all of the trials, and when three costs are
-spent: 1.5, 4.5 and 13.5 average random trials. What a chooser that knows the task could do at best with as many
-trials, or as much cost, is found by dynamic programming over the ideal front.
+The measure is the share of the area under a task's ideal front (score over log10 cost, noise-free truth)
+that lies under the staircase of the trials so far; after a quarter, half and all of the trials, and when
+three costs are spent: 1.5, 4.5 and 13.5 average random trials. What a chooser that knows the task could do
+at best with as many trials, or as much cost, is found by dynamic programming over the ideal front.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def run_bench(
     out: str | Path | None = None,
     echo: Callable[[str], Any] = print,
 ) -> list[Row]:
-    """Runs every task with every seed, echoes progress and a table, and writes pictures and results.json to `out`.
+    """Runs every task with every seed, echoes progress and a table; pictures and results.json go to `out`.
 
-    `tasks`: names of `sweeper.synthetic.TASKS` (None: all six). `seeds`: so many, or which. `workers`: processes
-    (None: as many as cores). Raises ConfigError for an unknown task.
+    `tasks`: names of `sweeper.synthetic.TASKS` (None: all six). `seeds`: so many, or which. `workers`:
+    processes (None: as many as cores). Raises ConfigError for an unknown task.
     """
     names = [synthetic.task(name).name for name in (tasks or list(synthetic.TASKS))]
     numbers = list(range(FIRST_SEED, FIRST_SEED + seeds)) if isinstance(seeds, int) else list(seeds)
@@ -87,8 +87,8 @@ def run_bench(
             share = synthetic.task(sweep.task).share(sweep.costs, sweep.scores)
             proposal = np.median(sweep.milliseconds)
             echo(
-                f"[{finished}/{len(jobs)}, {time.monotonic() - start:.0f} s] {sweep.task}, seed {sweep.seed}: "
-                f"share {share:.3f}, {proposal:.0f} ms a proposal"
+                f"[{finished}/{len(jobs)}, {time.monotonic() - start:.0f} s] "
+                f"{sweep.task}, seed {sweep.seed}: share {share:.3f}, {proposal:.0f} ms a proposal"
             )
     rows: list[Row] = []
     folder = None if out is None else Path(out)
@@ -213,14 +213,16 @@ def table(rows: list[Row], ours: dict[str, list[Sweep]]) -> list[str]:
     for row in rows:
         lines.append(
             f"{row.task:<17} {row.checkpoint:<11} {row.ours:6.3f} ({row.low:6.3f} -{row.high:6.3f}) "
-            f"{row.random:7.3f} {row.perfect:8.3f}   {1 - row.ours:8.3f} {1 - row.random:7.3f} {row.ratio:6.2f}"
+            f"{row.random:7.3f} {row.perfect:8.3f}   "
+            f"{1 - row.ours:8.3f} {1 - row.random:7.3f} {row.ratio:6.2f}"
         )
     lines.append("")
     for name, sweeps in ours.items():
         times = [value for sweep in sweeps for value in sweep.milliseconds]
+        still = sum(map(stalled, sweeps))
         lines.append(
-            f"{name:<17} {np.median(times):.0f} ms of CPU a proposal (median), {np.quantile(times, 0.95):.0f} ms "
-            f"(95 %); stalled at the cheap end: {sum(map(stalled, sweeps))} of {len(sweeps)} seeds"
+            f"{name:<17} {np.median(times):.0f} ms of CPU a proposal (median), "
+            f"{np.quantile(times, 0.95):.0f} ms (95 %); stalled at the cheap end: {still} of {len(sweeps)}"
         )
     return lines
 

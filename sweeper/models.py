@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import minimize
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 _JITTER = 1e-8
 _SHARED_NOISE = 0.7  # of the noise is one draw for all points of a trial's curve: they share a seed
@@ -151,7 +151,7 @@ class GaussianProcess:
         return cross @ alpha, variance.clamp_min(1e-12).sqrt()
 
     def believe(self, features: np.ndarray, at_least: np.ndarray | None = None) -> GaussianProcess:
-        """The same process, having seen its own means at `features` [m, f] too, or `at_least` [m] if higher."""
+        """The same process, having seen its means at `features` [m, f] too, or `at_least` [m] if higher."""
         if not len(features):
             return self
         more = torch.as_tensor(features, dtype=torch.float64)

@@ -77,7 +77,7 @@ class _Entry:
 class Sweeper:
     """Finds the front of score over cost by ask and tell.
 
-    `parameters`, `constraints`, `fixed` are those of the YAML file (see `Space`). `goal`: maximize | minimize.
+    `parameters`, `constraints`, `fixed` are those of the YAML file (see `Space`). `goal`: maximize, minimize.
     `scale`: linear; percentile (scores in 0..1 count by their log odds); exponential (every halving of the
     distance to `scale_max` counts the same). `cost_limit`: nothing predicted to cost more is proposed.
     `fidelity`: the parameter such that a shorter trial would have given the same learning curve.

@@ -1,0 +1,119 @@
+"""The written-out likelihood against gpytorch's, and what fitted processes believe."""
+
+from __future__ import annotations
+
+import gpytorch
+import numpy as np
+import pytest
+import torch
+
+from sweeper.models import GaussianProcess, Observations, fit_models, one_thread
+
+
+def some_process(linear: bool, groups: list[int]) -> GaussianProcess:
+    generator = np.random.default_rng(0)
+    x = generator.uniform(-1, 1, (25, len(groups)))
+    process = GaussianProcess(x, np.sin(3 * x[:, 0]) + x[:, 1], np.array(groups), linear=linear)
+    process.hyper = process.hyper + 0.3 * generator.standard_normal(len(process.hyper))
+    return process
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("groups", [[0, 1, 2], [0, 1, 1, 1]])
+def test_likelihood_and_posterior_are_gpytorchs(linear: bool, groups: list[int]) -> None:
+    process = some_process(linear, groups)
+    model = process.as_gpytorch()
+    model.train()
+    likelihood = gpytorch.mlls.ExactMarginalLogLikelihood(model.likelihood, model)
+    reference = -likelihood(model(process.x), process.y).item() * len(process.y)
+    assert process.loss(process.hyper, prior=False)[0] == pytest.approx(reference, abs=1e-4)
+    at = np.random.default_rng(1).uniform(-1, 1, (9, len(groups)))
+    model.eval()
+    with torch.no_grad():
+        posterior = model(torch.as_tensor(at))
+    mean, sd = process.predict(at)
+    np.testing.assert_allclose(mean, process.shift + process.scale * posterior.mean.numpy(), atol=1e-5)
+    np.testing.assert_allclose(sd, process.scale * posterior.stddev.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("curves", [False, True])
+def test_gradient_is_that_of_the_loss(linear: bool, curves: bool) -> None:
+    x = np.random.default_rng(2).uniform(-1, 1, (12, 3))
+    trials = np.arange(12) // 3 if curves else None
+    process = GaussianProcess(x, x[:, 0] ** 2, np.array([0, 1, 1]), linear=linear, trials=trials)
+    steps = 1e-5 * np.eye(len(process.hyper))
+    around = [(process.loss(process.hyper + s)[0], process.loss(process.hyper - s)[0]) for s in steps]
+    numeric = [(above - below) / 2e-5 for above, below in around]
+    np.testing.assert_allclose(process.loss(process.hyper)[1], numeric, atol=1e-5)
+
+
+def test_believing_its_own_mean_keeps_the_mean_and_shrinks_the_doubt() -> None:
+    process = some_process(False, [0, 1])
+    at = np.array([[0.9, -0.9]])
+    mean, sd = process.predict(at)
+    believing_mean, believing_sd = process.believe(at).predict(at)
+    assert believing_mean == pytest.approx(mean, abs=1e-6)
+    assert believing_sd < 0.6 * sd
+
+
+def test_the_linear_part_extrapolates_costs() -> None:
+    x = np.linspace(-1, 0, 8)[:, None]
+    process = GaussianProcess(x, 3 * x[:, 0], np.array([0]), linear=True, noise_variance=1e-3)
+    process.fit([process.priors.mean], 40)
+    assert process.predict(np.array([[1.0]]))[0][0] == pytest.approx(3.0, abs=0.6)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-9, 1.0, 1e9, 1e300])
+def test_magnitudes_do_not_matter(scale: float) -> None:
+    x = np.linspace(-1, 1, 10)[:, None]
+    process = GaussianProcess(x, scale * np.sin(2 * x[:, 0]), np.array([0]))
+    process.fit([process.priors.mean], 30)
+    assert process.predict(np.array([[0.5]]))[0][0] / scale == pytest.approx(np.sin(1.0), abs=0.05)
+
+
+def seen(features: np.ndarray, scores: np.ndarray, failed: np.ndarray) -> Observations:
+    count = len(scores)
+    costs = np.zeros(count), np.full(len(failed), 3.0)
+    return Observations(features, scores, costs[0], np.arange(count), failed, costs[1])
+
+
+def test_failures_teach_where_they_lie_and_what_they_cost() -> None:
+    x = np.linspace(-1, 0.2, 8)[:, None]
+    failed = np.linspace(0.5, 1, 4)[:, None]
+    models = fit_models(seen(x, x[:, 0], failed), np.array([0]), {}, np.random.default_rng(0))
+    probability = models.success_probability(np.array([[-0.5], [0.8]]))
+    assert probability[0] > 0.8
+    assert probability[1] < 0.3
+    costs = models.log_cost.predict(np.array([[-0.5], [0.8]]))[0]
+    assert costs[0] < 0.5
+    assert costs[1] > 1.5
+
+
+def test_one_disaster_does_not_flatten_the_others() -> None:
+    x = np.linspace(-1, 1, 12)[:, None]
+    scores = np.sin(2 * x[:, 0])
+    scores[0] = -1e12
+    models = fit_models(seen(x, scores, np.zeros((0, 1))), np.array([0]), {}, np.random.default_rng(0))
+    mean = models.score.predict(np.array([[0.8], [-0.4]]))[0]
+    assert mean[0] - mean[1] > 0.8
+
+
+def test_explained_tells_signal_from_noise() -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (20, 2))
+    noise = np.random.default_rng(1).standard_normal(20)
+    none = np.zeros((0, 2))
+    signal = fit_models(seen(x, x[:, 0], none), np.arange(2), {}, np.random.default_rng(0))
+    assert signal.explained > 0.9
+    assert fit_models(seen(x, noise, none), np.arange(2), {}, np.random.default_rng(0)).explained < 0.3
+
+
+def test_the_users_threads_come_back() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,331 @@
+"""Ask and tell, as a user relies on it."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeper import synthetic
+from sweeper.bench import run_random, run_sweep
+from sweeper.errors import ConfigError
+from sweeper.proposer import Point, Sweeper, Trial
+
+TWO = synthetic.PARAMETERS
+MANY: dict[str, dict[str, Any]] = {
+    "lr": {"distribution": "log", "min": 1e-5, "max": 0.1, "start": 0.003},
+    "epochs": {"distribution": "log", "type": "int", "min": 1, "max": 100},
+    "batch": {"distribution": "pow2", "min": 16, "max": 512},
+    "rnn": {"values": ["none", "lstm"]},
+    "hidden": {"distribution": "pow2", "min": 32, "max": 512, "when": {"rnn": ["lstm"]}},
+}
+
+
+def truth(params: dict[str, Any]) -> tuple[float, float]:
+    """(score, cost) for MANY and for TWO."""
+    length = params.get("epochs", params.get("steps", 1e4) / 1e4)
+    quality = math.exp(-((math.log10(params["lr"]) + 3) ** 2)) * (1.1 if params.get("rnn") == "lstm" else 1)
+    return quality * math.log(1 + length), length * (1 + params.get("batch", 0) / 512)
+
+
+def drive(tuner: Sweeper, count: int) -> list[Trial]:
+    """`count` trials, two at a time, one in seven failing, one in nine withdrawn."""
+    trials = []
+    for i in range(count // 2):
+        pair = tuner.ask(2)
+        for trial in reversed(pair):
+            score, cost = truth(trial.params)
+            if trial.number % 7 == 0:
+                tuner.tell(trial, failure="diverged", cost=cost / 2)
+            elif trial.number % 9 == 0:
+                tuner.withdraw(trial)
+            else:
+                tuner.tell(trial, score=score + 0.01 * math.sin(i), cost=cost)
+        trials += pair
+    return trials
+
+
+def same(left: list[Trial], right: list[Trial]) -> bool:
+    return [json.dumps(t.record()) for t in left] == [json.dumps(t.record()) for t in right]
+
+
+def test_the_same_history_gives_the_same_asks_bit_for_bit() -> None:
+    first, second = (Sweeper(MANY, seed=3, fidelity="epochs") for _ in range(2))
+    np.random.seed(5)  # noqa: NPY002 - the global generators must not matter
+    trials = drive(first, 24)
+    second.front()
+    assert same(trials, drive(second, 24))
+    assert not same(trials, drive(Sweeper(MANY, seed=4, fidelity="epochs"), 24))
+
+
+def test_a_restored_history_equals_a_lived_one() -> None:
+    lived = Sweeper(MANY, seed=1, constraints=["batch * epochs <= 20000"])
+    restored = Sweeper(MANY, seed=1, constraints=["batch * epochs <= 20000"])
+    for step in range(10):
+        for trial in lived.ask(2):
+            copy = restored.restore(json.loads(json.dumps(trial.record())))
+            np.testing.assert_array_equal(copy.unit, trial.unit)
+            score, cost = truth(trial.params)
+            for tuner in (lived, restored):
+                if trial.number % 5 == 0:
+                    tuner.tell(trial.number, failure="oom", cost=cost)
+                elif trial.number % 6 != 0:  # every sixth stays pending
+                    tuner.tell(trial.number, score=score, cost=cost)
+        if step == 5:
+            for tuner in (lived, restored):
+                tuner.observe({**MANY_PARAMS, "lr": 0.002}, score=1.0, cost=3.0)
+                tuner.front()
+    assert same(lived.ask(3), restored.ask(3))
+    assert lived.front() == restored.front()
+
+
+MANY_PARAMS = {"lr": 0.001, "epochs": 10, "batch": 64, "rnn": "none"}
+
+
+def test_restore_refuses_what_does_not_follow() -> None:
+    tuner = Sweeper(TWO)
+    record = tuner.ask().record()
+    with pytest.raises(ValueError, match="cannot follow"):
+        tuner.restore(record)
+    with pytest.raises(ValueError, match="outside"):
+        Sweeper(TWO).restore({**record, "params": {"lr": 7.0, "steps": 10_000}})
+
+
+def test_pending_trials_are_respected() -> None:
+    tuner = Sweeper(TWO, seed=0, fidelity="steps")
+    for trial in tuner.ask(8):
+        score, cost = truth(trial.params)
+        tuner.tell(trial, score=score, cost=cost)
+    asked = tuner.ask(8)
+    units = np.stack([trial.unit for trial in asked if trial.origin != "repeat"])
+    gaps = np.linalg.norm(units[:, None] - units[None], axis=2)[np.triu_indices(len(units), 1)]
+    assert gaps.min() > 0.02
+
+
+def test_a_small_grid_is_never_pending_twice() -> None:
+    tuner = Sweeper({"a": {"values": [1, 2, 3]}, "b": {"values": ["x", "y"]}})
+    for trial in tuner.ask(3):
+        tuner.tell(trial, score=float(trial.params["a"]), cost=1.0)
+    asked = [tuple(trial.params.values()) for trial in tuner.ask(3)]
+    assert len(set(asked)) == 3
+
+
+def test_the_start_is_the_declared_one_at_a_sensible_cost() -> None:
+    declared = {**TWO, "lr": {**TWO["lr"], "start": 0.02}}
+    first = Sweeper(declared, fidelity="steps").ask()
+    assert (first.origin, first.params["lr"]) == ("start", 0.02)
+    assert first.params["steps"] <= 20_000
+    asked = Sweeper(declared, fidelity="steps").ask(6)
+    assert max(trial.params["steps"] for trial in asked) < 250_000
+
+
+BAD_TELLS = [
+    ({"score": math.nan, "cost": 1.0}, "score"),
+    ({"score": math.inf, "cost": 1.0}, "score"),
+    ({"score": None, "cost": 1.0}, "score"),
+    ({"score": True, "cost": 1.0}, "score"),
+    ({"score": 1.0, "cost": 0.0}, "cost"),
+    ({"score": 1.0, "cost": -2.0}, "cost"),
+    ({"score": 1.0, "cost": math.nan}, "cost"),
+    ({"score": 1.0}, "cost"),
+    ({"failure": "", "cost": 1.0}, "failure"),
+    ({"failure": "oom", "cost": math.inf}, "cost"),
+    ({"points": [Point(1, 1, math.nan)]}, "points: score"),
+    ({"points": [Point(2, 2, 1.0), Point(1, 3, 1.0)]}, "runs backwards"),
+]
+
+
+@pytest.mark.parametrize(("result", "says"), BAD_TELLS)
+def test_bad_tells_say_what_is_wrong_and_change_nothing(result: dict[str, Any], says: str) -> None:
+    tuner, untouched = Sweeper(TWO), Sweeper(TWO)
+    trial = tuner.ask()
+    untouched.ask()
+    with pytest.raises(ValueError, match=says):
+        tuner.tell(trial, **result)
+    with pytest.raises(ValueError, match=says):
+        tuner.observe(trial.params, **result)
+    for one in (tuner, untouched):
+        one.tell(1, score=1.0, cost=1.0)
+    assert same([tuner.ask()], [untouched.ask()])
+
+
+def test_trials_are_told_once_and_only_if_asked() -> None:
+    tuner = Sweeper(TWO)
+    with pytest.raises(ValueError, match="trial 1 was never asked"):
+        tuner.tell(1, score=1.0, cost=1.0)
+    trial = tuner.ask()
+    tuner.tell(trial, score=1.0, cost=1.0)
+    with pytest.raises(ValueError, match="trial 1 is done already"):
+        tuner.tell(trial, score=1.0, cost=1.0)
+    gone = tuner.ask()
+    tuner.withdraw(gone)
+    with pytest.raises(ValueError, match="withdrawn already"):
+        tuner.tell(gone, score=1.0, cost=1.0)
+    with pytest.raises(ValueError, match=r"lr: 5\.0 lies outside"):
+        tuner.observe({"lr": 5.0, "steps": 10_000}, score=1.0, cost=1.0)
+
+
+def test_front_holds_what_nobody_beats_cheapest_first() -> None:
+    tuner = Sweeper(TWO)
+    assert tuner.front() == []
+    told = [(1e-3, 20_000, 0.3), (1e-2, 40_000, 0.2), (1e-3, 80_000, 0.6), (1e-3, 10_000, 0.1)]
+    for lr, steps, score in told:
+        tuner.observe({"lr": lr, "steps": steps}, score=score, cost=steps / 1e4)
+    members = tuner.front(observed=True)
+    assert [(m.score, m.cost) for m in members] == [(0.1, 1.0), (0.3, 2.0), (0.6, 8.0)]
+    assert members[0].trial is None
+    posterior = tuner.front()
+    assert [m.params["steps"] for m in posterior] == [10_000, 20_000, 80_000]
+    assert posterior[-1].score == pytest.approx(0.6, abs=0.1)
+    assert all(m.score_sd > 0 for m in posterior)
+
+
+def test_a_pool_is_chosen_from() -> None:
+    pool = [{"lr": lr, "steps": steps} for lr in (1e-4, 1e-3, 1e-2) for steps in (10_000, 100_000, 1_000_000)]
+    tuner = Sweeper(TWO)
+    for _ in range(len(pool)):
+        trial = tuner.ask(among=pool)
+        assert trial.params in pool
+        score, cost = truth(trial.params)
+        tuner.tell(trial, score=score, cost=cost)
+    assert len({tuple(e.trial.params.values()) for e in tuner._entries}) == len(pool)
+    assert tuner.ask(among=pool).params in pool
+    with pytest.raises(ValueError, match="empty"):
+        tuner.ask(among=[])
+
+
+def test_nothing_is_proposed_beyond_the_cost_limit() -> None:
+    tuner = Sweeper(TWO, cost_limit=12.0, fidelity="steps")
+    costs = []
+    for _ in range(25):
+        trial = tuner.ask()
+        score, cost = truth(trial.params)
+        tuner.tell(trial, score=score, cost=cost)
+        costs.append(cost)
+    assert max(costs[6:]) <= 12.0 * 1.1
+
+
+def test_minimising_is_maximising_the_negative() -> None:
+    up, down = Sweeper(MANY, seed=2), Sweeper(MANY, seed=2, goal="minimize")
+    for _ in range(14):
+        first, second = up.ask(), down.ask()
+        assert first.params == second.params
+        score, cost = truth(first.params)
+        up.tell(first, score=score, cost=cost)
+        down.tell(second, score=-score, cost=cost)
+    assert [m.score for m in up.front()] == [-m.score for m in down.front()]
+
+
+@pytest.mark.parametrize(("scale", "top"), [("percentile", None), ("exponential", 1.0)])
+def test_scales_order_scores_as_before_and_come_back_in_users_units(scale: str, top: float | None) -> None:
+    tuner = Sweeper(TWO, scale=scale, scale_max=top, fidelity="steps")
+    for trial in tuner.ask(8):
+        score, cost = truth(trial.params)
+        tuner.tell(trial, score=min(score / 6, 1.0), cost=cost)
+    trial = tuner.ask()
+    assert trial.predicted_score is not None
+    assert 0 <= trial.predicted_score <= 1.05
+    best = max(m.score for m in tuner.front(observed=True))
+    assert max(m.score for m in tuner.front()) == pytest.approx(best, abs=0.15)
+
+
+def test_curves_teach_where_a_fidelity_is_declared() -> None:
+    with_curves, without = Sweeper(TWO, fidelity="steps"), Sweeper(TWO)
+    for tuner in (with_curves, without):
+        for lr in (1e-4, 1e-3, 1e-2):
+            steps = range(50_000, 550_000, 50_000)
+            curve = [Point(s, s / 1e4, truth({"lr": lr, "steps": s})[0]) for s in steps]
+            tuner.observe({"lr": lr, "steps": 500_000}, points=curve)
+        for lr in (1e-5, 1e-1, 3e-3):
+            tuner.observe({"lr": lr, "steps": 10_000}, score=0.0, cost=1.0)
+    assert len(with_curves._observations().scores) == 6 + 3 * 4
+    assert len(without._observations().scores) == 6
+    assert [m.cost for m in with_curves.front()][-1] == pytest.approx(50, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"goal": "max"}, "metric.goal"),
+        ({"scale": "log"}, "metric.scale"),
+        ({"scale": "exponential"}, "metric.max"),
+        ({"scale_max": 1.0}, "metric.max"),
+        ({"cost_limit": 0}, "cost.limit"),
+        ({"fidelity": "step"}, "objective.fidelity"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Sweeper(TWO, **settings)
+    assert caught.value.key == key
+
+
+ONE = {"x": {"min": 0, "max": 1}}
+FORTY = {f"x{i}": {"min": -1, "max": 1} for i in range(40)}
+EDGES = {
+    "one parameter": (ONE, lambda p, i: (p["x"], 1 + p["x"])),
+    "forty parameters": (FORTY, lambda p, i: (-sum(v * v for v in p.values()), 1.0 + p["x0"] ** 2)),
+    "equal scores": (TWO, lambda p, i: (1.0, truth(p)[1])),
+    "equal costs": (ONE, lambda p, i: (-((p["x"] - 0.3) ** 2), 5.0)),
+    "equal scores and costs": (ONE, lambda p, i: (0.0, 1.0)),
+    "huge": (TWO, lambda p, i: (1e300 * truth(p)[0], 1e200 * truth(p)[1])),
+    "tiny": (TWO, lambda p, i: (1e-300 * truth(p)[0], 1e-200 * truth(p)[1])),
+    "an outlier": (TWO, lambda p, i: (-1e15 if i == 3 else truth(p)[0], truth(p)[1])),
+    "all failed": (TWO, lambda p, i: None),
+    "failed but two": (TWO, lambda p, i: truth(p) if i in (2, 5) else None),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_edges_are_survived(name: str) -> None:
+    parameters, objective = EDGES[name]
+    tuner = Sweeper(parameters)
+    for i in range(14):
+        trial = tuner.ask()
+        tuner.space.check(trial.params)
+        result = objective(trial.params, i)
+        if result is None:
+            tuner.tell(trial, failure="diverged", cost=1.0)
+        else:
+            tuner.tell(trial, score=result[0], cost=result[1])
+        if trial.predicted_score is not None:
+            assert math.isfinite(trial.predicted_score)
+            assert 0 < (trial.predicted_cost or 0) < math.inf
+    for member in tuner.front():
+        assert math.isfinite(member.score)
+
+
+def test_without_a_dear_parameter_the_best_is_found() -> None:
+    tuner = Sweeper({"x": {"min": 0, "max": 1}, "y": {"distribution": "log", "min": 1e-4, "max": 1}})
+    generator = np.random.default_rng(0)
+    for _ in range(25):
+        trial = tuner.ask()
+        score = -((trial.params["x"] - 0.7) ** 2) - 0.1 * (math.log10(trial.params["y"]) + 3) ** 2
+        tuner.tell(trial, score=score, cost=3.0 * math.exp(0.05 * generator.standard_normal()))
+    best = tuner.front(observed=True)[-1].score
+    assert best > -0.003
+
+
+def test_failing_regions_are_left_alone() -> None:
+    tuner = Sweeper(TWO, fidelity="steps")
+    failures = []
+    for _ in range(30):
+        trial = tuner.ask()
+        score, cost = truth(trial.params)
+        failures.append(trial.params["lr"] > 2e-3)
+        if failures[-1]:
+            tuner.tell(trial, failure="diverged", cost=cost / 3)
+        else:
+            tuner.tell(trial, score=score, cost=cost)
+    assert sum(failures[12:]) <= 5
+
+
+def test_it_learns_faster_than_random_search() -> None:
+    task = synthetic.task("log-noisy")
+    ours = [run_sweep(task.name, seed, 24) for seed in (1, 2, 3)]
+    blind = [run_random(task.name, seed, 24) for seed in range(20)]
+    gaps = [np.median([1 - task.share(s.costs, s.scores) for s in sweeps]) for sweeps in (ours, blind)]
+    assert gaps[0] < 0.6 * gaps[1]
