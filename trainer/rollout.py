@@ -21,20 +21,20 @@ _COLUMNS = ("obs", "actions", "logprobs", "rewards", "terminals", "truncations",
 
 @dataclass
 class Seconds:
-    """Where the seconds of training went."""
+    """What training took, and where it went."""
 
     env: float = 0.0
     policy: float = 0.0
     advantage: float = 0.0
     update: float = 0.0
-
-    def total(self) -> float:
-        return self.env + self.policy + self.advantage + self.update
+    spent: float = 0.0
+    """All of it, by the clock that is the trial's cost; the parts are wall-clock seconds."""
 
     def shares(self) -> dict[str, float]:
         """Each part's share of the whole."""
-        total = self.total() or 1.0
-        return {name: value / total for name, value in vars(self).items()}
+        parts = {name: value for name, value in vars(self).items() if name != "spent"}
+        total = sum(parts.values()) or 1.0
+        return {name: value / total for name, value in parts.items()}
 
 
 def check_discrete(env: ocean.Vector) -> None:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +36,8 @@ class Point(NamedTuple):
 
 @dataclass
 class Result:
-    """What a run came to. `seconds` are those of rollout and update alone."""
+    """What a run came to. `seconds` are those of rollout and update alone: processor seconds where one
+    thread does it all, else seconds on the clock."""
 
     score: float
     """Mean of the last evaluation; nan if there was none."""
@@ -118,6 +119,10 @@ class _Training:
         self.per_rollout = train.horizon * self.env.num_agents
         self.stops = curve_steps(train, self.per_rollout)
         self.steps, self.seconds, self.points = 0, Seconds(), list[Point]()
+        # One thread of a processor is charged for the seconds it computed, not for those in which the
+        # machine was busy with others: a trial costs the same alone and beside seven more.
+        alone = device.type == "cpu" and train.threads == 1
+        self.clock = thread_time if alone else perf_counter
         self.stats, self.unfinished = UpdateStats(), 0
 
     def close(self) -> None:
@@ -134,8 +139,10 @@ class _Training:
             self.restore(checkpoints.load(file))
         shown = saved = perf_counter()
         while self.steps < self.stops[-1]:
+            begin = self.clock()
             buffer = self.rollout.collect(self.seconds)
             self.stats = self.updater.update(buffer, self.steps / self.stops[-1], self.seconds)
+            self.seconds.spent += self.clock() - begin
             self.steps += self.per_rollout
             if self.stats.failure is not None:
                 break
@@ -192,10 +199,10 @@ class _Training:
     def _evaluate(self) -> None:
         outcome = evaluate(self.network, self.settings, self.seed, self.device)
         self.unfinished = outcome.unfinished
-        self.points.append(Point(self.steps, self.seconds.total(), outcome.score))
+        self.points.append(Point(self.steps, self.seconds.spent, outcome.score))
 
     def _progress(self) -> dict[str, Any]:
-        log, seconds = self.env.log(), self.seconds.total()
+        log, seconds = self.env.log(), self.seconds.spent
         return {
             "steps": self.steps,
             "total_timesteps": self.stops[-1],
@@ -207,7 +214,7 @@ class _Training:
         }
 
     def _result(self) -> Result:
-        seconds = self.seconds.total()
+        seconds = self.seconds.spent
         return Result(
             score=self.points[-1].score if self.points else math.nan,
             steps=self.steps,
