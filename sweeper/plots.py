@@ -217,7 +217,7 @@ def _score_limits(
     front = np.array([m.score for m in members] or scores, dtype=float)
     quarter, three = np.quantile(scores, [0.25, 0.75])
     reach = 1.5 * max(three - quarter, np.ptp(front))
-    slack = [min(1.96 * m.score_sd, 0.2 * np.ptp(front)) if _finite(m.score_sd) else 0.0 for m in members]
+    slack = [min(1.96 * m.score_sd, 0.05 * np.ptp(front)) if _finite(m.score_sd) else 0.0 for m in members]
     slack = slack if members else [0.0] * len(front)
     core = np.concatenate([front - slack, front + slack, [quarter, three]])
     bottom, top = float(core.min()), float(core.max())
