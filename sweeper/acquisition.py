@@ -45,26 +45,25 @@ _AROUND, _ANYWHERE, _REFINED, _STEPS, _ROUNDS = 800, 80, 6, 16, 4
 class Acquisition:
     """The rating and its bounds over one state of knowledge; pending trials count as believed means.
 
-    `units` [n, dim]: final params of finished and pending trials. Scores: modelled, higher is better. `taken`
-    [k, dim]: what is not to be proposed again.
+    `done`, `pending` [n, dim]: final params of trials; `taken` [k, dim]: what is not to be proposed again.
+    Scores: modelled, higher is better. Pending trials keep others away, but only finished ones move the cap.
     """
 
     space: Space
     models: Models
-    units: np.ndarray
+    done: np.ndarray
+    pending: np.ndarray
     taken: np.ndarray
     cost_limit: float | None = None
 
     def __post_init__(self) -> None:
-        features = self.space.features(self.units)
-        self.means, self.costs = (
-            self.models.score.predict(features)[0],
-            self.models.log_cost.predict(features)[0],
-        )
-        front = pareto.front(self.costs, self.means)
-        self.front_scores, self.front_costs = self.means[front], self.costs[front]  # cheapest first
+        features = self.space.features(np.concatenate([self.done, self.pending]))
+        means, costs = (gp.predict(features)[0] for gp in (self.models.score, self.models.log_cost))
+        front = pareto.front(costs, means)
+        self.front_scores, self.front_costs = means[front], costs[front]  # cheapest first
+        self.means, self.costs = means[: len(self.done)], costs[: len(self.done)]
         self.members = pareto.prune(self.costs, self.means, PRUNE)
-        self.span = max(float(np.ptp(self.costs)), 1.0)  # of log cost; below it all costs are much the same
+        self.span = max(float(np.ptp(costs)), 1.0)  # of log cost; below it all costs are much the same
         self.near = 0.02 * self.span  # closer than this is at equal cost, and an improvement there counts too
         self.limit = math.inf if self.cost_limit is None else math.log(self.cost_limit)
         self.cap = min(float(self.costs[self.members[-1]]) + LEAP, self.limit)
@@ -75,7 +74,7 @@ class Acquisition:
         """Whether the front has not risen out of the noise, or nothing about scores is predictable yet."""
         rise = float(np.ptp(self.means[self.members]))
         noise = rise < LOW_SIGNAL * self.models.score.noise_sd
-        return noise or (len(self.units) >= JUDGED and self.models.explained < EXPLAINED)
+        return noise or (len(self.done) >= JUDGED and self.models.explained < EXPLAINED)
 
     def look_from_dearest(self, climb: bool = False) -> None:
         """Ties the cap to the dearest trial; with `climb`, cheaper ones than that are not looked at."""
@@ -105,7 +104,7 @@ class Acquisition:
 
         Candidates lie around the front's members, a few anywhere; the best are refined by steps that shrink.
         """
-        around = self.units[self.members[generator.integers(len(self.members), size=_AROUND)]]
+        around = self.done[self.members[generator.integers(len(self.members), size=_AROUND)]]
         sds = np.exp(generator.uniform(math.log(0.02), math.log(0.8), _AROUND))
         anywhere = self.space.sample(_ANYWHERE, generator)
         units = np.concatenate([perturb(self.space, around, sds, generator), anywhere])

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -114,7 +113,9 @@ class Sweeper:
             fidelity not in self.space.parameters or self.space.parameters[fidelity].kind == "categorical"
         ):
             raise ConfigError("objective.fidelity", f"'{fidelity}' is not a swept number", "name one")
-        self.goal, self.seed, self.cost_limit = goal, int(seed), cost_limit
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ConfigError("seed", f"{seed!r} is not a whole number", "0 or above")
+        self.goal, self.seed, self.cost_limit = goal, seed, cost_limit
         self.scale, self.scale_max, self.fidelity = scale, scale_max, fidelity
         self._sign = 1.0 if goal == "maximize" else -1.0
         self._ladder = fidelity or next(
@@ -124,6 +125,9 @@ class Sweeper:
         self._by_number: dict[int, _Entry] = {}
         self._asks = 0
         self._models: dict[str, Any] = {}  # the last ask's hyperparameters
+        self._front: tuple[int, dict[str, Any], list[Member]] | None = (
+            None  # for what it was computed, and it
+        )
 
     # -- the history -----------------------------------------------------------------------------
 
@@ -200,6 +204,9 @@ class Sweeper:
         if observed or len(done) < 3:
             best = pareto.front([e.cost for e in done], [e.score for e in done], self.goal)
             return [Member(e.trial.params, e.score, e.cost, self._number(e)) for e in (done[i] for i in best)]
+        known = (sum(e.status in ("done", "failed") for e in self._entries), self._models)
+        if self._front is not None and self._front[0] == known[0] and self._front[1] is known[1]:
+            return list(self._front[2])
         with one_thread():
             models = fit_models(
                 self._observations(), self.space.groups, self._models, np.random.default_rng([self.seed, 0])
@@ -214,7 +221,8 @@ class Sweeper:
             members.append(
                 Member(params, self._to_score(mean[i]), _exp(log_costs[i]), number, abs(high - low) / 2)
             )
-        return members
+        self._front = (*known, members)
+        return list(members)
 
     @staticmethod
     def _number(entry: _Entry) -> int | None:
@@ -236,19 +244,15 @@ class Sweeper:
             raise ValueError(f"trial {number} is {entry.status} already")
         return entry
 
-    @staticmethod
     def _checked(
-        score: Any, cost: Any, points: Iterable[Point] | None, failure: str | None
+        self, score: Any, cost: Any, points: Iterable[Point] | None, failure: str | None
     ) -> tuple[str, tuple[Point, ...], float, float]:
         """(status, points, score, cost) of a result, or ValueError."""
         curve = tuple(points or ())
-        for point in curve:
+        for point in curve if failure is None else ():
             for name in ("step", "cost", "score"):
                 if not _finite(getattr(point, name)):
                     raise ValueError(f"points: {name} {getattr(point, name)!r} is not a finite number")
-        for earlier, later in pairwise(curve):
-            if later.step < earlier.step or later.cost < earlier.cost:
-                raise ValueError(f"points: step {later.step!r} at cost {later.cost!r} runs backwards")
         if curve:
             score = curve[-1].score if score is None else score
             cost = curve[-1].cost if cost is None else cost
@@ -260,6 +264,8 @@ class Sweeper:
             return "failed", curve, math.nan, math.nan if not cost else float(cost)
         if not _finite(score):
             raise ValueError(f"score: {score!r} is not a finite number")
+        if self.scale == "percentile" and not 0 <= score <= 1:
+            raise ValueError(f"score: {score!r} is no share between 0 and 1, as 'scale: percentile' needs")
         if not _finite(cost) or cost <= 0:
             raise ValueError(f"cost: {cost!r} is not a positive number")
         return "done", curve, float(score), float(cost)
@@ -336,16 +342,12 @@ class Sweeper:
         models = models.believe(space.features(pending))
         done = self._units("done")
         acquisition = Acquisition(
-            space,
-            models,
-            np.concatenate([done, pending]),
-            self._units("pending", "done", "failed"),
-            self.cost_limit,
+            space, models, done, pending, self._units("pending", "done", "failed"), self.cost_limit
         )
         ordinary_cap = acquisition.cap
         if acquisition.low_signal:
             if number % REPEAT_EVERY == 0 and options is None:
-                front = acquisition.units[acquisition.members]
+                front = done[acquisition.members]
                 front = front[~among(front, pending)]
                 if len(front):
                     return front[generator.integers(len(front))], "repeat", models

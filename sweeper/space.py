@@ -113,7 +113,7 @@ class Space:
     # -- what may be chosen -------------------------------------------------------------------------
 
     def feasible(self, units: np.ndarray, only: Constraint | None = None) -> np.ndarray:
-        """[n, dim] to bool [n]: whether all constraints (or `only` one) hold; of inactive parameters they do."""
+        """[n, dim] to bool [n]: whether all constraints (or `only` one) hold; on inactive ones they do."""
         holds = np.ones(len(units), dtype=bool)
         if not self.constraints:
             return holds
