@@ -11,11 +11,13 @@ x is the best member of the front that costs no more; left of the cheapest membe
 seen. One so improves on what is known and fills what is empty: between two members of equal score the best
 place is the middle.
 
-What is predicted to cost more than a cap is not looked at: `LEAP` times the end of the front, where members
-that buy almost nothing are left out. So money follows score, not the other way round. Twice the cap follows
-the dearest trial instead: every third trial, while such probes are a small part of all spending; and while
-scores have not risen out of the noise, when every second trial also has to climb, for where all scores are
-alike the cheap end is no place to learn, and every fifth repeats a member to learn what the noise is.
+Params predicted to cost more than a cap are not looked at: twice the end of the front, where members that
+buy almost nothing are left out. So money follows score, not the other way round. There are two exceptions
+in which the cap is twice the dearest trial:
+
+    every third trial, while such probes are less than a quarter of all spending;
+    while scores have not risen out of the noise. Then every second trial also has to climb, for where all
+    scores are alike there is nothing to learn, and every fifth repeats a member to learn the noise.
 """
 
 from __future__ import annotations
@@ -31,11 +33,10 @@ from sweeper.models import Models
 from sweeper.space import Space
 
 LEAP = math.log(2.0)  # beyond the front's end, in log cost
-CLIMB = math.log(1.4)  # at least so far beyond the dearest trial, while cheap scores tell nothing
+CLIMB = math.log(1.4)  # at least so far beyond the dearest trial, where a trial has to climb
 PRUNE = 0.02  # of the front's range: its end and the centres of search are members that lift it by so much
 LOW_SIGNAL = 5.0  # noise sds that a front must span to have risen out of the noise
-EXPLAINED = 0.3  # share of the scores' variance that must be predictable, for the same, from
-JUDGED = 10  # trials on
+EXPLAINED, JUDGED = 0.3, 10  # share of their variance that must be predictable, judged from so many trials on
 PROBE_EVERY, PROBE_SHARE = 3, 0.25
 REPEAT_EVERY = 5
 _AROUND, _ANYWHERE, _REFINED, _STEPS, _ROUNDS = 800, 80, 6, 16, 4

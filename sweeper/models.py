@@ -83,7 +83,7 @@ class GaussianProcess:
         self.scale = largest * (spread if spread > 1e-12 else 1.0)
         self.shift = float(np.mean(targets / largest)) * largest
         self.y = torch.as_tensor((targets - self.shift) / self.scale, dtype=torch.float64)  # [n]
-        self.groups, self.linear = torch.as_tensor(groups), linear
+        self.groups, self.linear, self.trials = torch.as_tensor(groups), linear, trials
         self.dim = int(self.groups.max()) + 1
         self.priors = Priors(self.dim, linear, noise_variance)
         self.hyper = self.priors.mean.copy() if hyper is None else np.asarray(hyper, dtype=float)
@@ -165,9 +165,16 @@ class GaussianProcess:
         return new
 
     def explained(self) -> float:
-        """Share of the targets' variance that the rest predicts when each is left out in turn, at most 1."""
+        """Share of the targets' variance that the rest predicts when each trial is left out, at most 1."""
         factor, alpha = self._factored()
-        residuals = alpha / torch.cholesky_inverse(factor).diagonal()
+        inverse = torch.cholesky_inverse(factor)
+        if self.trials is None:
+            residuals = alpha / inverse.diagonal()
+        else:
+            residuals = torch.empty_like(alpha)
+            for trial in np.unique(self.trials):
+                rows = torch.as_tensor(np.flatnonzero(self.trials == trial))
+                residuals[rows] = torch.linalg.solve(inverse[rows][:, rows], alpha[rows])
         return 1 - float((residuals**2).mean()) / max(float((self.y**2).mean()), 1e-12)
 
     @property
@@ -258,8 +265,8 @@ def fit_models(
 ) -> Models:
     """Models of `seen`, from the hyperparameters in `before` (a `record`, or empty).
 
-    They are fitted anew when results came since, beyond a hundred results only every so often; below thirty
-    from several starts, since wrong early lengthscales cost many trials.
+    They are fitted anew when results came since, beyond a hundred rows ever more rarely; below thirty from
+    several starts, since wrong early lengthscales cost many trials.
     """
     count, failures = len(seen.scores), len(seen.failed)
     # One disaster must not flatten all the others; a failure scores as the lower quartile does.
@@ -282,7 +289,8 @@ def fit_models(
         labels = np.repeat([1.0, 0.0], [int(final.sum()), failures])
         features = np.concatenate([seen.features[final], seen.failed])
         processes["success"] = success = GaussianProcess(features, labels, groups, noise_variance=0.05)
-    due = count + failures - before.get("seen", -(10**9)) >= max(1, (count + failures) // 50 - 1)
+    rows = count + failures
+    due = rows - before.get("seen", -math.inf) >= max(1, rows**2 // 10_000)
     for name, process in processes.items():
         known = [np.array(before[name])] if name in before else []
         if known and not due:
@@ -293,7 +301,7 @@ def fit_models(
             known += [mean, mean + 0.7 * sd * generator.standard_normal(len(mean))]
         process.fit(known, 40 if count < 60 else 15)
     record: dict[str, Any] = {name: process.hyper.tolist() for name, process in processes.items()}
-    record["seen"] = count + failures if due else before["seen"]
+    record["seen"] = rows if due else before["seen"]
     # What a failure cost is the least that params there cost.
     known_costs = np.isfinite(seen.failed_log_costs)
     log_cost = log_cost.believe(seen.failed[known_costs], at_least=seen.failed_log_costs[known_costs])
