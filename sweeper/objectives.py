@@ -515,9 +515,11 @@ class Command(Objective):
         if not words:
             raise ConfigError(key, "is empty", 'write e.g. "python train.py {args}"')
         program = words[0]
-        if placeholders(program):
+        if program != "{python}" and placeholders(program):
             return
-        if "/" in program:
+        if program == "{python}":
+            program = sys.executable
+        elif "/" in program:
             path = self.folder / Path(program)
             if not path.is_file():
                 raise ConfigError(key, f"there is no program {program} in {self.folder}", "check the path")
@@ -526,12 +528,12 @@ class Command(Objective):
                     key, f"{program} is not executable", f"chmod +x {program}, or name its interpreter"
                 )
         elif shutil.which(program) is None:
-            builtin = (
-                "shell: true runs the command by a shell" if program in ("cd", "source", "export") else ""
-            )
-            raise ConfigError(
-                key, f"the program '{program}' was not found", builtin or "install it, or write its path"
-            )
+            mend = "install it, or write its path"
+            if program in ("cd", "source", "export"):
+                mend = "shell: true runs the command by a shell"
+            elif program.startswith("python"):
+                mend = "write {python} for the interpreter that runs sweep"
+            raise ConfigError(key, f"the program '{program}' was not found", mend)
         script = words[1] if len(words) > 1 else ""
         is_script = script.endswith(".py") and not placeholders(script)
         if (
@@ -662,7 +664,7 @@ def _trial_environment(job: Job) -> dict[str, str]:
 
 
 def _own_values(job: Job) -> dict[str, Any]:
-    return {"seed": job.seed, "trial_dir": job.folder}
+    return {"seed": job.seed, "trial_dir": job.folder, "python": sys.executable}
 
 
 # ---------------------------------------------------------------- reading a command's output

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|(?<!\$)\{([A-Za-z_][\w.-]*(?::[a-z]+)?)\}")
 ARGS = ("args", "args:hydra", "args:dashes")
-OWN = ("seed", "trial_dir")
+OWN = ("seed", "trial_dir", "python")  # filled by the sweep: {python} is the interpreter that runs it
 
 
 def placeholders(text: str) -> list[str]:
@@ -69,7 +70,7 @@ def command_words(
 
 def fill_command(config: Any, values: Mapping[str, Any]) -> str:
     """The command of a config with these values, as a line to paste into a shell in the config's folder."""
-    own = {"seed": 0, "trial_dir": "."}
+    own = {"seed": 0, "trial_dir": ".", "python": sys.executable}
     words = command_words(config.objective.target, values, config.objective.shell, own)
     return words[2] if config.objective.shell else shlex.join(words)
 

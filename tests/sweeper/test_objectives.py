@@ -141,6 +141,8 @@ def test_mistakes_in_a_command(tmp_path: Path) -> None:
     assert "no program ./gone.sh" in problem(tmp_path, '{command: "./gone.sh {args}"}')
     assert "chmod +x ./run.sh" in problem(tmp_path, '{command: "./run.sh {args}"}')
     assert "no file gone.py" in problem(tmp_path, '{command: "python3 gone.py {args}"}')
+    assert "no file gone.py" in problem(tmp_path, '{command: "{python} gone.py {args}"}')
+    assert "write {python}" in problem(tmp_path, '{command: "python2.3 train.py {args}"}')
     assert "{rate} names no parameter" in problem(tmp_path, '{command: "sh run.sh {lr} {steps} {rate}"}')
     assert "parameters.steps: is never used" in problem(tmp_path, '{command: "sh run.sh {lr}"}')
     assert "quotes" in problem(tmp_path, """{command: 'sh "run.sh'}""")
@@ -150,7 +152,13 @@ def test_mistakes_in_a_command(tmp_path: Path) -> None:
 def test_commands_without_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "run.sh").write_text("#!/bin/sh\n")
     (tmp_path / "run.sh").chmod(0o755)
-    for command in ("./run.sh {args}", "sh run.sh {lr} --steps={steps}", "sh run.sh"):
+    (tmp_path / "train.py").write_text("")
+    for command in (
+        "./run.sh {args}",
+        "sh run.sh {lr} --steps={steps}",
+        "sh run.sh",
+        "{python} train.py {args}",
+    ):
         objectives.make(load(tmp_path, f'{{command: "{command}"}}')).check()
     shell = """{command: "cd x && sh run.sh {lr} '{{' {steps}", shell: true}"""
     objectives.make(load(tmp_path, shell)).check()
