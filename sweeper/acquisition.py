@@ -163,7 +163,7 @@ def perturb(space: Space, centres: np.ndarray, sds: np.ndarray, generator: np.ra
 
 
 def among(units: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """[n] bool: which of [n, dim] are one of [k, dim], up to the digits that params lose."""
+    """[n] bool: which of [n, dim] are one of [k, dim]; both rounded."""
     if not len(others):
         return np.zeros(len(units), dtype=bool)
-    return (np.abs(units[:, None, :] - others[None, :, :]) < 1e-6).all(axis=2).any(axis=1)
+    return (np.abs(units[:, None, :] - others[None, :, :]) < 1e-9).all(axis=2).any(axis=1)

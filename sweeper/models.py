@@ -75,7 +75,6 @@ class GaussianProcess:
         linear: bool = False,
         noise_variance: float = 0.01,
         trials: np.ndarray | None = None,
-        hyper: Any = None,
     ) -> None:
         self.x = torch.as_tensor(features, dtype=torch.float64)  # [n, f]
         largest = max(float(np.abs(targets).max(initial=0.0)), 1e-300)  # first, so that no square overflows
@@ -86,7 +85,7 @@ class GaussianProcess:
         self.groups, self.linear, self.trials = torch.as_tensor(groups), linear, trials
         self.dim = int(self.groups.max()) + 1
         self.priors = Priors(self.dim, linear, noise_variance)
-        self.hyper = self.priors.mean.copy() if hyper is None else np.asarray(hyper, dtype=float)
+        self.hyper = self.priors.mean.copy()
         self.noise_shape = torch.eye(len(self.y), dtype=torch.float64)  # [n, n], times the noise variance
         if trials is not None:
             shared = torch.as_tensor(trials[:, None] == trials[None, :], dtype=torch.float64)
@@ -319,9 +318,10 @@ def _matern(z1: torch.Tensor, z2: torch.Tensor, variance: float) -> tuple[torch.
 def _cholesky(matrix: torch.Tensor) -> torch.Tensor:
     """Lower factor; adds the least power-of-ten jitter that makes rounding errors harmless."""
     jitter = _JITTER
-    while True:
+    while jitter < 1.0:
         matrix = matrix + jitter * torch.eye(len(matrix), dtype=matrix.dtype)
         factor, info = torch.linalg.cholesky_ex(matrix)
         if not int(info):
             return factor
         jitter *= 10
+    raise ArithmeticError("a covariance matrix is not positive definite")

@@ -50,7 +50,7 @@ class Parameter:
         return np.clip(2 * ((self._warp(value) - low) / (high - low)) - 1, -1, 1)
 
     def from_unit(self, unit: np.ndarray) -> np.ndarray:
-        """[n] in [-1, 1] to values [n]: float64 (whole where the kind is int), or indices of categories."""
+        """[n] in [-1, 1] to the values [n] that would run: float64, rounded; or indices of categories."""
         if self.kind == "categorical":
             return np.clip(np.floor((unit + 1) / 2 * len(self.values)), 0, len(self.values) - 1)
         low, high = self._warp(self.min), self._warp(self.max)
@@ -61,23 +61,26 @@ class Parameter:
             warped = np.exp(warped)
         elif self.distribution == "logit":
             warped = 1 / (1 + np.exp(-warped))
-        if self.kind == "int":
-            warped = np.round(warped)
+        warped = np.round(warped) if self.kind == "int" else self._rounded(warped)
         return np.clip(warped, self.min, self.max)
 
+    def _rounded(self, values: np.ndarray) -> np.ndarray:
+        """Floats [n] without the digits that nobody asked for; near 1, log odds need those of 1 - value."""
+        width = float(self._warp(self.max) - self._warp(self.min))
+        size: Any = width
+        if self.distribution != "linear":
+            size = min(width, 1.0) * 10 ** np.floor(
+                np.log10(values if self.distribution == "log" else np.minimum(values, 1 - values))
+            )
+        decimals = _DIGITS - np.floor(np.log10(size) + 1e-9)
+        up, down = 10.0 ** np.clip(decimals, 0, 300), 10.0 ** np.maximum(-decimals, 0)
+        return np.where(decimals <= 290, np.rint(values * up / down) * down / up, values)
+
     def scalar(self, value: float) -> Any:
-        """One of `from_unit`'s values as the Python scalar that runs; floats lose digits nobody asked for."""
+        """One of `from_unit`'s values as a Python scalar."""
         if self.kind == "categorical":
             return self.values[int(value)]
-        if self.kind == "int":
-            return int(value)
-        if self.distribution == "pow2":
-            return float(value)
-        width = float(self._warp(self.max) - self._warp(self.min))
-        decimals = _DIGITS - math.floor(math.log10(width if self.distribution == "linear" else min(width, 1)))
-        if self.distribution != "linear":  # digits count from the first that is not zero (of 1 - value, too)
-            decimals -= math.floor(math.log10(value if self.distribution == "log" else min(value, 1 - value)))
-        return min(max(round(float(value), min(decimals, 320)), self.min), self.max)
+        return int(value) if self.kind == "int" else float(value)
 
     def index(self, value: Any) -> int:
         """Which category `value` is; True is not 1. Raises ValueError for none."""

@@ -307,18 +307,20 @@ class Sweeper:
         units = 2 * sobol.draw(1024, dtype=torch.float64).numpy()[index % 512 :] - 1
         if index == 0:
             units[0], origin = space.to_unit(space.start()), "start"
+        column = None if self._ladder is None else space.column[self._ladder]
         if self._ladder is not None:
-            column = space.column[self._ladder]
             if index == 0 and space.parameters[self._ladder].start is not None:
-                height = min(units[0, column], -1 + 2 * LADDER)
+                height = min(float(units[0, column]), -1 + 2 * LADDER)
             units[:, column] = height
         if options is not None:  # of a pool, what lies nearest to where the design would go
             nearness = ((options[:, None, :] - units[None, :1, :]) ** 2).sum(axis=(1, 2))
             units, origin = options[np.argsort(nearness, kind="stable")], "pool"
         units = space.snap(units)
         fresh = space.feasible(units) & ~among(units, self._units("pending", "done", "failed"))
-        if not fresh.any() and options is None:
-            units = space.sample(512, generator)
+        if not fresh.any() and options is None:  # constraints forbid this rung: what they allow nearest to it
+            units = np.concatenate([space.sample(512, generator), space.to_unit(space.start())[None]])
+            if column is not None:
+                units = units[np.argsort(np.abs(units[:, column] - height), kind="stable")]
             fresh = ~among(units, self._units("pending", "done", "failed"))
         units = units[fresh] if fresh.any() else units
         done, failed = [e for e in self._entries if e.status == "done"], self._units("failed")

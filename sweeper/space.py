@@ -73,12 +73,12 @@ class Space:
         }
 
     def snap(self, units: np.ndarray) -> np.ndarray:
-        """[n, dim] to the nearest units that can run (floats keep their last digits)."""
+        """[n, dim] to the nearest units that can run."""
         snapped = np.clip(units, -1, 1)
         for column, p in enumerate(self.parameters.values()):
             if p.kind == "categorical":
                 snapped[:, column] = -1 + (2 * p.from_unit(units[:, column]) + 1) / len(p.values)
-            elif p.kind == "int" or p.distribution == "pow2":
+            else:
                 snapped[:, column] = p.to_unit(p.from_unit(units[:, column]))
         return np.where(self.active(snapped), snapped, 0.0) if self._order else snapped
 

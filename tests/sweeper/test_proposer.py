@@ -315,6 +315,16 @@ def test_edges_are_survived(name: str) -> None:
         assert math.isfinite(member.score)
 
 
+@pytest.mark.parametrize("width", [0.02, 0.0001])
+def test_narrow_constraints_are_kept(width: float) -> None:
+    unit_range = {"min": 0, "max": 1}
+    tuner = Sweeper({"a": unit_range, "steps": unit_range}, constraints=[f"abs(a - steps) < {width}"])
+    for _ in range(10):
+        trial = tuner.ask()
+        assert abs(trial.params["a"] - trial.params["steps"]) < width
+        tuner.tell(trial, score=trial.params["a"], cost=1 + trial.params["steps"])
+
+
 def test_without_a_dear_parameter_the_best_is_found() -> None:
     tuner = Sweeper({"x": {"min": 0, "max": 1}, "y": {"distribution": "log", "min": 1e-4, "max": 1}})
     generator = np.random.default_rng(0)
