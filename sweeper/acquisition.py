@@ -33,7 +33,6 @@ from sweeper.models import Models
 from sweeper.space import Space
 
 LEAP = math.log(2.0)  # beyond the front's end, in log cost
-CLIMB = math.log(1.4)  # at least so far beyond the dearest trial, where a trial has to climb
 PRUNE = 0.02  # of the front's range: its end and the centres of search are members that lift it by so much
 LOW_SIGNAL = 5.0  # noise sds that a front must span to have risen out of the noise
 EXPLAINED, JUDGED = 0.3, 10  # share of their variance that must be predictable, judged from so many trials on
@@ -81,7 +80,7 @@ class Acquisition:
         """Ties the cap to the dearest trial; with `climb`, cheaper ones than that are not looked at."""
         dearest = float(self.costs.max())
         self.cap = min(dearest + LEAP, self.limit)
-        self.bottom = dearest + CLIMB if climb else -math.inf
+        self.bottom = dearest if climb else -math.inf
 
     def rating(self, units: np.ndarray) -> np.ndarray:
         """Log of the rating of [n, dim]; -inf for what is taken, out of bounds or breaks a constraint."""
