@@ -316,7 +316,9 @@ class LocalExecutor:
     def _instead(self, worker: _Worker, trial: int | None, result: Result) -> Message:
         """A trial's end that its worker did not live to report, for the driver and for the trial's folder."""
         assert worker.job is not None
-        with (Path(worker.job.folder) / "reports.jsonl").open("a") as witness:
+        folder = Path(worker.job.folder)
+        folder.mkdir(parents=True, exist_ok=True)  # a trial may have removed it
+        with (folder / "reports.jsonl").open("a") as witness:
             witness.write("\n" + json.dumps({"end": dataclasses.asdict(result)}) + "\n")
         return Message(worker.state.index, "end", trial, result)
 

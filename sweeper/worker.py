@@ -14,6 +14,7 @@ import io
 import json
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
@@ -112,6 +113,7 @@ class Trial:
         self._points = 0
         self._sent = self._progressed = 0.0
         folder = Path(job.folder)
+        shutil.rmtree(folder, ignore_errors=True)  # what an interrupted attempt left, its pipe among it
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "params.json").write_text(json.dumps(job.params, indent=1) + "\n")
         self._witness = (folder / "reports.jsonl").open("w")

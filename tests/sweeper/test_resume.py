@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from sweeper import config, loop, objectives
 from sweeper.store import Store
 
@@ -36,6 +38,11 @@ def note(text):
     with open("calls.txt", "a") as file:
         file.write(text + "\\n")
 """
+AS_COMMAND = """
+import sys
+score, cost = fit(float(sys.argv[1]), int(sys.argv[2]))
+sweeper.report(score=score, cost=cost)
+"""
 DRIVER = """
 import sys
 from sweeper import config, loop
@@ -48,9 +55,12 @@ def calls(folder: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def test_kill_minus_nine_in_the_middle_of_trial_20(tmp_path: Path) -> None:
-    (tmp_path / "t.yaml").write_text(CONFIG)
-    (tmp_path / "mine.py").write_text(OBJECTIVE)
+@pytest.mark.parametrize("kind", ["function", "command"])
+def test_kill_minus_nine_in_the_middle_of_trial_20(tmp_path: Path, kind: str) -> None:
+    command = 'command: "{python} mine.py {lr} {steps}"'
+    text = CONFIG.replace('function: "mine.py:fit"', command) if kind == "command" else CONFIG
+    (tmp_path / "t.yaml").write_text(text)
+    (tmp_path / "mine.py").write_text(OBJECTIVE + (AS_COMMAND if kind == "command" else ""))
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)])
     deadline = time.monotonic() + 60
     while not any(line.startswith("start 20 ") for line in calls(tmp_path)):
