@@ -110,7 +110,7 @@ def run(config: str, overrides: tuple[str, ...], name: str | None) -> int:
     from sweeper.config import load
     from sweeper.progress import observer
 
-    settings = load(config, [*overrides, *([f"name={name}"] if name else [])])
+    settings = load(config, [*overrides, *([f"name={name}"] if name is not None else [])])
     try:
         objectives.make(settings).check()
     except ConfigError as error:

@@ -40,6 +40,7 @@ __all__ = [
     "train_once",
 ]
 
+MAX_NUMBER = 1e100  # beyond, scores and costs (below its inverse, costs) cannot be reckoned with
 MAX_POINTS = 10_000  # of one trial that are kept; beyond, every second of the older ones goes
 _WALL_CLOCK = ("seconds", "cost", "time")  # names of a cost that the clock can fill in
 
@@ -104,12 +105,13 @@ class Curve:
         return time.monotonic() - self.started
 
     def take(self, values: Mapping[str, Any]) -> bool:
-        """A report, if `values` holds the metric as a number: one more point. Otherwise False."""
-        score = _number(values.get(self.metric, values.get("score")))
-        if score is None:
+        """A report, if `values` holds the metric: one more point, or a problem. Otherwise False."""
+        said = values.get(self.metric, values.get("score"))
+        if said is None:
             return False
+        said_cost = values.get(self.cost_name, values.get("cost"))
+        score, cost = _number(said), _number(said_cost)
         step = _number(values.get("step", values.get("steps")))
-        cost = _number(values.get(self.cost_name, values.get("cost")))
         if cost is None and self.cost_name in ("step", "steps"):
             cost = step
         if cost is not None:
@@ -119,15 +121,19 @@ class Curve:
         elif self.cost_name in _WALL_CLOCK:
             cost = self.seconds
         self.problem = None
-        if not math.isfinite(score):
+        if score is None:
+            self.problem = Failure("no_score", f"reported a {self.metric} of {_short(said)}, not a number")
+        elif not abs(score) <= MAX_NUMBER:
             self.problem = Failure("non_finite", f"reported a {self.metric} of {score}")
+        elif said_cost is not None and _number(said_cost) is None:
+            self.problem = Failure("bad_cost", f"reported a cost of {_short(said_cost)}, not a number")
         elif cost is None:
             self.problem = Failure(
                 "no_cost", f'reported its {self.metric} without "{self.cost_name}", the cost'
             )
-        elif not (math.isfinite(cost) and cost > 0):
+        elif not 1 / MAX_NUMBER <= cost <= MAX_NUMBER:
             self.problem = Failure("bad_cost", f"reported a cost of {cost}; costs are numbers above 0")
-        if self.problem is None and cost is not None:
+        if self.problem is None and score is not None and cost is not None:
             step = step if step is not None and math.isfinite(step) else None
             self.points.append((step, cost, score))
             self._scores = [*self._scores, score][-self.last :]
@@ -161,6 +167,12 @@ def _number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.inf
+
+
+def _short(value: Any) -> str:
+    return repr(value) if len(repr(value)) <= 100 else f"{repr(value)[:97]}..."
 
 
 # ---------------------------------------------------------------- the four kinds

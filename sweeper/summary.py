@@ -241,10 +241,11 @@ def run_summary(
     return "\n".join(lines)
 
 
-def _counts(trials: Sequence[TrialRow]) -> str:
+def _counts(trials: Sequence[TrialRow], live: bool = True) -> str:
     counts: dict[str, int] = {}
     for trial in trials:
-        counts[trial.status] = counts.get(trial.status, 0) + 1
+        status = "interrupted" if trial.status == "running" and not live else trial.status
+        counts[status] = counts.get(status, 0) + 1
     return ", ".join(f"{count} {status}" for status, count in counts.items()) or "no trials yet"
 
 
@@ -264,7 +265,7 @@ def status_summary(store: Store, config: SweepConfig, live: bool) -> str:
     ended = sum(trial.status in ("done", "failed", "stopped") for trial in trials)
     lines = [
         f"{config.name}: {'running' if live else 'not running'} ({store.folder})",
-        f"  trials   {ended}{total}: {_counts(trials)}",
+        f"  trials   {ended}{total}: {_counts(trials, live)}",
         f"  time     {format_seconds(elapsed)}{of[0]}",
         f"  spent    {format_cost(spent, config.cost.name)}{of[1]}",
     ]

@@ -191,6 +191,13 @@ def test_status_tells_counts_front_and_failures(stored, capsys):
     assert "\x1b" not in out
 
 
+def test_status_calls_what_a_killed_run_left_interrupted(stored, capsys):
+    with Store.open("runs/demo") as store:
+        store.start_trial(5, 0)
+    sweep("status")
+    assert "3 done, 1 failed, 1 interrupted" in capsys.readouterr().out
+
+
 def test_status_sees_a_live_run(stored, capsys):
     with Store.open("runs/demo"):
         sweep("status", "demo")

@@ -78,7 +78,7 @@ def test_the_last_report_is_the_result() -> None:
     assert c.take({"acc": 0.5, "cost": 1, "step": 10})
     assert c.take({"acc": 0.4, "cost": 2, "step": 20})
     assert not c.take({"loss": 3})
-    assert not c.take({"acc": "0.9"})
+    assert not c.take({"acc": None})
     result = c.result("")
     assert (result.status, result.score, result.cost) == ("done", 0.4, 2)
     assert result.points == [(10, 1, 0.5), (20, 2, 0.4)]
@@ -112,6 +112,10 @@ def test_a_named_cost_must_be_reported() -> None:
         ([], "no_score"),
         ([{"score": 1, "cost": 1}, {"score": float("nan"), "cost": 2}], "non_finite"),
         ([{"score": 1, "cost": 0}], "bad_cost"),
+        ([{"score": 1, "cost": "a lot"}], "bad_cost"),  # no silent clock instead
+        ([{"score": "0.9", "cost": 1}], "no_score"),
+        ([{"score": 10**400, "cost": 1}], "non_finite"),
+        ([{"score": 1, "cost": 1e308}], "bad_cost"),
         ([{"score": float("inf"), "cost": 1}, {"score": 1, "cost": 1}], None),
     ],
 )
