@@ -22,11 +22,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeper import reporting
 from sweeper.errors import ConfigError
 from sweeper.placeholders import ARGS, OWN, command_words, fill_command, placeholders, quoted_placeholder
+
+if TYPE_CHECKING:
+    from sweeper.space import Space
 
 __all__ = [
     "Curve",
@@ -115,7 +118,8 @@ class Curve:
         if cost is None and self.cost_name in ("step", "steps"):
             cost = step
         if cost is not None:
-            self._known_cost = cost
+            if 1 / MAX_NUMBER <= cost <= MAX_NUMBER:
+                self._known_cost = cost
         elif self._known_cost is not None:
             cost = self._known_cost
         elif self.cost_name in _WALL_CLOCK:
@@ -156,7 +160,6 @@ class Curve:
         cost = self._known_cost
         if cost is None and self.cost_name in _WALL_CLOCK:
             cost = self.seconds
-        cost = cost if cost is not None and math.isfinite(cost) and cost > 0 else None
         return Result("failed", None, cost, name, message[:1000], self.points, self.seconds)
 
 
@@ -292,6 +295,7 @@ class Train(Objective):
                 Settings.resolve(name, environment)
             except SettingsError as error:
                 raise ConfigError(_section(name, fixed), error.message, error.mend) from None
+        self._check_ranges(environment)
         try:
             Settings.parse(environment, _resolved({**fixed, **self._start()}, environment))
         except SettingsError as error:
@@ -301,6 +305,22 @@ class Train(Objective):
             ocean.check_compiler()
         except ocean.BuildError as error:
             raise ConfigError("objective.train", str(error)) from None
+
+    def _check_ranges(self, environment: str) -> None:
+        """Raises ConfigError where a swept setting could not take all values of its range."""
+        from trainer.settings import Settings, SettingsError
+
+        for name, parameter in self._space().parameters.items():
+            setting = Settings.resolve(name, environment)
+            if type(Settings.default(setting, environment)) is int and parameter.kind == "float":
+                raise ConfigError(f"parameters.{name}", "takes whole numbers", "add `type: int`")
+            ends = {"min": parameter.min, "max": parameter.max}
+            tried = [("values", v) for v in parameter.values] or list(ends.items())
+            for key, value in tried:
+                try:
+                    Settings.value(setting, environment, value)
+                except SettingsError as error:
+                    raise ConfigError(f"parameters.{name}.{key}", error.message, error.mend) from None
 
     def default(self, name: str) -> Any:
         """The trainer's default for this environment."""
@@ -313,9 +333,12 @@ class Train(Objective):
             return None
 
     def _start(self) -> dict[str, Any]:
+        return self._space().start()
+
+    def _space(self) -> Space:
         from sweeper.space import Space
 
-        return Space(self.spec["parameters"], self.spec["constraints"], self.spec["fixed"]).start()
+        return Space(self.spec["parameters"], self.spec["constraints"], self.spec["fixed"])
 
     def load(self) -> None:
         """torch, the trainer, and the environment's library."""

@@ -49,10 +49,10 @@ class TrainSettings:
     total_timesteps: int = _bounded(3_000_000, 1)
     """Environment steps to train for, summed over all agents; the last rollout is always whole."""
 
-    num_envs: int = _bounded(1024, 1)
+    num_envs: int = _bounded(1024, 1, 2**20)
     """Environments stepped together; agents are this times the agents of one environment."""
 
-    horizon: int = _bounded(64, 1)
+    horizon: int = _bounded(64, 1, 2**16)
     """Steps of one agent in a segment: the length of a rollout."""
 
     minibatch_size: int = _bounded(32_768, 1)
@@ -234,6 +234,14 @@ class Settings:
         if matches:
             raise SettingsError(name, "means more than one setting", f"say which: {', '.join(matches)}")
         raise SettingsError(name, "no such setting", _nearest(name, env))
+
+    @staticmethod
+    def value(name: str, env: str, value: Any) -> Any:
+        """`value` as the setting with this dotted name takes it; SettingsError for a wrong type or range."""
+        section, _, key = name.partition(".")
+        if section == "env":
+            return _env_value(name, value, _env_settings(env)[key])
+        return _field_value(name, value, _fields(section)[key])
 
     @staticmethod
     def default(name: str, env: str) -> Any:

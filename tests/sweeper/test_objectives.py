@@ -84,6 +84,13 @@ def test_the_last_report_is_the_result() -> None:
     assert result.points == [(10, 1, 0.5), (20, 2, 0.4)]
 
 
+def test_a_failure_costs_what_was_known_before_it() -> None:
+    c = curve()
+    c.take({"score": 1, "cost": 2})
+    c.take({"score": 1, "cost": float("inf")})
+    assert (c.result("").failure, c.result("").cost) == ("bad_cost", 2)
+
+
 def test_the_mean_of_the_last_is_the_result_where_wanted() -> None:
     c = curve(last=3)
     for i in range(10):
@@ -204,5 +211,11 @@ def test_mistakes_in_training(tmp_path: Path) -> None:
     assert "fixed.env.gravitee" in problem(
         tmp_path, "{train: cartpole}", f"{steps}}}\nfixed: {{env.gravitee: 1}}"
     )
+    for parameter, words in (
+        ("train.num_envs: {min: 16, max: 64}", "parameters.train.num_envs: takes whole numbers"),
+        ("train.optimizer: {values: [muon, sgd]}", "parameters.train.optimizer.values: 'sgd'"),
+        ("train.gamma: {min: 0.9, max: 1.5}", "parameters.train.gamma.max: 1.5 is out of range"),
+    ):
+        assert words in problem(tmp_path, "{train: cartpole}", f"{steps}, {parameter}}}")
     assert "cartpole" in problem(tmp_path, "{train: cartpoll}", f"{steps}}}")
     objectives.make(load(tmp_path, "{train: cartpole}", f"{steps}}}")).check()
