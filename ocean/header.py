@@ -94,10 +94,12 @@ def names() -> list[str]:
 
 
 def find(name_or_path: str | Path) -> Path:
-    """The header of a bundled environment, or of one given by its path (it ends in .h)."""
+    """The header of a bundled environment, or of one given by its path or its folder's (mine/mine.h)."""
     text = os.fspath(name_or_path)
     if text.endswith(".h") or os.sep in text:
         path = Path(text).absolute()
+        if path.is_dir():
+            path = path / f"{path.name}.h"
         if not path.is_file():
             raise ValueError(f"no environment header at {text}")
         return path

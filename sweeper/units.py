@@ -58,5 +58,7 @@ def format_number(value: float) -> str:
 
 
 def format_cost(cost: float, name: str) -> str:
-    """A cost with its unit."""
-    return format_seconds(cost) if name == "seconds" else f"{format_number(cost)} {name}"
+    """A cost with its unit; one that is called just cost has none."""
+    if name == "seconds":
+        return format_seconds(cost)
+    return format_number(cost) if name == "cost" else f"{format_number(cost)} {name}"

@@ -39,6 +39,15 @@ def test_reading_needs_no_compiler_and_little_else() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, cwd=FOLDER.parent)
 
 
+def test_an_environment_of_ones_own_is_its_header_or_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.h").write_text(SQUARED)
+    for path in (tmp_path / "mine", tmp_path / "mine" / "mine.h", f"{tmp_path}/mine/"):
+        assert ocean.spec(path).path == tmp_path / "mine" / "mine.h"
+    with pytest.raises(ValueError, match="no environment header at"):
+        ocean.spec(tmp_path)
+
+
 def test_names_of_numbers_comments_and_texts_in_parts_are_understood() -> None:
     text = SQUARED.replace("OBS_SHAPE 11, 11 ", "EDGE (11)\n#define OBS_SHAPE EDGE, EDGE /* a, b */ ")
     text = text.replace("1.0, 0.0, 1.0", "1.0f, 0.f, EDGE")
