@@ -18,6 +18,9 @@ in which the cap is twice the dearest trial:
     every third trial, while such probes are less than a quarter of all spending;
     while scores have not risen out of the noise. Then every second trial also has to climb, for where all
     scores are alike there is nothing to learn, and every fifth repeats a member to learn the noise.
+
+Where runs differ by luck, every eighth trial repeats the front's end until it rests on three runs: one lucky
+run must not decide what is handed out as the best.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ LOW_SIGNAL = 5.0  # noise sds that a front must span to have risen out of the no
 EXPLAINED, JUDGED = 0.3, 10  # share of their variance that must be predictable, judged from so many trials on
 PROBE_EVERY, PROBE_SHARE = 3, 0.25
 REPEAT_EVERY = 5
+NOISY, SETTLE_EVERY, SETTLED = 0.03, 8, 3  # noise sd as a share of the front's rise; trials; runs
 _AROUND, _ANYWHERE, _REFINED, _STEPS, _ROUNDS = 800, 80, 6, 16, 4
 
 
@@ -70,10 +74,18 @@ class Acquisition:
         self.bottom = -math.inf
 
     @property
+    def rise(self) -> float:
+        return float(np.ptp(self.means[self.members]))
+
+    @property
+    def noisy(self) -> bool:
+        """Whether one run may mislead about the front's end."""
+        return self.models.score.noise_sd > NOISY * self.rise
+
+    @property
     def low_signal(self) -> bool:
         """Whether the front has not risen out of the noise, or nothing about scores is predictable yet."""
-        rise = float(np.ptp(self.means[self.members]))
-        noise = rise < LOW_SIGNAL * self.models.score.noise_sd
+        noise = self.rise < LOW_SIGNAL * self.models.score.noise_sd
         return noise or (len(self.done) >= JUDGED and self.models.explained < EXPLAINED)
 
     def look_from_dearest(self, climb: bool = False) -> None:

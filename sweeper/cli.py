@@ -61,7 +61,10 @@ def _run(arguments: Sequence[str] | None) -> int:
             raise
         from sweeper.progress import printable
 
-        click.echo(f"error: {printable(str(error))}", err=True)
+        said = str(error)
+        if isinstance(error, OSError) and error.strerror and error.filename is not None:
+            said = f"{error.filename}: {error.strerror.lower()}"
+        click.echo(f"error: {printable(said)}", err=True)
         return 1
 
 
@@ -407,7 +410,9 @@ def parse_cost(text: str, config: SweepConfig) -> float:
     try:
         return parse_duration(text) if config.cost.name == "seconds" else float(text)
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--cost") from None
+        name = config.cost.name
+        said = str(error) if name == "seconds" else f"'{text}' is not a number of {name}"
+        raise click.BadParameter(said, param_hint="--cost") from None
 
 
 def _draw(store: Store, config: SweepConfig, sweeper: Sweeper, path: Path) -> Path:

@@ -480,7 +480,11 @@ def _override(data: dict[str, Any], override: str, marks: dict[str, Mark]) -> No
         ) from None
     section, _, rest = key.partition(".")
     sections = SweepConfig.model_fields
-    if section not in sections:
+    swept = data.get("parameters") if isinstance(data.get("parameters"), dict) else {}
+    owner, _, attribute = key.rpartition(".")
+    if owner in swept and attribute in PARAMETER_KEYS:  # lr.max
+        section, rest = "parameters", key
+    elif section not in sections:
         if _misspelt_section(section, key, data):
             raise ConfigError(key, f"unknown key '{section}'", _nearest(section, sections))
         section, rest = "fixed", key
@@ -504,6 +508,8 @@ def _override(data: dict[str, Any], override: str, marks: dict[str, Mark]) -> No
             target[name][attribute] = value
             return
         if not isinstance(value, dict):
+            if rest in target:
+                raise ConfigError(path, f"'{short(text)}' is no range", f"to fix it: --set {rest}={text}")
             raise ConfigError(
                 path,
                 f"'{short(text)}' is no parameter, and there is none called '{name or rest}'",

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import minimize
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+from threadpoolctl import ThreadpoolController
 
 _JITTER = 1e-8
 _SHARED_NOISE = 0.7  # of the noise is one draw for all points of a trial's curve: they share a seed

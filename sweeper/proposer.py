@@ -12,7 +12,16 @@ import numpy as np
 import torch
 
 from sweeper import pareto
-from sweeper.acquisition import PROBE_EVERY, PROBE_SHARE, PRUNE, REPEAT_EVERY, Acquisition, among
+from sweeper.acquisition import (
+    PROBE_EVERY,
+    PROBE_SHARE,
+    PRUNE,
+    REPEAT_EVERY,
+    SETTLE_EVERY,
+    SETTLED,
+    Acquisition,
+    among,
+)  # fmt: skip
 from sweeper.errors import ConfigError
 from sweeper.models import Models, Observations, fit_models, one_thread
 from sweeper.space import Space
@@ -214,8 +223,13 @@ class Sweeper:
             features = self.space.features(self._units("done"))
             mean, sd = models.score.predict(features)
             log_costs = models.log_cost.predict(features)[0]
+            safe = np.flatnonzero(models.success_probability(features) >= 0.5)
+        safe = safe if len(safe) else np.arange(len(done))  # what mostly fails is no setting to hand out
+        mean = np.minimum(
+            mean, self._to_value(np.array([e.score for e in done])).max()
+        )  # none has shown more
         members = []
-        for i in pareto.prune(log_costs, mean, PRUNE):
+        for i in safe[pareto.prune(log_costs[safe], mean[safe], PRUNE)]:
             low, high = self._to_score(mean[i] - sd[i]), self._to_score(mean[i] + sd[i])
             params, number = done[i].trial.params, self._number(done[i])
             members.append(
@@ -346,7 +360,7 @@ class Sweeper:
         acquisition = Acquisition(
             space, models, done, pending, self._units("pending", "done", "failed"), self.cost_limit
         )
-        ordinary_cap = acquisition.cap
+        ordinary_cap, top = acquisition.cap, done[acquisition.members[-1]]
         if acquisition.low_signal:
             if number % REPEAT_EVERY == 0 and options is None:
                 front = done[acquisition.members]
@@ -354,6 +368,10 @@ class Sweeper:
                 if len(front):
                     return front[generator.integers(len(front))], "repeat", models
             acquisition.look_from_dearest(climb=number % 2 == 1)
+        elif (
+            number % SETTLE_EVERY == 0 and acquisition.noisy and options is None and self._runs(top) < SETTLED
+        ):
+            return top, "repeat", models
         elif number % PROBE_EVERY == 0:
             spent = [(e.cost, e.trial.origin == "probe") for e in self._entries if e.cost > 0]
             if sum(cost for cost, probe in spent if probe) < PROBE_SHARE * sum(cost for cost, _ in spent):
@@ -371,6 +389,10 @@ class Sweeper:
             return unit, "repeat" if among(unit[None], done)[0] else "model", models
         dear = models.log_cost.predict(space.features(unit[None]))[0][0] > ordinary_cap
         return unit, "probe" if dear and not acquisition.low_signal else "model", models
+
+    def _runs(self, unit: np.ndarray) -> int:
+        """How many trials of this very unit [dim] there are."""
+        return int(among(self._units("pending", "done", "failed"), unit[None]).sum())
 
     def _units(self, *statuses: str) -> np.ndarray:
         units = [e.trial.unit for e in self._entries if e.status in statuses]

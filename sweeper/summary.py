@@ -121,7 +121,10 @@ def _environment(config: SweepConfig) -> str:
     """The environment as `sweep train` in the current folder finds it: names stay, paths are rewritten."""
     target = config.objective.target
     path = config.folder / Path(target).expanduser()
-    return os.path.relpath(path) if ("/" in target or target.startswith(".")) and path.exists() else target
+    if not (("/" in target or target.startswith(".")) and path.exists()):
+        return target
+    relative = os.path.relpath(path)
+    return relative if "/" in relative else f"./{relative}"  # without a slash it would be a name
 
 
 # ---------------------------------------------------------------- texts

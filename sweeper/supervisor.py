@@ -110,7 +110,7 @@ def supervise(
     with contextlib.ExitStack() as stack:
         stack.callback(log.close)
         os.mkfifo(fifo, 0o600)
-        stack.callback(fifo.unlink)
+        stack.callback(fifo.unlink, missing_ok=True)  # the command may have tidied up
         reports = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)  # both ends: never at its end of file
         stack.callback(os.close, reports)
         wake = stack.enter_context(_child_signals())
