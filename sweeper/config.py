@@ -178,6 +178,8 @@ class Objective(_Model):
     """A synthetic task with a known front (`sweep bench synthetic` lists them)."""
     fidelity: Text | None = None
     """The swept parameter that a curve point's `step` stands for: a shorter trial gives the same points."""
+    seeds: Annotated[int, BeforeValidator(_whole(1))] = 1
+    """Trainings of one trial, each with a seed of its own: its score and its cost are their means."""
     shell: Flag = False
     """Whether the command is run by a shell (values are quoted)."""
     pattern: Text | None = None
@@ -480,9 +482,9 @@ def _override(data: dict[str, Any], override: str, marks: dict[str, Mark]) -> No
         ) from None
     section, _, rest = key.partition(".")
     sections = SweepConfig.model_fields
-    swept = data.get("parameters") if isinstance(data.get("parameters"), dict) else {}
+    swept = data.get("parameters")
     owner, _, attribute = key.rpartition(".")
-    if owner in swept and attribute in PARAMETER_KEYS:  # lr.max
+    if isinstance(swept, dict) and owner in swept and attribute in PARAMETER_KEYS:  # lr.max
         section, rest = "parameters", key
     elif section not in sections:
         if _misspelt_section(section, key, data):
@@ -596,6 +598,12 @@ def _check(config: SweepConfig, data: dict[str, Any]) -> None:
                 f"means nothing for a {objective.kind} objective",
                 "remove it; it belongs to `command:`",
             )
+    if objective.seeds > 1 and objective.train is None:
+        raise ConfigError(
+            "objective.seeds",
+            f"means nothing for a {objective.kind} objective",
+            "remove it; a script that averages over seeds reports the mean itself",
+        )
     if objective.pattern and (problem := _pattern_problem(objective.pattern)):
         raise ConfigError(
             "objective.pattern",

@@ -246,7 +246,9 @@ def test_a_wrong_override_is_named_as_typed():
     assert "did you mean 'budget'" in refusal(GOOD, "budgt.trials=3")
     assert "did you mean 'lr'" in refusal(GOOD, "parameters.lrr.max=3")
     assert "is not key=value" in refusal(GOOD, "budget.trials")
-    assert "--set parameters.lr.max=1e-9: parameters.lr.m" in refusal(GOOD, "parameters.lr.max=1e-9")
+    for override in ("parameters.lr.max=1e-9", "lr.max=1e-9"):
+        assert f"--set {override}: parameters.lr.m" in refusal(GOOD, override)
+    assert "to fix it: --set lr=3" in refusal(GOOD, "parameters.lr=3")
     # an error elsewhere still names the file's line
     assert "demo.yaml, line 1:" in refusal(GOOD.replace("demo", "a b", 1), "budget.trials=3")
 
