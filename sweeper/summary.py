@@ -143,9 +143,10 @@ def config_summary(config: SweepConfig) -> str:
     ends = [f"{budget.trials} trials"] if budget.trials else []
     ends += [f"{format_cost(budget.cost, cost.name)} of cost"] if budget.cost else []
     ends += [f"{format_seconds(budget.time)} on the clock"] if budget.time else []
+    seeds = f", {config.objective.seeds} seeds a trial" if config.objective.seeds > 1 else ""
     timeout = f", {format_seconds(workers.timeout)} a trial at most" if workers.timeout else ""
     rows = [
-        ("objective", target + (f", fidelity {config.fidelity}" if config.fidelity else "")),
+        ("objective", target + seeds + (f", fidelity {config.fidelity}" if config.fidelity else "")),
         ("metric", f"{metric.name}, {metric.goal}{scale}"),
         ("cost", f"{cost.name}{limit}"),
         ("budget", " or ".join(ends) + (", whichever ends first" if len(ends) > 1 else "")),
@@ -258,7 +259,7 @@ def status_summary(store: Store, config: SweepConfig, live: bool) -> str:
 
     trials = store.trials(points=False)
     elapsed = float(store.meta().get("elapsed") or 0)
-    spent = sum(trial.cost or 0.0 for trial in trials)
+    spent = config.objective.seeds * sum(trial.cost or 0.0 for trial in trials)
     budget = config.budget
     of = (
         f" of {format_seconds(budget.time)}" if budget.time else "",

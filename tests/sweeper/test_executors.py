@@ -211,6 +211,12 @@ def test_nothing_stays_behind_a_command_that_ends(tmp_path: Path) -> None:
     assert not any(alive(int(pid)) for pid in (tmp_path / "pids.txt").read_text().split())
 
 
+def test_a_command_may_remove_its_folder(tmp_path: Path) -> None:
+    code = "import os, shutil; shutil.rmtree(os.environ['SWEEP_TRIAL_DIR'])"
+    result = command(tmp_path, code + '; print(\'{"score": 1, "cost": 1}\')')
+    assert (result.status, result.score) == ("done", 1)
+
+
 def test_a_command_killed_from_outside_is_no_failure_of_its_params(tmp_path: Path) -> None:
     result = command(tmp_path, "import os; os.kill(os.getpid(), 9)")
     assert (result.status, result.signal) == ("killed", 9)

@@ -106,6 +106,14 @@ def test_a_setting_is_told_with_what_it_reaches():
     assert text.splitlines()[-1].startswith("sweep train cartpole --set train.num_envs=1024 --set x=0.5")
 
 
+def test_a_folder_beside_the_config_stays_a_path_in_the_line_to_paste(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    text = "name: t\nobjective: {train: ./mine}\nparameters: {x: {min: 0, max: 1}}\n"
+    settings = parse(text, folder=tmp_path)
+    assert command_line(settings, {"x": 0.5}).startswith("sweep train ./mine --set x=0.5")
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.0042, "4.2 ms"), (0.54, "0.54 s"), (3.21, "3.21 s"), (12.34, "12.3 s"), (59.94, "59.9 s"),
