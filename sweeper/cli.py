@@ -116,6 +116,7 @@ def run(config: str, overrides: tuple[str, ...], name: str | None) -> int:
     settings = load(config, [*overrides, *([f"name={name}"] if name is not None else [])])
     try:
         objectives.make(settings).check()
+        _check_workers(settings)
     except ConfigError as error:
         raise settings.locate(error) from None
     from sweeper import loop
@@ -125,6 +126,18 @@ def run(config: str, overrides: tuple[str, ...], name: str | None) -> int:
     with observer(settings, folder) as view:
         outcome = loop.run(settings, folder, view)
     return _conclude(settings, folder, outcome, config, overrides, name)
+
+
+def _check_workers(config: SweepConfig) -> None:
+    """More GPUs than there are here: ConfigError, before anything is written."""
+    from sweeper.executors import ExecutorError, resources
+
+    if config.workers.gpus != "auto":
+        try:
+            resources(config.workers.count, config.workers.gpus)
+        except ExecutorError as error:
+            message = str(error).removeprefix("workers.gpus: ")
+            raise ConfigError("workers.gpus", message, "write fewer, or auto") from None
 
 
 def _conclude(

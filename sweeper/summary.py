@@ -7,6 +7,7 @@ import keyword
 import math
 import os
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -98,8 +99,8 @@ def command_line(config: SweepConfig, params: Mapping[str, Any], seed: int = 0) 
         folder = config.folder
         if module.endswith(".py"):  # a file: the folder it lies in is where it is imported from
             folder, module = folder / Path(module).expanduser().parent, Path(module).stem
-        code = f"from {module} import {function}; print({function}({_arguments(values)}))"
-        return _in_folder(folder, shlex.join(["python", "-c", code]))
+        code = f"from {module} import {function.partition('.')[0]}; print({function}({_arguments(values)}))"
+        return _in_folder(folder, shlex.join([sys.executable, "-c", code]))
     return ""
 
 

@@ -49,10 +49,10 @@ class TrainSettings:
     total_timesteps: int = _bounded(3_000_000, 1)
     """Environment steps to train for, summed over all agents; the last rollout is always whole."""
 
-    num_envs: int = _bounded(1024, 1, 2**20)
+    num_envs: int = _bounded(1024, 1, 1_000_000)
     """Environments stepped together; agents are this times the agents of one environment."""
 
-    horizon: int = _bounded(64, 1, 2**16)
+    horizon: int = _bounded(64, 1, 100_000)
     """Steps of one agent in a segment: the length of a rollout."""
 
     minibatch_size: int = _bounded(32_768, 1)

@@ -171,6 +171,13 @@ def test_wrong_words_on_the_command_line_end_with_2(stored, capsys):
     assert "did you mean 'demo'" in capsys.readouterr().err
 
 
+def test_gpus_that_are_not_there_are_refused_before_anything_is_written(here, capsys, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    sweep("run", "demo.yaml", "--set", "workers.gpus=3", code=2)
+    assert "workers.gpus: 3 were asked for, 1 are visible" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
 def test_without_any_run_there_is_a_hint(here, capsys):
     for command in ("status", "export", "best"):
         sweep(command, code=2)
