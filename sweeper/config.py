@@ -302,7 +302,6 @@ class SweepConfig(_Model):
     _folder: Path = PrivateAttr(default_factory=Path)
     _source: str = PrivateAttr(default="")
     _file: str = PrivateAttr(default="config")
-    _text: str = PrivateAttr(default="")  # what the user wrote, whose lines the marks count
     _marks: dict[str, Mark] = PrivateAttr(default_factory=dict)
 
     @property
@@ -336,25 +335,23 @@ class SweepConfig(_Model):
 
     def locate(self, error: ConfigError) -> ConfigError:
         """The same error, saying where in the user's file it is."""
-        return located(error, self._file, self._text, self._marks)
+        return located(error, self._file, self._marks)
 
 
 class LocatedError(ConfigError):
     """A ConfigError that knows its file and line (0: not in the file, e.g. from the command line)."""
 
-    def __init__(self, error: ConfigError, file: str, line: int, excerpt: str = "") -> None:
+    def __init__(self, error: ConfigError, file: str, line: int) -> None:
         super().__init__(error.key, error.message, error.mend)
-        self.file, self.line, self.excerpt = file, line, excerpt
+        self.file, self.line = file, line
 
     def __str__(self) -> str:
         where = f"{self.file}, line {self.line}" if self.line else self.file
         text = f"{where}: {self.key}: {self.message}" if self.key else f"{where}: {self.message}"
-        if self.excerpt:
-            text += f"\n    {self.excerpt}"
         return f"{text}\n  hint: {self.mend}" if self.mend else text
 
 
-def located(error: ConfigError, file: str, source: str, marks: Mapping[str, Mark]) -> ConfigError:
+def located(error: ConfigError, file: str, marks: Mapping[str, Mark]) -> ConfigError:
     """`error` with the place of its key, or of the nearest enclosing key that was written down."""
     if isinstance(error, LocatedError):
         return error
@@ -368,9 +365,7 @@ def located(error: ConfigError, file: str, source: str, marks: Mapping[str, Mark
             mark = sibling
     if mark.override:
         return LocatedError(error, f"--set {mark.override}", 0)
-    lines = source.splitlines()
-    excerpt = lines[mark.line - 1].strip() if 0 < mark.line <= len(lines) else ""
-    return LocatedError(error, file, mark.line, "".join(c for c in short(excerpt, 100) if c.isprintable()))
+    return LocatedError(error, file, mark.line)
 
 
 # ---------------------------------------------------------------- loading
@@ -428,9 +423,9 @@ def parse(
         config = _validate(data)
         _check(config, data)
     except ConfigError as error:
-        raise located(error, file, text, marks) from None
+        raise located(error, file, marks) from None
     config._folder, config._file = Path(folder).resolve(), file
-    config._text, config._marks = text, marks
+    config._marks = marks
     config._source = text if named and not overrides else write_yaml(data)
     try:
         _pin_defaults(config)
@@ -444,7 +439,7 @@ def restore(settings: Mapping[str, Any], *, folder: str | Path, source: str, fil
     """The config of a run from the settings in its database: valid when it began, not judged again."""
     config = SweepConfig.model_validate(settings)
     config._folder, config._file = Path(folder), file
-    config._text = config._source = source
+    config._source = source
     return config
 
 

@@ -146,7 +146,11 @@ def run_file(
 
 def _take_up(store: Store, config: SweepConfig) -> list[str]:
     """Changes of the config since the run began, taken up and named; ConfigError for those that cannot be."""
-    old, new = store.settings(), settings_of(config)
+    from sweeper.config import restore
+
+    # What the config has learned to say since then had its default.
+    began = restore(store.settings(), folder=config.folder, source="", file="")
+    old, new = settings_of(began), settings_of(config)
     changes = []
     for key, before, after in _differences(old, new, ""):
         section, _, rest = key.partition(".")
@@ -594,7 +598,7 @@ class _Session:
 
     def _cost(self) -> float:
         ended = (row for row in self.rows.values() if row.status in ("done", "failed"))
-        return sum(row.cost for row in ended if row.cost is not None)
+        return self.config.objective.seeds * sum(row.cost for row in ended if row.cost is not None)
 
     def _counts(self) -> dict[str, int]:
         counts = dict.fromkeys(STATUSES, 0)
@@ -664,7 +668,9 @@ class _Session:
             self.say("stopping; Ctrl-C once more stops at once")
             self._wake()
 
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        }
         try:
             yield
         finally:

@@ -155,9 +155,9 @@ class Curve:
         score = sum(self._scores) / len(self._scores)
         return Result("done", score, self.points[-1][1], points=self.points, seconds=self.seconds)
 
-    def failed(self, name: str, message: str) -> Result:
+    def failed(self, name: str, message: str, cost: float | None = None) -> Result:
         """A failure with what it cost, as far as that is known."""
-        cost = self._known_cost
+        cost = cost or self._known_cost
         if cost is None and self.cost_name in _WALL_CLOCK:
             cost = self.seconds
         return Result("failed", None, cost, name, message[:1000], self.points, self.seconds)
@@ -353,23 +353,32 @@ class Train(Objective):
         ocean.check_compiler()
 
     def evaluate(self, job: Job, curve: Curve, progress: Callable[[dict[str, Any]], None]) -> Result:
-        """Train, and evaluate at the curve's points."""
+        """Train with each seed, evaluated at the curve's points; the last training reports their means."""
         from trainer.settings import SettingsError
 
-        environment, by_steps = self.environment(), self.spec["cost"] == "steps"
+        environment, by_steps, seeds = self.environment(), self.spec["cost"] == "steps", self.spec["seeds"]
+        curves: list[list[tuple[float, float]]] = []  # (cost, score) of each training, at the same steps
 
         def report(step: int, cost: float, score: float) -> None:
-            curve.take({"step": step, curve.cost_name: step if by_steps else cost, "score": score})
+            curves[-1].append((step if by_steps else cost, score))
+            if len(curves) == seeds:
+                at_step = [points[len(curves[-1]) - 1] for points in curves]
+                mean_cost, mean_score = (sum(values) / seeds for values in zip(*at_step, strict=True))
+                curve.take({"step": step, curve.cost_name: mean_cost, "score": mean_score})
 
         try:
             settings = self.settings.parse(environment, _resolved(job.params, environment))
         except SettingsError as error:
             raise Failure("settings", str(error)) from None
-        result = self.train(settings, seed=job.seed, report=report, progress=progress, device=self.device)
-        if result.failure:
-            return curve.failed(result.failure, f"training ended early: {result.failure}")
-        if not curve.points:
-            report(result.steps, result.seconds, result.score)
+        for number in range(seeds):
+            curves.append([])
+            seed = job.seed + (number << 31)  # a trial's seed lies below: no two trainings share one
+            result = self.train(settings, seed=seed, report=report, progress=progress, device=self.device)
+            if result.failure:
+                cost = result.steps if by_steps else result.seconds
+                return curve.failed(result.failure, f"training ended early: {result.failure}", cost)
+            if not curves[-1]:
+                report(result.steps, result.seconds, result.score)
         return curve.result(self.expected())
 
 
@@ -521,9 +530,9 @@ class Command(Objective):
             words = shlex.split(self.target)
         except ValueError as error:
             raise ConfigError(key, f"cannot be split into words: {error}", "check its quotes") from None
-        known, seen = self._names(), placeholders(self.target)
+        known, seen = self._names(), [name for name in placeholders(self.target) if name not in OWN]
         for name in seen:
-            if name not in known and name not in ARGS and name not in OWN:
+            if name not in known and name not in ARGS:
                 listed = ", ".join(f"{{{n}}}" for n in (*known[:12], "args"))
                 raise ConfigError(
                     key, f"{{{name}}} names no parameter", f"known here: {listed}; literal braces: {{{{ }}}}"
@@ -633,6 +642,7 @@ def make(config: Any) -> Objective:
         {
             "kind": objective.kind,
             "target": objective.target,
+            "seeds": objective.seeds,
             "shell": objective.shell,
             "pattern": objective.pattern,
             "folder": str(config.folder),

@@ -143,8 +143,8 @@ def parse(name: str, settings: Mapping[str, Any]) -> Parameter:
         raise ConfigError(f"{at}.{key}", f"{value:g} has no log odds", "a logit range lies inside 0 and 1")
     if low > high:
         raise ConfigError(f"{at}.min", f"{low:g} is above max {high:g}", "swap the two")
-    if low == high:
-        raise ConfigError(f"{at}.min", f"equals max {high:g}: nothing to choose", "put it under fixed")
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # finer than params are rounded to
+        raise ConfigError(f"{at}.min", f"is as good as max {high:g}: nothing to choose", "put it under fixed")
     if not math.isfinite(high - low):
         raise ConfigError(f"{at}.max", f"{low:g} to {high:g} is too wide", "narrow the range")
     for key, value in (("min", low), ("max", high)):
@@ -155,6 +155,8 @@ def parse(name: str, settings: Mapping[str, Any]) -> Parameter:
         if kind == "int" and value != int(value):
             mend = "round it, or use type: float"
             raise ConfigError(f"{at}.{key}", f"{value:g} is not a whole number", mend)
+        if kind == "int" and abs(value) > 2**53:
+            raise ConfigError(f"{at}.{key}", f"{value:g} is too large to count to", "use type: float")
     parameter = Parameter(name, distribution, kind, low, high, (), settings.get("start"), when)
     if parameter.start is not None:
         try:

@@ -28,6 +28,7 @@ from sweeper.space import Space
 
 DESIGN = 6  # trials before the models choose
 LADDER = 0.6  # of the fidelity's range, from its cheap end: where the design lies
+MAX_NUMBER = 1e305  # beyond it sums overflow: as good as infinite
 CURVE_POINTS = 5  # of a trial that teach the models
 _STEPS_WORDS = ("steps", "timesteps", "epochs", "iterations", "updates", "frames", "episodes")
 
@@ -225,9 +226,8 @@ class Sweeper:
             log_costs = models.log_cost.predict(features)[0]
             safe = np.flatnonzero(models.success_probability(features) >= 0.5)
         safe = safe if len(safe) else np.arange(len(done))  # what mostly fails is no setting to hand out
-        mean = np.minimum(
-            mean, self._to_value(np.array([e.score for e in done])).max()
-        )  # none has shown more
+        shown = self._to_value(np.array([e.score for e in done])).max()
+        mean = np.minimum(mean, shown)  # luck aside, no setting is better than the best run of all
         members = []
         for i in safe[pareto.prune(log_costs[safe], mean[safe], PRUNE)]:
             low, high = self._to_score(mean[i] - sd[i]), self._to_score(mean[i] + sd[i])
@@ -263,12 +263,17 @@ class Sweeper:
     ) -> tuple[str, tuple[Point, ...], float, float]:
         """(status, points, score, cost) of a result, or ValueError."""
         curve = tuple(points or ())
+        if not all(isinstance(point, Point) for point in curve):
+            raise ValueError("points: not all of them are sweeper.Point(step, cost, score)")
+        if failure is not None and score is not None:
+            raise ValueError(f"score: {score!r} is given with a failure; give one of the two")
         for point in curve if failure is None else ():
             for name in ("step", "cost", "score"):
                 if not _finite(getattr(point, name)):
                     raise ValueError(f"points: {name} {getattr(point, name)!r} is not a finite number")
-        if curve:
+        if curve and failure is None:
             score = curve[-1].score if score is None else score
+        if curve:
             cost = curve[-1].cost if cost is None else cost
         if failure is not None:
             if not isinstance(failure, str) or not failure:
@@ -455,4 +460,4 @@ def _exp(value: float) -> float:
 
 def _finite(value: Any) -> bool:
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    return number and math.isfinite(value)
+    return number and abs(value) < MAX_NUMBER  # false for nan

@@ -177,7 +177,11 @@ class Space:
                 key = f"parameters.{p.name}.when.{parent}"
                 if parent not in self.parameters and parent not in self.fixed:
                     known = [*self.names, *self.fixed]
-                    raise ConfigError(key, f"'{parent}' is neither swept nor fixed{nearest(parent, known)}")
+                    raise ConfigError(
+                        key,
+                        f"'{parent}' is neither swept nor fixed{nearest(parent, known)}",
+                        "add it under `parameters:` or `fixed:`",
+                    )
                 for value in wanted if parent in self.parameters else ():
                     try:
                         self.parameters[parent].check(value)

@@ -23,6 +23,7 @@ def verify(config: SweepConfig, member: FrontMember, seeds: int, say: Callable[[
     """
     from sweeper.executors import evaluate
 
+    config = config.model_copy(update={"objective": config.objective.model_copy(update={"seeds": 1})})
     name, unit = config.metric.name, config.cost.name
     which = f"trial {member.trial}" if member.trial is not None else "the setting"
     claim = f"{name} {format_number(member.score)} for {format_cost(member.cost, unit)}"

@@ -169,6 +169,7 @@ def test_commands_without_a_mistake(tmp_path: Path) -> None:
         "sh run.sh {lr} --steps={steps}",
         "sh run.sh",
         "{python} train.py {args}",
+        "{python} train.py",
     ):
         objectives.make(load(tmp_path, f'{{command: "{command}"}}')).check()
     shell = """{command: "cd x && sh run.sh {lr} '{{' {steps}", shell: true}"""
@@ -219,3 +220,31 @@ def test_mistakes_in_training(tmp_path: Path) -> None:
         assert words in problem(tmp_path, "{train: cartpole}", f"{steps}, {parameter}}}")
     assert "cartpole" in problem(tmp_path, "{train: cartpoll}", f"{steps}}}")
     objectives.make(load(tmp_path, "{train: cartpole}", f"{steps}}}")).check()
+
+
+# Trainings
+
+
+def trained(folder: Path, seeds: int, seed: int) -> objectives.Result:
+    small = """parameters: {train.total_timesteps: {type: int, min: 4096, max: 8192}}
+fixed: {train.num_envs: 16, train.horizon: 32, train.minibatch_size: 128, train.curve_points: 2}"""
+    loaded = load(folder, f"{{train: cartpole, seeds: {seeds}}}", f"cost: {{name: steps}}\n{small}")
+    objective = objectives.make(loaded)
+    objective.load()
+    params = {**loaded.fixed, "train.total_timesteps": 4096}
+    job = objectives.Job(1, params, seed, str(folder))
+    return objective.run(job, lambda *point: None, lambda progress: None)
+
+
+def test_a_trial_of_three_seeds_reports_their_means(tmp_path: Path) -> None:
+    alone = [trained(tmp_path, 1, 7 + (number << 31)) for number in range(3)]
+    together = trained(tmp_path, 3, 7)
+    assert together.score == pytest.approx(sum(result.score or 0 for result in alone) / 3)
+    assert [step for step, _, _ in together.points] == [2048, 4096]
+    assert together.cost == 4096  # of one training
+    assert len({result.score for result in alone}) > 1
+
+
+def test_seeds_are_the_trainers(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"objective\.seeds: means nothing for a command objective"):
+        load(tmp_path, '{command: "sh run.sh {args}", seeds: 3}')

@@ -14,6 +14,7 @@ from sweeper.bench import run_random, run_sweep
 from sweeper.errors import ConfigError
 from sweeper.proposer import Point, Sweeper, Trial
 
+ONE = {"x": {"min": 0, "max": 1}}
 TWO = synthetic.PARAMETERS
 MANY: dict[str, dict[str, Any]] = {
     "lr": {"distribution": "log", "min": 1e-5, "max": 0.1, "start": 0.003},
@@ -151,6 +152,10 @@ BAD_TELLS = [
     ({"failure": "", "cost": 1.0}, "failure"),
     ({"failure": "oom", "cost": math.inf}, "cost"),
     ({"points": [Point(1, 1, math.nan)]}, "points: score"),
+    ({"points": [(1, 1, 1)]}, "points"),
+    ({"score": 1e308, "cost": 1.0}, "score"),
+    ({"score": 10**400, "cost": 1.0}, "score"),
+    ({"score": 1.0, "cost": 1.0, "failure": "oom"}, "score"),
 ]
 
 
@@ -356,3 +361,32 @@ def test_it_learns_faster_than_random_search() -> None:
     blind = [run_random(task.name, seed, 24) for seed in range(20)]
     gaps = [np.median([1 - task.share(s.costs, s.scores) for s in sweeps]) for sweeps in (ours, blind)]
     assert gaps[0] < 0.6 * gaps[1]
+
+
+def test_the_front_does_not_promise_more_than_any_run_has_shown() -> None:
+    tuner = Sweeper(ONE, seed=0)
+    for unit in np.linspace(0, 1, 12):
+        tuner.observe({"x": float(unit)}, score=min(1.0, 3 * float(unit)), cost=1.0 + float(unit))
+    assert max(member.score for member in tuner.front()) <= 1.0
+
+
+def test_what_mostly_fails_is_not_handed_out() -> None:
+    tuner = Sweeper(ONE, seed=0)
+    for unit in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5):
+        tuner.observe({"x": unit}, score=unit, cost=1.0 + unit)
+    tuner.observe({"x": 1.0}, score=9.0, cost=2.0)  # one lucky run
+    for _ in range(5):
+        tuner.observe({"x": 1.0}, failure="diverged", cost=2.0)
+    assert all(member.params["x"] < 1.0 for member in tuner.front())
+
+
+def test_a_noisy_front_end_is_run_again() -> None:
+    """One run in a few is a lucky one; what ends the front must not rest on a single run."""
+    tuner = Sweeper(ONE, seed=3)
+    luck = np.random.default_rng(0)
+    trials = []
+    for _ in range(40):
+        trials.append(tuner.ask())
+        x = trials[-1].params["x"]
+        tuner.tell(trials[-1], score=x + 0.1 * luck.standard_normal(), cost=10.0**x)
+    assert any(trial.origin == "repeat" for trial in trials)
