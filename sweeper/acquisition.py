@@ -19,8 +19,8 @@ in which the cap is twice the dearest trial:
     while scores have not risen out of the noise. Then every second trial also has to climb, for where all
     scores are alike there is nothing to learn, and every fifth repeats a member to learn the noise.
 
-Where runs differ by luck, every eighth trial repeats the front's end until it rests on three runs: one lucky
-run must not decide what is handed out as the best.
+Where runs differ by luck, every eighth trial, once the front has had time to form, repeats its end until that
+rests on three runs: one lucky run must not decide what is handed out as the best.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ EXPLAINED, JUDGED = 0.3, 10  # share of their variance that must be predictable,
 PROBE_EVERY, PROBE_SHARE = 3, 0.25
 REPEAT_EVERY = 5
 NOISY, SETTLE_EVERY, SETTLED = 0.03, 8, 3  # noise sd as a share of the front's rise; trials; runs
+SETTLE_FROM = 24  # trials: before, the noise is mostly its prior, and money better spent on what is new
 _AROUND, _ANYWHERE, _REFINED, _STEPS, _ROUNDS = 800, 80, 6, 16, 4
 
 
@@ -80,7 +81,7 @@ class Acquisition:
     @property
     def noisy(self) -> bool:
         """Whether one run may mislead about the front's end."""
-        return self.models.score.noise_sd > NOISY * self.rise
+        return len(self.done) >= SETTLE_FROM and self.models.score.noise_sd > NOISY * self.rise
 
     @property
     def low_signal(self) -> bool:
