@@ -8,6 +8,7 @@ READY  := $(VENV)/.ready
 
 sweep: $(READY)
 	$(BIN)/sweep run examples/cartpole.yaml
+	$(BIN)/sweep verify cartpole --seeds 5
 
 test: $(READY)
 	$(BIN)/python -P -m pytest
