@@ -24,8 +24,9 @@ STEPS_PER_SECOND = 10_000
 NOISE_SD = 0.02  # of the best score, on the linear and the log task
 GAMES = 1_000  # whose wins are counted on the noisy percentile task: sd sqrt(p (1 - p) / 1000)
 
+# The first trial starts far from the best learning rate: the middle of the range would give it away.
 PARAMETERS: dict[str, dict[str, Any]] = {
-    "lr": {"distribution": "log", "min": 1e-5, "max": 0.1},
+    "lr": {"distribution": "log", "min": 1e-5, "max": 0.1, "start": 0.03},
     "steps": {"distribution": "log", "type": "int", "min": 10_000, "max": 1_000_000},
 }
 

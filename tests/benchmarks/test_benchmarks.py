@@ -1,0 +1,31 @@
+"""Every benchmark runs at a small size."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+SMALL = {
+    "ocean": ["--envs", "64", "--seconds", "0.05"],
+    "overhead": ["--trials", "3"],
+    "trainer": ["--steps", "20000", "--seeds", "1"],
+}
+
+
+def test_none_is_left_out() -> None:
+    assert {path.stem for path in FOLDER.glob("*.py")} == set(SMALL)
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_benchmark_runs(name: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", str(FOLDER / f"{name}.py"), *SMALL[name]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
