@@ -59,7 +59,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             return 2
         if not _for_people(error):
             raise
-        from sweeper.progress import printable
+        from sweeper.logs import printable
 
         said = str(error)
         if isinstance(error, OSError) and error.strerror and error.filename is not None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sweeper import processes
+from sweeper.logs import last_lines
 from sweeper.objectives import Job, Objective, Result
 from sweeper.supervisor import GRACE
 
@@ -358,18 +359,7 @@ class LocalExecutor:
         worker.process, worker.deadline = None, None
 
     def _log_tail(self, worker: _Worker) -> str:
-        return tail(self.folder / "workers" / f"{worker.state.index}.log")
-
-
-def tail(path: Path, lines: int = 12) -> str:
-    """The last lines of a log; empty where there is none. Not yet stripped of escapes."""
-    try:
-        with path.open("rb") as stream:
-            stream.seek(max(0, path.stat().st_size - 8192))
-            text = stream.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-    return "\n".join(text.rstrip().splitlines()[-lines:])
+        return "\n".join(last_lines(self.folder / "workers" / f"{worker.state.index}.log"))
 
 
 def result_from(values: Mapping[str, Any]) -> Result:

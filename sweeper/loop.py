@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sweeper import objectives, pareto
 from sweeper.errors import ConfigError
-from sweeper.executors import LocalExecutor, Message, WorkerState, resources, result_from, tail
+from sweeper.executors import LocalExecutor, Message, WorkerState, resources, result_from
 from sweeper.history import (
     News,
     ProposerThread,
@@ -37,7 +37,7 @@ from sweeper.history import (
     tell_data,
     verify_history,
 )
-from sweeper.progress import printable
+from sweeper.logs import last_lines, printable
 from sweeper.repair import repair
 from sweeper.store import STATUSES, Point, Store, StoreDamaged, TrialRow, settings_of
 
@@ -566,7 +566,7 @@ class _Session:
         failures = [row for row in self.rows.values() if row.status == "failed"]
         if reason == "failed" or (failures and not done and reason != "interrupted"):
             last = self.alike[-1] if self.alike else failures[-1]
-            log = printable(tail(self.store.trial_folder(last.number) / "log.txt"))
+            log = "\n".join(last_lines(self.store.trial_folder(last.number) / "log.txt"))
             alike = f"all {len(self.alike)} trials failed alike"
             what = alike if reason == "failed" else "every trial failed, the last one so"
             message = f"{what}: {last.failure} ({printable(last.message)}). "

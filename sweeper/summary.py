@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sweeper.config import SweepConfig
-from sweeper.progress import front_head, front_rows, last_lines, printable
+from sweeper.logs import last_lines, printable
+from sweeper.progress import front_head, front_rows
 from sweeper.units import format_cost, format_number, format_seconds
 from sweeper.yaml12 import write_yaml
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sweeper.config import SweepConfig
-from sweeper.progress import last_lines, printable
+from sweeper.logs import last_lines, printable
 from sweeper.summary import FrontMember
 from sweeper.units import format_cost, format_number
 

@@ -21,7 +21,8 @@ from sweeper.cli import main
 from sweeper.config import parse
 from sweeper.executors import WorkerState
 from sweeper.export import as_csv, defused
-from sweeper.progress import observer, panel, printable
+from sweeper.logs import printable
+from sweeper.progress import observer, panel
 from sweeper.store import Point, Store, TrialRow
 from sweeper.yaml12 import read_yaml
 
