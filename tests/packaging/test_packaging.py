@@ -6,7 +6,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LOOK = """
 import ocean, sweeper, trainer, trainer.gpu
 assert {"breakout", "cartpole", "squared"} <= set(ocean.names())
