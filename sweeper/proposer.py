@@ -227,14 +227,12 @@ class Sweeper:
             safe = np.flatnonzero(models.success_probability(features) >= 0.5)
         safe = safe if len(safe) else np.arange(len(done))  # what mostly fails is no setting to hand out
         shown = self._to_value(np.array([e.score for e in done])).max()
-        mean = np.minimum(mean, shown)  # luck aside, no setting is better than the best run of all
         members = []
         for i in safe[pareto.prune(log_costs[safe], mean[safe], PRUNE)]:
             low, high = self._to_score(mean[i] - sd[i]), self._to_score(mean[i] + sd[i])
             params, number = done[i].trial.params, self._number(done[i])
-            members.append(
-                Member(params, self._to_score(mean[i]), _exp(log_costs[i]), number, abs(high - low) / 2)
-            )
+            score = self._to_score(min(mean[i], shown))  # luck aside, none is better than the best run of all
+            members.append(Member(params, score, _exp(log_costs[i]), number, abs(high - low) / 2))
         self._front = (*known, members)
         return list(members)
 
