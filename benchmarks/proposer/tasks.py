@@ -58,7 +58,7 @@ class Task:
     value: Callable[[Any], Any] | None = None
     flat: bool = False
     held_out: bool = False
-    worst: float | None = None  # a bad score that a user would report for a failure
+    pool: tuple[dict[str, Any], ...] | None = None  # a table's: the only params there are
 
     def truth(self, params: Params) -> tuple[float, float]:
         """The noise-free (score, cost) of params."""
@@ -113,8 +113,11 @@ class Task:
         if self.flat:
             return float(abs(self._value(self.best) - self._value(self.floor)))
         costs = np.geomspace(self.cost_min, self.cost_max, 1001)
-        heights = np.abs(self._value(self.ideal(costs)) - self._value(self.floor))
-        return float(np.trapezoid(heights, np.log10(costs)))
+        return float(np.trapezoid(self.heights(costs), np.log10(costs)))
+
+    def heights(self, costs: Any) -> np.ndarray:
+        """How far the ideal front lies beyond the floor at `costs` [n], in `value` units."""
+        return np.abs(self._value(self.ideal(costs)) - self._value(self.floor))
 
     def share(self, costs: Any, scores: Any) -> float:
         """The part of the ideal area under the staircase of trials with these noise-free costs and scores."""
@@ -206,7 +209,7 @@ def _author(task: synthetic.Task) -> Task:
         noise = _gauss(synthetic.NOISE_SD * task.best)
     return Task(
         task.name, task.parameters, lambda p: task.truth(p)[0], lambda p: task.truth(p)[1], best,
-        task.cost_min, task.cost_max, best=task.best, scale=task.scale, noise=noise, worst=0.0,
+        task.cost_min, task.cost_max, best=task.best, scale=task.scale, noise=noise,
     )  # fmt: skip
 
 
@@ -318,7 +321,7 @@ class _Ppo:
 
 
 def _ppo_task(name: str, ppo: _Ppo, **settings: Any) -> Task:
-    return Task(name, PPO, ppo.score, ppo.cost, ppo.best, 5.0, 1e5, worst=0.0, **settings)
+    return Task(name, PPO, ppo.score, ppo.cost, ppo.best, 5.0, 1e5, **settings)
 
 
 _PPO_PLAIN = _Ppo(-2.5, 0.985, 0.92, -2.2, 0.16, 1.6, 0.0, 6e6, 0.75, 200, 9000, 25_000)
@@ -383,9 +386,7 @@ def _plateau() -> Task:
         quality = _few_quality(p)
         return quality**0.5 * min(1.0, (quality * _seconds(p) / solved) ** 0.8)
 
-    return Task(
-        "plateau", _few(), score, _seconds, lambda c: {**_FEW_BEST, "steps": _at(c)}, **_COSTS, worst=0.0
-    )
+    return Task("plateau", _few(), score, _seconds, lambda c: {**_FEW_BEST, "steps": _at(c)}, **_COSTS)
 
 
 def _cliff() -> Task:
@@ -412,7 +413,7 @@ def _cliff() -> Task:
     def reach(cost: float) -> dict[str, Any]:
         return {"lr": 10**best * 0.1, "momentum": 0.9, "ent_coef": 1e-3, "steps": _at(cost)}
 
-    return Task("cliff", parameters, score, _seconds, reach, **_COSTS, worst=0.0)
+    return Task("cliff", parameters, score, _seconds, reach, **_COSTS)
 
 
 def _drift() -> Task:
@@ -438,7 +439,7 @@ def _drift() -> Task:
         lr, gamma, ent = centre(_progress({"steps": steps}))
         return {"lr": 10**lr, "gamma": gamma, "ent_coef": 10**ent, "steps": steps}
 
-    return Task("drift", _few(), score, _seconds, reach, **_COSTS, noise=_gauss(0.01), worst=0.0)
+    return Task("drift", _few(), score, _seconds, reach, **_COSTS, noise=_gauss(0.01))
 
 
 def _sparse20() -> Task:
@@ -456,7 +457,7 @@ def _sparse20() -> Task:
         idle = {name: 0.5 for name in parameters if name.startswith("idle")}
         return {"steps": _at(cost), **matter, **idle}
 
-    return Task("sparse20", parameters, score, _seconds, reach, **_COSTS, noise=_gauss(0.01), worst=0.0)
+    return Task("sparse20", parameters, score, _seconds, reach, **_COSTS, noise=_gauss(0.01))
 
 
 def _noisy() -> Task:
@@ -474,7 +475,6 @@ def _noisy() -> Task:
         lambda c: {**_FEW_BEST, "steps": _at(c)},
         **_COSTS,
         noise=noise,
-        worst=0.0,
     )
 
 
@@ -515,9 +515,7 @@ def _failures() -> Task:
             "steps": _at(cost),
         }
 
-    return Task(
-        "failures", parameters, score, _seconds, reach, **_COSTS, noise=_gauss(0.01), fails=fails, worst=0.0
-    )
+    return Task("failures", parameters, score, _seconds, reach, **_COSTS, noise=_gauss(0.01), fails=fails)
 
 
 _SPEED = {"none": 1.0, "gru": 0.55, "lstm": 0.4}  # of 10,000 steps a second
@@ -596,7 +594,7 @@ def _cored(
             made["size"] = found[1]
         return {**made, "steps": _at(cost, _memory_speed(*found))}
 
-    return Task(name, parameters, score, seconds, reach, LOW / RATE, 4e4, worst=0.0, **settings)
+    return Task(name, parameters, score, seconds, reach, LOW / RATE, 4e4, **settings)
 
 
 def _minimise() -> Task:
@@ -610,7 +608,7 @@ def _minimise() -> Task:
 
     return Task(
         "minimise", _few(), score, _seconds, reach, **_COSTS, floor=2.0, best=-3.0, goal="minimize",
-        noise=_gauss(0.05), worst=2.0,
+        noise=_gauss(0.05),
     )  # fmt: skip
 
 
@@ -645,7 +643,7 @@ def _constant() -> Task:
 
     return Task(
         "constant", parameters, score, seconds, reach, 9.95, 10.05, fidelity=None, noise=_gauss(0.02),
-        flat=True, worst=0.0,
+        flat=True,
     )  # fmt: skip
 
 
@@ -671,7 +669,7 @@ def _near_one() -> Task:
 
     return Task(
         "near-one", _few(), score, _seconds, reach, **_COSTS, floor=0.99, best=0.999, scale="percentile",
-        noise=noise, value=_nines, held_out=True, worst=0.0,
+        noise=noise, value=_nines, held_out=True,
     )  # fmt: skip
 
 
@@ -692,9 +690,7 @@ def _misleading() -> Task:
         patient = {"lr": 10**-3.4, "gamma": 0.99, "ent_coef": 10**-2.2, **steps}
         return max(greedy, patient, key=score)
 
-    return Task(
-        "misleading", _few(), score, _seconds, reach, **_COSTS, noise=_gauss(0.015), held_out=True, worst=0.0
-    )
+    return Task("misleading", _few(), score, _seconds, reach, **_COSTS, noise=_gauss(0.015), held_out=True)
 
 
 def _loss() -> Task:
@@ -746,7 +742,7 @@ def _loss() -> Task:
 
     return Task(
         "loss", parameters, score, seconds, reach, 2.0, 2e4, floor=5.0, best=floor_of(widths[-1], HIGH),
-        goal="minimize", fidelity=None, noise=_gauss(0.02), held_out=True, worst=8.0,
+        goal="minimize", fidelity=None, noise=_gauss(0.02), held_out=True,
     )  # fmt: skip
 
 
