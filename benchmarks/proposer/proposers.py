@@ -16,7 +16,6 @@ import numpy as np
 
 from benchmarks.proposer.tasks import Task
 from sweeper import pareto
-from sweeper.space import Space
 
 Params = dict[str, Any]
 STARTUP = 10  # random trials of the peers that have no default of their own
@@ -71,6 +70,7 @@ class Ours:
             goal=task.goal,
             seed=seed,
             constraints=task.constraints,
+            fixed=task.fixed,
             scale=task.scale,
             fidelity=task.fidelity,
         )
@@ -106,7 +106,7 @@ class _Units:
     """What proposers in unit coordinates share: the history in arrays, failures as a bad score."""
 
     def __init__(self, task: Task, seed: int) -> None:
-        self.task, self.space = task, Space(task.parameters, task.constraints)
+        self.task, self.space = task, task.space
         self.generator = np.random.default_rng([seed, 77])
         self.seed = seed
         self.units: list[np.ndarray] = []
@@ -257,7 +257,7 @@ class _Optuna:
         self.optuna, self.task = optuna, task
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.simplefilter("ignore")
-        self.space = Space(task.parameters, task.constraints)
+        self.space = task.space
         self.study = optuna.create_study(directions=["maximize", "minimize"], sampler=self.sampler(seed))
         self.trial: Any = None
         self.asked: Params = {}

@@ -19,7 +19,6 @@ import numpy as np
 
 from benchmarks.proposer.proposers import PROPOSERS
 from benchmarks.proposer.tasks import SPENT, Task, task
-from sweeper.space import Space
 
 RESULTS = Path(__file__).parent / "results"
 HEADER = ("task", "proposer", "seed", "trial", "score", "cost", "failed", "ms")
@@ -77,7 +76,7 @@ class _Pool:
     """The members of a table that have not run yet."""
 
     def __init__(self, one: Task) -> None:
-        self.space = Space(one.parameters, one.constraints)
+        self.space = one.space
         self.members = [dict(params) for params in one.pool or ()]
         self.features = self.space.features(np.stack([self.space.to_unit(p) for p in self.members]))
         self.free = np.ones(len(self.members), dtype=bool)

@@ -11,17 +11,20 @@ Tasks with `held_out` are for reporting only: no rule or constant is chosen by l
 
 from __future__ import annotations
 
+import csv
+import gzip
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sweeper import synthetic
-from sweeper.pareto import staircase_area
+from sweeper.pareto import front, staircase_area
 from sweeper.space import Space
 
 Params = Mapping[str, Any]
@@ -53,12 +56,17 @@ class Task:
     scale: str = "linear"  # as a user would declare it
     fidelity: str | None = "steps"  # None: no honest curves
     constraints: tuple[str, ...] = ()
+    fixed: Mapping[str, Any] | None = None
     noise: Callable[[float, np.random.Generator], float] | None = None
     fails: Callable[[Params], tuple[str, float] | None] | None = None  # (name, cost)
     value: Callable[[Any], Any] | None = None
     flat: bool = False
     held_out: bool = False
     pool: tuple[dict[str, Any], ...] | None = None  # a table's: the only params there are
+
+    @cached_property
+    def space(self) -> Space:
+        return Space(self.parameters, self.constraints, self.fixed)
 
     def truth(self, params: Params) -> tuple[float, float]:
         """The noise-free (score, cost) of params."""
@@ -134,7 +142,7 @@ class Task:
     @cached_property
     def random_cost(self) -> float:
         """Mean cost of a trial drawn uniformly from the space, failures at what they cost."""
-        space = Space(self.parameters, self.constraints)
+        space = self.space
         units = space.sample(DRAWS, np.random.default_rng(0))
         if self.fidelity is not None:  # the steps rule the cost: spread evenly, the mean settles sooner
             column = space.column[self.fidelity]
@@ -768,12 +776,146 @@ def _categories() -> Task:
     return _cored("categories", 0.15, centres, extras, noise=_gauss(0.01))
 
 
+# -- real trainings ------------------------------------------------------------------------------------
+
+CARTPOLE: dict[str, dict[str, Any]] = {
+    "train.total_timesteps": _log(4096, 6e5, 5e4, "int"),
+    "train.learning_rate": _log(1e-4, 1.0, 0.003),
+    "train.gamma": _range("logit", 0.8, 0.999, 0.98),
+    "train.gae_lambda": _range("logit", 0.5, 0.99, 0.95),
+    "train.ent_coef": _log(1e-5, 0.1, 0.001),
+    "train.clip_coef": _log(0.03, 1.0, 0.2),
+    "train.minibatch_size": _range("pow2", 128, 2048, 512),
+    "train.updates": _range("pow2", 1, 32, 16),
+    "train.num_envs": _range("pow2", 16, 256, 64),
+    "policy.hidden": _range("pow2", 16, 128, 64),
+}
+CARTPOLE_CONSTRAINTS = ("train.minibatch_size <= train.num_envs * train.horizon",)
+CARTPOLE_FIXED: dict[str, Any] = {
+    "train.horizon": 32,
+    "train.curve_points": 5,
+    "train.curve_spacing": "log",
+    "train.eval_episodes": 50,
+}
+CARTPOLE_FILE = Path(__file__).parent / "ppo_cartpole.csv.gz"
+CARTPOLE_FLOOR = 22.0  # steps that the pole stays up by chance
+
+
+@dataclass(frozen=True)
+class Table(Task):
+    """A table of real trainings served as a task: only its members can be had, each as often as it was run.
+
+    `runs[i]` are the curves of member i of the pool, one a seed; a trial's seed chooses which is seen. The
+    truth is their mean, a member of which any seed failed fails. The ideal front is the pool's own.
+    """
+
+    runs: tuple[tuple[tuple[tuple[float, float, float], ...], ...], ...] = ()
+
+    @cached_property
+    def index(self) -> dict[tuple[Any, ...], int]:
+        return {tuple(params.values()): i for i, params in enumerate(self.pool or ())}
+
+    def seeds_of(self, params: Params) -> tuple[tuple[tuple[float, float, float], ...], ...]:
+        return self.runs[self.index[tuple(params[name] for name in self.parameters)]]
+
+    def evaluate(self, params: Params, seed: int | Sequence[int] = 0) -> tuple[float, float]:
+        _, cost, score = self.curve(params, seed)[-1]
+        return score, cost
+
+    def curve(
+        self, params: Params, seed: int | Sequence[int] | None = None
+    ) -> list[tuple[float, float, float]]:
+        """The recorded curve of one of the seeds; their mean end without a seed."""
+        seeds = self.seeds_of(params)
+        if seed is None:
+            score, cost = self.truth(params)
+            return [(float(params[self.fidelity]) if self.fidelity else 1.0, cost, score)]
+        return list(seeds[int(np.random.default_rng(seed).integers(len(seeds)))])
+
+    @cached_property
+    def _front(self) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        done = [params for params in self.pool or () if self.failure(params) is None]
+        truths = [self.truth(params) for params in done]
+        members = front([cost for _, cost in truths], [score for score, _ in truths], self.goal)
+        return np.array([truths[i][1] for i in members]), [done[i] for i in members]
+
+    def on_front(self, cost: float) -> dict[str, Any]:
+        """The best member that costs no more; the cheapest of the front where none does."""
+        costs, members = self._front
+        return members[max(0, int(np.searchsorted(costs, cost * (1 + 1e-9), side="right")) - 1)]
+
+    def ideal(self, costs: Any) -> np.ndarray:
+        """The pool's own staircase, at the floor left of its cheapest."""
+        reached = [self.truth(self.on_front(float(cost))) for cost in costs]
+        return np.array([
+            score if found <= cost * (1 + 1e-9) else self.floor
+            for (score, found), cost in zip(reached, costs, strict=True)
+        ])  # fmt: skip
+
+    def heights(self, costs: Any) -> np.ndarray:
+        return np.maximum(self.ideal(costs) - self.floor, 0.0)
+
+    @cached_property
+    def ideal_area(self) -> float:
+        costs, members = self._front
+        scores = [self.truth(params)[0] for params in members]
+        return staircase_area(costs, scores, self.cost_min, self.cost_max, self.floor, self.goal)
+
+    @cached_property
+    def random_cost(self) -> float:
+        costs = [(self.failure(p) or ("", self.cost_of(p)))[1] for p in self.pool or ()]
+        return float(np.mean(costs))
+
+
+def read_table(path: Path = CARTPOLE_FILE) -> Table:
+    """Our PPO on cart-pole: 10 settings, 2,000 draws, two seeds; `ppo_table.py` made the file."""
+    members: dict[int, dict[str, Any]] = {}
+    runs: dict[int, list[tuple[tuple[float, float, float], ...]]] = {}
+    failed: dict[int, str] = {}
+    seconds: dict[int, list[float]] = {}
+    whole = {name for name, p in CARTPOLE.items() if p["distribution"] == "pow2" or p.get("type") == "int"}
+    with gzip.open(path, "rt") as file:
+        for row in csv.DictReader(file):
+            number = int(row["config"])
+            members[number] = {n: int(row[n]) if n in whole else float(row[n]) for n in CARTPOLE}
+            if row["failure"]:
+                failed[number] = row["failure"]
+            points = [tuple(float(v) for v in point.split(":")) for point in row["curve"].split()]
+            runs.setdefault(number, []).append(tuple((p[0], p[1], p[2]) for p in points))
+            seconds.setdefault(number, []).append(float(row["seconds"]))
+    pool = tuple(members[number] for number in sorted(members))
+    index = {tuple(params.values()): number for number, params in members.items()}
+
+    def which(p: Params) -> int:
+        return index[tuple(p[name] for name in CARTPOLE)]
+
+    def score(p: Params) -> float:
+        return float(np.mean([run[-1][2] for run in runs[which(p)]]))
+
+    def cost(p: Params) -> float:
+        return float(np.mean(seconds[which(p)]))
+
+    def fails(p: Params) -> tuple[str, float] | None:
+        found = failed.get(which(p))
+        return None if found is None else (found, cost(p))
+
+    made = Table(
+        "ppo-cartpole", CARTPOLE, score, cost, lambda c: made.on_front(c), 0.01, 2.0, floor=CARTPOLE_FLOOR,
+        best=500.0, fidelity="train.total_timesteps", constraints=CARTPOLE_CONSTRAINTS,
+        fixed={"train.horizon": CARTPOLE_FIXED["train.horizon"]}, fails=fails, held_out=True, pool=pool,
+        runs=tuple(tuple(runs[n]) for n in sorted(runs)),
+    )  # fmt: skip
+    return made
+
+
 def _all() -> dict[str, Task]:
     made = [_author(task) for task in synthetic.TASKS.values()]
     made += [_ppo_task("ppo", _PPO_PLAIN), _plateau(), _cliff(), _drift(), _sparse20(), _noisy(), _failures()]
     made += [_categories(), _minimise(), _constant()]
     made.append(_ppo_task("ppo-rotated", _PPO_ROTATED, noise=_gauss(0.01), held_out=True))
     made += [_near_one(), _misleading(), _loss(), _mixed()]
+    if CARTPOLE_FILE.exists():
+        made.append(read_table())
     return {task.name: task for task in made}
 
 
