@@ -900,7 +900,7 @@ def read_table(path: Path = CARTPOLE_FILE) -> Table:
         return None if found is None else (found, cost(p))
 
     made = Table(
-        "ppo-cartpole", CARTPOLE, score, cost, lambda c: made.on_front(c), 0.01, 2.0, floor=CARTPOLE_FLOOR,
+        "ppo-cartpole", CARTPOLE, score, cost, lambda c: made.on_front(c), 0.001, 0.5, floor=CARTPOLE_FLOOR,
         best=500.0, fidelity="train.total_timesteps", constraints=CARTPOLE_CONSTRAINTS,
         fixed={"train.horizon": CARTPOLE_FIXED["train.horizon"]}, fails=fails, held_out=True, pool=pool,
         runs=tuple(tuple(runs[n]) for n in sorted(runs)),
