@@ -271,7 +271,8 @@ class GaussianProcess:
 @dataclass(frozen=True)
 class Observations:
     """What the models see: `features` [n, f], modelled `scores` [n] (higher is better), `log_costs` [n], the
-    `trials` [n] they are of; of failures `failed` [k, f] and `failed_log_costs` [k], nan where unknown."""
+    `trials` [n] they are of; of failures `failed` [k, f] and `failed_log_costs` [k], nan where unknown.
+    `results`: how many trials there were in all, also those that are left out here."""
 
     features: np.ndarray
     scores: np.ndarray
@@ -279,6 +280,7 @@ class Observations:
     trials: np.ndarray
     failed: np.ndarray
     failed_log_costs: np.ndarray
+    results: int
 
 
 @dataclass(frozen=True)
@@ -307,7 +309,7 @@ def fit_models(
 ) -> Models:
     """Models of `seen`, from the hyperparameters in `before` (a `record`, or empty).
 
-    They are fitted anew when results came since, beyond a hundred rows ever more rarely; below thirty from
+    They are fitted anew when results came since, ever more rarely beyond two hundred rows; below thirty from
     several starts, since wrong early lengthscales cost many trials.
     """
     count, failures = len(seen.scores), len(seen.failed)
@@ -332,8 +334,7 @@ def fit_models(
         labels = np.repeat([1.0, 0.0], [int(final.sum()), failures])
         features = np.concatenate([seen.features[final], seen.failed])
         processes["success"] = success = GaussianProcess(features, labels, groups, noise_variance=0.05)
-    rows = count + failures
-    due = rows - before.get("seen", -math.inf) >= max(1, rows**2 // 10_000)
+    due = seen.results - before.get("seen", -math.inf) >= max(1, (count + failures) ** 2 // 25_000)
     for name, process in processes.items():
         known = [np.array(before[name])] if len(before.get(name, ())) == len(process.hyper) else []
         if known and not due:
@@ -344,7 +345,7 @@ def fit_models(
             known += [mean, mean + 0.7 * sd * generator.standard_normal(len(mean))]
         process.fit(known, 40 if count < 60 else 15)
     record: dict[str, Any] = {name: process.hyper.tolist() for name, process in processes.items()}
-    record["seen"] = rows if due else before["seen"]
+    record["seen"] = seen.results if due else before["seen"]
     # What a failure cost is the least that params there cost.
     known_costs = np.isfinite(seen.failed_log_costs)
     log_cost = log_cost.believe(seen.failed[known_costs], at_least=seen.failed_log_costs[known_costs])

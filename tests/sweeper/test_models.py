@@ -103,7 +103,7 @@ def test_equal_scores_are_no_division_by_zero() -> None:
 def seen(features: np.ndarray, scores: np.ndarray, failed: np.ndarray) -> Observations:
     count = len(scores)
     costs = np.zeros(count), np.full(len(failed), 3.0)
-    return Observations(features, scores, costs[0], np.arange(count), failed, costs[1])
+    return Observations(features, scores, costs[0], np.arange(count), failed, costs[1], count + len(failed))
 
 
 def test_failures_teach_where_they_lie_and_what_they_cost() -> None:
