@@ -25,6 +25,8 @@ from scipy.optimize import minimize
 from threadpoolctl import ThreadpoolController
 
 _JITTER = 1e-8
+# Of a warp: below, the worst scores stretch until luck among them rules; beyond, it is the identity.
+_OFFSETS = 0.06, 100.0
 _SHARED_NOISE = 0.7  # of the noise is one draw for all points of a trial's curve: they share a seed
 
 
@@ -62,8 +64,8 @@ class Priors:
         self.low = np.full(len(rows), -8.0)
         self.high = np.full(len(rows), 6.0)
         self.low[dim + 1], self.high[dim + 1] = math.log(1e-7), math.log(4.0)
-        if warped:  # beyond a hundred it is the identity
-            self.low[-1], self.high[-1] = math.log(1e-3), math.log(100.0)
+        if warped:
+            self.low[-1], self.high[-1] = np.log(_OFFSETS)
 
 
 class GaussianProcess:
@@ -114,6 +116,13 @@ class GaussianProcess:
         self.shift, spread = float(logs.mean()), float(logs.std(unbiased=False))
         self.scale = spread if spread > 1e-9 else 1.0
         self.y = (logs - self.shift) / self.scale
+
+    def warp(self, targets: np.ndarray) -> np.ndarray:
+        """Targets to the units of predictions; what lies below the worst counts as little worse than it."""
+        if not self.warped:
+            return targets
+        offset = math.exp(self.hyper[-1])
+        return np.log(np.maximum((targets - self.low) / self.range, -0.9 * offset) + offset)
 
     def unwarp(self, values: np.ndarray) -> np.ndarray:
         """Predictions to targets: the inverse of the warp, at most a hundred ranges above the worst."""

@@ -145,3 +145,10 @@ def test_the_users_threads_come_back() -> None:
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_warp_and_unwarp_are_inverse() -> None:
+    x = np.linspace(-1, 1, 9)[:, None]
+    process = GaussianProcess(x, 5 + 2 * x[:, 0], np.array([0]), warped=True)
+    targets = np.array([3.0, 4.5, 7.0, 9.0])
+    np.testing.assert_allclose(process.unwarp(process.warp(targets)), targets)
