@@ -56,7 +56,7 @@ _AROUND, _ANYWHERE, _REFINED, _STEPS, _ROUNDS = 800, 80, 6, 16, 4
 class Acquisition:
     """The rating and its bounds over one state of knowledge; pending trials count as believed means.
 
-    `done`, `pending` [n, dim]: final params of trials; `taken` [k, dim]: what is not to be proposed again.
+    `done`, `pending` [n, dim]: final params of trials; `taken`: the keys of what is not to be proposed again.
     Scores: modelled, higher is better. Pending trials keep others away, but only finished ones move the cap.
     """
 
@@ -64,7 +64,7 @@ class Acquisition:
     models: Models
     done: np.ndarray
     pending: np.ndarray
-    taken: np.ndarray
+    taken: set[bytes]
     cost_limit: float | None = None
 
     def __post_init__(self) -> None:
@@ -198,8 +198,11 @@ def perturb(space: Space, centres: np.ndarray, sds: np.ndarray, generator: np.ra
     return space.snap(units)
 
 
-def among(units: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """[n] bool: which of [n, dim] are one of [k, dim]; both rounded."""
-    if not len(others):
-        return np.zeros(len(units), dtype=bool)
-    return (np.abs(units[:, None, :] - others[None, :, :]) < 1e-9).all(axis=2).any(axis=1)
+def keys(units: np.ndarray) -> set[bytes]:
+    """[k, dim] as what `among` looks up."""
+    return {row.tobytes() for row in np.round(units, 8) + 0.0}  # + 0.0: no negative zero
+
+
+def among(units: np.ndarray, others: set[bytes]) -> np.ndarray:
+    """[n] bool: which of [n, dim] are one of the `keys` of others."""
+    return np.array([row.tobytes() in others for row in np.round(units, 8) + 0.0], dtype=bool)

@@ -25,6 +25,8 @@ from scipy.optimize import minimize
 from threadpoolctl import ThreadpoolController
 
 _JITTER = 1e-8
+# Of a warp: below, the worst scores stretch until luck among them rules; beyond, it is the identity.
+_OFFSETS = 0.06, 100.0
 _SHARED_NOISE = 0.7  # of the noise is one draw for all points of a trial's curve: they share a seed
 
 
@@ -62,8 +64,8 @@ class Priors:
         self.low = np.full(len(rows), -8.0)
         self.high = np.full(len(rows), 6.0)
         self.low[dim + 1], self.high[dim + 1] = math.log(1e-7), math.log(4.0)
-        if warped:  # beyond a hundred it is the identity
-            self.low[-1], self.high[-1] = math.log(1e-3), math.log(100.0)
+        if warped:
+            self.low[-1], self.high[-1] = np.log(_OFFSETS)
 
 
 class GaussianProcess:
@@ -114,6 +116,13 @@ class GaussianProcess:
         self.shift, spread = float(logs.mean()), float(logs.std(unbiased=False))
         self.scale = spread if spread > 1e-9 else 1.0
         self.y = (logs - self.shift) / self.scale
+
+    def warp(self, targets: np.ndarray) -> np.ndarray:
+        """Targets to the units of predictions; what lies below the worst counts as little worse than it."""
+        if not self.warped:
+            return targets
+        offset = math.exp(self.hyper[-1])
+        return np.log(np.maximum((targets - self.low) / self.range, -0.9 * offset) + offset)
 
     def unwarp(self, values: np.ndarray) -> np.ndarray:
         """Predictions to targets: the inverse of the warp, at most a hundred ranges above the worst."""
@@ -271,7 +280,8 @@ class GaussianProcess:
 @dataclass(frozen=True)
 class Observations:
     """What the models see: `features` [n, f], modelled `scores` [n] (higher is better), `log_costs` [n], the
-    `trials` [n] they are of; of failures `failed` [k, f] and `failed_log_costs` [k], nan where unknown."""
+    `trials` [n] they are of; of failures `failed` [k, f] and `failed_log_costs` [k], nan where unknown.
+    `results`: how many trials there were in all, also those that are left out here."""
 
     features: np.ndarray
     scores: np.ndarray
@@ -279,6 +289,7 @@ class Observations:
     trials: np.ndarray
     failed: np.ndarray
     failed_log_costs: np.ndarray
+    results: int
 
 
 @dataclass(frozen=True)
@@ -307,7 +318,7 @@ def fit_models(
 ) -> Models:
     """Models of `seen`, from the hyperparameters in `before` (a `record`, or empty).
 
-    They are fitted anew when results came since, beyond a hundred rows ever more rarely; below thirty from
+    They are fitted anew when results came since, ever more rarely beyond two hundred rows; below thirty from
     several starts, since wrong early lengthscales cost many trials.
     """
     count, failures = len(seen.scores), len(seen.failed)
@@ -332,8 +343,7 @@ def fit_models(
         labels = np.repeat([1.0, 0.0], [int(final.sum()), failures])
         features = np.concatenate([seen.features[final], seen.failed])
         processes["success"] = success = GaussianProcess(features, labels, groups, noise_variance=0.05)
-    rows = count + failures
-    due = rows - before.get("seen", -math.inf) >= max(1, rows**2 // 10_000)
+    due = seen.results - before.get("seen", -math.inf) >= max(1, (count + failures) ** 2 // 25_000)
     for name, process in processes.items():
         known = [np.array(before[name])] if len(before.get(name, ())) == len(process.hyper) else []
         if known and not due:
@@ -344,7 +354,7 @@ def fit_models(
             known += [mean, mean + 0.7 * sd * generator.standard_normal(len(mean))]
         process.fit(known, 40 if count < 60 else 15)
     record: dict[str, Any] = {name: process.hyper.tolist() for name, process in processes.items()}
-    record["seen"] = rows if due else before["seen"]
+    record["seen"] = seen.results if due else before["seen"]
     # What a failure cost is the least that params there cost.
     known_costs = np.isfinite(seen.failed_log_costs)
     log_cost = log_cost.believe(seen.failed[known_costs], at_least=seen.failed_log_costs[known_costs])

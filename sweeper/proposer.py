@@ -22,6 +22,7 @@ from sweeper.acquisition import (
     SETTLED,
     Acquisition,
     among,
+    keys,
 )  # fmt: skip
 from sweeper.errors import ConfigError
 from sweeper.models import Models, Observations, fit_models, one_thread
@@ -30,7 +31,8 @@ from sweeper.space import Space
 DESIGN = 6  # trials before the models choose
 LADDER = 0.45  # of the fidelity's range, from its cheap end: where the design lies
 MAX_NUMBER = 1e305  # beyond it sums overflow: as good as infinite
-CURVE_POINTS = 5  # of a trial that teach the models
+CURVE_POINTS = 5  # of a trial that teach the models, fewer where they would be more than ROWS in all
+ROWS = 500  # finished trials that the models see; of more, half that lie by the front and half of all ages
 _STEPS_WORDS = ("steps", "timesteps", "epochs", "iterations", "updates", "frames", "episodes")
 
 
@@ -136,6 +138,8 @@ class Sweeper:
         self._by_number: dict[int, _Entry] = {}
         self._asks = 0
         self._models: dict[str, Any] = {}  # the last ask's hyperparameters
+        # The last models, after how many results, and the units of the trials they know.
+        self._fit: tuple[int, Models, np.ndarray] | None = None
         self._front: tuple[int, dict[str, Any], list[Member]] | None = (
             None  # for what it was computed, and it
         )
@@ -219,9 +223,7 @@ class Sweeper:
         if self._front is not None and self._front[0] == known[0] and self._front[1] is known[1]:
             return list(self._front[2])
         with one_thread():
-            models = fit_models(
-                self._observations(), self.space.groups, self._models, np.random.default_rng([self.seed, 0])
-            )
+            models = self._fitted(np.random.default_rng([self.seed, 0]))[1]
             features = self.space.features(self._units("done"))
             warped, sd = models.score.predict(features)
             low, mean, high = (models.score.unwarp(warped + sds * sd) for sds in (-1, 0, 1))
@@ -335,12 +337,12 @@ class Sweeper:
             nearness = ((options[:, None, :] - units[None, :1, :]) ** 2).sum(axis=(1, 2))
             units, origin = options[np.argsort(nearness, kind="stable")], "pool"
         units = space.snap(units)
-        fresh = space.feasible(units) & ~among(units, self._units("pending", "done", "failed"))
+        fresh = space.feasible(units) & ~among(units, self._taken())
         if not fresh.any() and options is None:  # constraints forbid this rung: what they allow nearest to it
             units = np.concatenate([space.sample(512, generator), space.to_unit(space.start())[None]])
             if column is not None:
                 units = units[np.argsort(np.abs(units[:, column] - height), kind="stable")]
-            fresh = ~among(units, self._units("pending", "done", "failed"))
+            fresh = ~among(units, self._taken())
         units = units[fresh] if fresh.any() else units
         done, failed = [e for e in self._entries if e.status == "done"], self._units("failed")
         if done and self.cost_limit is not None:
@@ -359,17 +361,15 @@ class Sweeper:
     ) -> tuple[np.ndarray, str, Models]:
         """The best by the rating, within what this trial may cost; see `acquisition`."""
         space, pending = self.space, self._units("pending")
-        models = fit_models(self._observations(), space.groups, self._models, generator)
-        models = models.believe(space.features(pending))
-        done = self._units("done")
-        acquisition = Acquisition(
-            space, models, done, pending, self._units("pending", "done", "failed"), self.cost_limit
-        )
+        self._fit = self._fitted(generator)
+        _, fitted, done = self._fit
+        models = fitted.believe(space.features(pending))
+        acquisition = Acquisition(space, models, done, pending, self._taken(), self.cost_limit)
         ordinary_cap, top = acquisition.cap, done[acquisition.members[-1]]
         if acquisition.low_signal:
             if number % REPEAT_EVERY == 0 and options is None:
                 front = done[acquisition.members]
-                front = front[~among(front, pending)]
+                front = front[~among(front, keys(pending))]
                 if len(front):
                     return front[generator.integers(len(front))], "repeat", models
             acquisition.look_from_dearest(bottom=1.0 if number % 2 else 0.5)
@@ -396,9 +396,9 @@ class Sweeper:
             unit = acquisition.best(generator)
         if unit is None:  # nor there: what can be had at all, a repeat if it must be
             acquisition.cap = acquisition.limit
-            acquisition.taken = pending
+            acquisition.taken = keys(pending)
             unit = acquisition.best_of(np.concatenate([space.sample(512, generator), done]))
-            return unit, "repeat" if among(unit[None], done)[0] else "model", models
+            return unit, "repeat" if among(unit[None], keys(done))[0] else "model", models
         dear = models.log_cost.predict(space.features(unit[None]))[0][0] > ordinary_cap
         return unit, "probe" if dear and not acquisition.low_signal else "model", models
 
@@ -414,35 +414,67 @@ class Sweeper:
 
     def _runs(self, unit: np.ndarray) -> int:
         """How many trials of this very unit [dim] there are."""
-        return int(among(self._units("pending", "done", "failed"), unit[None]).sum())
+        return int(among(self._units("pending", "done", "failed"), keys(unit[None])).sum())
+
+    def _taken(self) -> set[bytes]:
+        return keys(self._units("pending", "done", "failed"))
 
     def _units(self, *statuses: str) -> np.ndarray:
         units = [e.trial.unit for e in self._entries if e.status in statuses]
         return np.array(units).reshape(len(units), self.space.dim)
 
+    def _fitted(self, generator: np.random.Generator) -> tuple[int, Models, np.ndarray]:
+        """(results told, models of them, units [n, dim] of the finished trials these know).
+
+        Those of the last ask while nothing came since.
+        """
+        told = sum(e.status in ("done", "failed") for e in self._entries)
+        if self._fit is not None and self._fit[0] == told and self._fit[1].record is self._models:
+            return self._fit
+        models = fit_models(self._observations(), self.space.groups, self._models, generator)
+        return told, models, np.stack([e.trial.unit for e in self._kept("done")])
+
+    def _kept(self, status: str) -> list[_Entry]:
+        """The entries that the models see: all while they are few, later those that tell most."""
+        entries = [e for e in self._entries if e.status == status]
+        if len(entries) <= ROWS:
+            return entries
+        behind = np.zeros(len(entries))  # how far below the best that costs no more
+        if status == "done":
+            values = self._to_value(np.array([e.score for e in entries]))
+            costs = np.array([e.cost for e in entries])
+            order = np.lexsort((-values, costs))
+            behind[order] = np.maximum.accumulate(values[order]) - values[order]
+        order = np.argsort(behind, kind="stable")
+        rest = np.sort(order[ROWS // 2 :])
+        others = rest[np.linspace(0, len(rest) - 1, ROWS - ROWS // 2).round().astype(int)]
+        return [entries[i] for i in np.sort(np.concatenate([order[: ROWS // 2], others]))]
+
     def _observations(self) -> Observations:
         """What was told, as the models see it."""
-        done = [e for e in self._entries if e.status == "done"]
-        failed = [e for e in self._entries if e.status == "failed"]
-        rows = [(unit, score, cost, i) for i, e in enumerate(done) for unit, score, cost in self._curve(e)]
+        done, failed = self._kept("done"), self._kept("failed")
+        points = max(1, min(CURVE_POINTS, ROWS // max(len(done), 1)))
+        rows = [(*seen, i) for i, e in enumerate(done) for seen in self._curve(e, points)]
         units, scores, costs, trials = zip(*rows, strict=True)
         return Observations(
             self.space.features(np.stack(units)),
             self._to_value(np.array(scores)),
             np.log(costs),
             np.array(trials),
-            self.space.features(self._units("failed")),
+            self.space.features(np.array([e.trial.unit for e in failed]).reshape(-1, self.space.dim)),
             np.log([e.cost for e in failed]) if failed else np.zeros(0),
+            sum(e.status in ("done", "failed") for e in self._entries),
         )
 
-    def _curve(self, entry: _Entry) -> list[tuple[np.ndarray, float, float]]:
-        """(unit, score, cost) of what a trial teaches: its curve, if there is a fidelity, and its result."""
+    def _curve(self, entry: _Entry, points: int) -> list[tuple[np.ndarray, float, float]]:
+        """(unit, score, cost) of what a trial teaches: its result and, if there is a fidelity, its curve, in
+        at most so many points."""
         seen = []
         if self.fidelity is not None and self.fidelity in entry.trial.params:
             parameter, column = self.space.parameters[self.fidelity], self.space.column[self.fidelity]
             final = float(entry.trial.params[self.fidelity])
             inside = [p for p in entry.points if parameter.min <= p.step < final and p.cost > 0]
-            wanted = np.linspace(0, len(inside) - 1, min(len(inside), CURVE_POINTS - 1)).round().astype(int)
+            wanted = np.linspace(0, len(inside) - 1, min(len(inside), points - 1)).round().astype(int)
             for point in (inside[i] for i in wanted):
                 unit = entry.trial.unit.copy()
                 unit[column] = parameter.to_unit(point.step)

@@ -103,7 +103,7 @@ def test_equal_scores_are_no_division_by_zero() -> None:
 def seen(features: np.ndarray, scores: np.ndarray, failed: np.ndarray) -> Observations:
     count = len(scores)
     costs = np.zeros(count), np.full(len(failed), 3.0)
-    return Observations(features, scores, costs[0], np.arange(count), failed, costs[1])
+    return Observations(features, scores, costs[0], np.arange(count), failed, costs[1], count + len(failed))
 
 
 def test_failures_teach_where_they_lie_and_what_they_cost() -> None:
@@ -145,3 +145,10 @@ def test_the_users_threads_come_back() -> None:
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_warp_and_unwarp_are_inverse() -> None:
+    x = np.linspace(-1, 1, 9)[:, None]
+    process = GaussianProcess(x, 5 + 2 * x[:, 0], np.array([0]), warped=True)
+    targets = np.array([3.0, 4.5, 7.0, 9.0])
+    np.testing.assert_allclose(process.unwarp(process.warp(targets)), targets)

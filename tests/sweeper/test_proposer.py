@@ -12,7 +12,7 @@ import pytest
 from sweeper import synthetic
 from sweeper.bench import run_random, run_sweep
 from sweeper.errors import ConfigError
-from sweeper.proposer import Point, Sweeper, Trial
+from sweeper.proposer import ROWS, Point, Sweeper, Trial
 
 ONE = {"x": {"min": 0, "max": 1}}
 TWO = synthetic.PARAMETERS
@@ -390,3 +390,33 @@ def test_a_noisy_front_end_is_run_again() -> None:
         x = trials[-1].params["x"]
         tuner.tell(trials[-1], score=x + 0.1 * luck.standard_normal(), cost=10.0**x)
     assert any(trial.origin == "repeat" for trial in trials)
+
+
+def test_of_many_trials_the_models_see_those_by_the_front_and_some_of_all_ages() -> None:
+    tuner = Sweeper(TWO, seed=1)
+    units = tuner.space.sample(1200, np.random.default_rng(0))
+    for unit in units:
+        params = tuner.space.to_params(unit)
+        tuner.observe(params, score=-abs(np.log10(params["lr"]) + 3), cost=params["steps"] / 1000)
+    seen = tuner._observations()
+    assert len(seen.scores) == ROWS
+    assert seen.results == 1200
+    kept = {entry.trial.unit.tobytes() for entry in tuner._kept("done")}
+    best = max(tuner._entries, key=lambda entry: entry.score)
+    assert best.trial.unit.tobytes() in kept
+    assert sum(entry.trial.unit.tobytes() in kept for entry in tuner._entries[:600]) > 100
+    trial = tuner.ask()
+    assert abs(np.log10(trial.params["lr"]) + 3) < 1
+
+
+def test_several_asks_share_one_fit_and_differ_in_nothing_from_restored_ones() -> None:
+    def told(tuner: Sweeper) -> Sweeper:
+        for trial in tuner.ask(10):
+            tuner.tell(trial, score=np.log(trial.params["steps"]), cost=trial.params["steps"])
+        return tuner
+
+    lived = told(Sweeper(TWO, seed=3))
+    first = lived.ask()
+    resumed = told(Sweeper(TWO, seed=3))
+    resumed.restore(first.record())
+    assert resumed.ask().params == lived.ask().params
