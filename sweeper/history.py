@@ -7,7 +7,8 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sweeper.store import PROPOSER_KINDS, Event, Store, TrialRow
@@ -16,8 +17,18 @@ if TYPE_CHECKING:
     from sweeper.proposer import Sweeper
 
 
+ENQUEUED = "pool"  # the origin of what the user wants tried: a pool of one
 # A trial that has ended: its number, and what `tell` takes; None where it is withdrawn.
 News = tuple[int, dict[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the proposer is to learn before it proposes."""
+
+    news: list[News] = field(default_factory=list)
+    begin_anew: Callable[[], Sweeper] | None = None  # instead of the news: the past itself has changed
+    among: list[dict[str, Any]] | None = None  # the params to propose, chosen by the user
 
 
 def new_sweeper(settings: Mapping[str, Any]) -> Sweeper:
@@ -48,11 +59,11 @@ def _told(data: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def _apply(sweeper: Sweeper, event: Event) -> None:
-    """One event of the past, computing nothing."""
+def _apply(sweeper: Sweeper, event: Event, excluded: Container[int] = ()) -> None:
+    """One event of the past, computing nothing; what `excluded` trials told is left out."""
     if event.kind == "ask":
         sweeper.restore(event.data)
-    elif event.kind == "withdraw":
+    elif event.kind == "withdraw" or (event.kind == "tell" and number_of(event) in excluded):
         sweeper.withdraw(number_of(event))
     elif event.kind == "tell":
         sweeper.tell(number_of(event), **_told(event.data))
@@ -74,11 +85,22 @@ def asks_of(history: Sequence[Event]) -> tuple[dict[int, dict[str, Any]], list[i
     return asks, told
 
 
+def excluded_by(history: Sequence[Event]) -> set[int]:
+    """Trials whose results the proposer was told to leave out."""
+    excluded: set[int] = set()
+    for event in history:
+        if event.kind == "exclude":
+            excluded.add(number_of(event))
+        elif event.kind == "include":
+            excluded.discard(number_of(event))
+    return excluded
+
+
 def replayed(settings: Mapping[str, Any], history: Sequence[Event]) -> Sweeper:
     """The proposer after all of a history."""
-    sweeper = new_sweeper(settings)
+    sweeper, excluded = new_sweeper(settings), excluded_by(history)
     for event in history:
-        _apply(sweeper, event)
+        _apply(sweeper, event, excluded)
     return sweeper
 
 
@@ -101,19 +123,26 @@ def verify_history(store: Store) -> list[str]:
     difference, since all later proposals follow from it.
     """
     sweeper: Sweeper | None = None
+    settings: dict[str, Any] = {}
     past: list[Event] = []
     for event in store.history((*PROPOSER_KINDS, "config")):
-        if event.kind == "config":  # from here on with other settings (wider ranges)
-            sweeper = replayed(event.data, past)
+        if event.kind in ("config", "exclude", "include"):  # from here on another past, or other settings
+            if event.kind == "config":
+                settings = event.data
+            else:
+                past.append(event)
+            sweeper = replayed(settings, past)
             continue
         assert sweeper is not None
         if event.kind == "ask":
-            anew = json.loads(json.dumps(sweeper.ask().record()))
-            if anew != event.data:
-                keys = [key for key in anew if anew[key] != event.data.get(key)]
-                return [f"trial {event.trial}: {key}: {event.data.get(key)} was {anew[key]}" for key in keys]
+            asked = event.data
+            trial = sweeper.ask(among=[asked["params"]] if asked["origin"] == ENQUEUED else None)
+            anew = json.loads(json.dumps(trial.record()))
+            if anew != asked:
+                keys = [key for key in anew if anew[key] != asked.get(key)]
+                return [f"trial {event.trial}: {key}: {asked.get(key)} was {anew[key]}" for key in keys]
         else:
-            _apply(sweeper, event)
+            _apply(sweeper, event, excluded_by(past))
         past.append(event)
     return []
 
@@ -138,20 +167,21 @@ class ProposerThread:
 
     def __init__(self, make: Callable[[], Sweeper], wake: Callable[[], None]) -> None:
         self.busy = True  # until the sweeper is made
-        self._requests: queue.Queue[tuple[list[News], bool] | None] = queue.Queue()
+        self._requests: queue.Queue[Request | None] = queue.Queue()
         self._answers: queue.Queue[tuple[Any, float] | BaseException] = queue.Queue()
         self._make, self._wake = make, wake
         # Daemonic: a second Ctrl-C does not wait for a proposal.
         threading.Thread(target=self._work, daemon=True, name="proposer").start()
 
-    def request(self, news: list[News], ask: bool) -> None:
-        """Tell these, then ask if wanted. Only when not busy."""
+    def request(self, request: Request) -> None:
+        """Tell and ask. Only when not busy."""
         assert not self.busy
         self.busy = True
-        self._requests.put((news, ask))
+        self._requests.put(request)
 
     def answer(self) -> tuple[Any, float] | None:
-        """(trial or None, seconds it took) of the request that has ended; None while there is none.
+        """(trial, seconds it took) of the request that has ended; None while there is none; (None, 0) once,
+        when the sweeper is made.
 
         Raises what the proposer raised.
         """
@@ -173,14 +203,15 @@ class ProposerThread:
             sweeper = self._make()
             self._give((None, 0.0))
             while (request := self._requests.get()) is not None:
-                news, ask = request
                 started = time.perf_counter()
-                for number, data in news:
+                if request.begin_anew is not None:
+                    sweeper = request.begin_anew()
+                for number, data in request.news:
                     if data is None:
                         sweeper.withdraw(number)
                     else:
                         sweeper.tell(number, **_told(data))
-                self._give((sweeper.ask() if ask else None, time.perf_counter() - started))
+                self._give((sweeper.ask(among=request.among), time.perf_counter() - started))
         except BaseException as error:
             self._give(error)
 

@@ -24,13 +24,16 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sweeper import objectives, pareto
+from sweeper import control, objectives, pareto
 from sweeper.errors import ConfigError
-from sweeper.executors import LocalExecutor, Message, WorkerState, resources, result_from
+from sweeper.executors import LocalExecutor, Message, WorkerState, resources
 from sweeper.history import (
+    ENQUEUED,
     News,
     ProposerThread,
+    Request,
     asks_of,
+    excluded_by,
     number_of,
     rebuild,
     replayed,
@@ -38,7 +41,7 @@ from sweeper.history import (
     verify_history,
 )
 from sweeper.logs import last_lines, printable
-from sweeper.repair import repair
+from sweeper.repair import catch_up, repair
 from sweeper.store import STATUSES, Point, Store, StoreDamaged, TrialRow, settings_of
 
 if TYPE_CHECKING:
@@ -52,6 +55,7 @@ AHEAD_FROM = 0.04  # propose ahead when a proposal takes this share of a trial
 AHEAD = 2  # so many: of unlike trials, the short ones come in rows
 RECENT = 20  # proposals and trials that are looked at for that
 TICK = 1.0  # seconds between updates of the observer
+LISTEN = 0.2  # seconds between looks for words from outside
 
 
 @dataclass
@@ -126,6 +130,8 @@ def run(config: SweepConfig, folder: str | Path, observer: Observer | None = Non
             messages.append(said)
     with store:
         taken_up = _take_up(store, config)
+        if said := catch_up(store):
+            messages.append(said)
         if taken_up:
             messages.append(f"taken up from the config: {', '.join(taken_up)}")
         return _Session(config, store, objective, observer, messages).run()
@@ -240,7 +246,7 @@ class _Session:
     ) -> None:
         self.config, self.store, self.objective, self.observer = config, store, objective, observer
         self.messages = messages
-        self.began = time.monotonic()
+        self.began, self.began_at = time.monotonic(), time.time()
         self.elapsed_before = float(store.meta()["elapsed"])
         self.rows: dict[int, TrialRow] = {row.number: row for row in store.trials()}
         self.asks, self.told = asks_of(store.history())
@@ -256,6 +262,13 @@ class _Session:
         self.trial_seconds: deque[float] = deque(maxlen=RECENT)
         self.clock = _Clock()
         self.interrupts = 0
+        self.finishing = False  # what runs is finished, nothing more is started
+        self.paused = bool(store.meta().get("paused"))
+        self.rested = 0.0  # seconds of this session with nothing running in a pause
+        self.cycled = self.began
+        self.listened = -LISTEN
+        self.enqueued = deque(control.enqueued(store))
+        self.excluded = excluded_by(store.history(("exclude", "include")))  # as the proposer knows it
         self.shown = self.written = -TICK
         self.proposer: ProposerThread | None = None
         self.executor: LocalExecutor | None = None
@@ -270,6 +283,7 @@ class _Session:
         try:
             with self._signals():
                 self._recover()
+                self._listen(begun=False)
                 reason = self._spent()
                 if reason is None:
                     reason = self._sweep()
@@ -313,22 +327,29 @@ class _Session:
 
     def _cycle(self, executor: LocalExecutor, proposer: ProposerThread) -> str:
         while True:
+            self._listen()
             reason = "interrupted" if self.interrupts else self._failing() or self._spent()
             if reason in ("interrupted", "failed"):
                 return reason
-            if reason is None:
+            if self.finishing:
+                if not self.live:
+                    return "interrupted"
+            elif reason is not None:
+                if not self.live and not proposer.busy:
+                    self._withdraw_queue()
+                    return reason
+            elif not self.paused:
                 self._dispatch(executor)
                 self._propose(executor, proposer)
-            elif not self.live and not proposer.busy:
-                self._withdraw_queue()
-                return reason
-            self.clock.tick(
-                executor.states, bool(self.trial_seconds or self.live) and not self._all_started()
-            )
+            wanted = not (self.paused or self.finishing or self._all_started())
+            begun = bool(self.trial_seconds or self.live)
+            self.clock.tick(executor.states, begun and wanted)
             messages = executor.poll(min(TICK, max(0.0, self.shown + TICK - time.monotonic())))
-            self.clock.tick(
-                executor.states, bool(self.trial_seconds or self.live) and not self._all_started()
-            )
+            self.clock.tick(executor.states, begun and wanted)
+            now = time.monotonic()
+            if self.paused and not self.live:
+                self.rested += now - self.cycled
+            self.cycled = now
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake_read, 4096)
             answer = proposer.answer()
@@ -348,15 +369,20 @@ class _Session:
         asked = sum(row.status in ("queued", "running", "done", "failed") for row in self.rows.values())
         trials = self.config.budget.trials
         free = sum(state.status != "running" for state in executor.states)
-        ask = len(self.queue) < free + self._ahead() and (trials is None or asked < trials)
-        if not ask:
+        if len(self.queue) >= free + self._ahead() or (trials is not None and asked >= trials):
             return
         with self.store.transaction():
+            before = set(self.excluded)
             news = self._tell()
-        proposer.request(news, ask)
+        among = [self.enqueued[0][1]] if self.enqueued else None
+        if self.excluded == before:
+            proposer.request(Request(news, among=among))
+        else:
+            settings, history = self.store.settings(), self.store.history()
+            proposer.request(Request(begin_anew=lambda: replayed(settings, history), among=among))
 
     def _tell(self) -> list[News]:
-        """Write down that the proposer is now told of the trials that have ended; what to tell it."""
+        """Write down what the proposer is now told: trials that have ended, results that no longer count."""
         news: list[News] = []
         for number in self.untold:
             row = self.rows[number]
@@ -365,6 +391,10 @@ class _Session:
             news.append((number, data))
         self.told += self.untold
         self.untold = []
+        excluded = {number for number, row in self.rows.items() if row.excluded}
+        for number in sorted(excluded ^ self.excluded):
+            self.store.add_event("exclude" if number in excluded else "include", number)
+        self.excluded = excluded
         return news
 
     def _ahead(self) -> int:
@@ -396,7 +426,10 @@ class _Session:
             seed = (self.config.seed * 1_000_003 + number) % 2**31
             folder = str(self.store.trial_folder(number).resolve())
             params = {**self.config.fixed, **row.params}
-            job = objectives.Job(number, params, seed, folder, row.attempts, ask=self.asks[number])
+            # With those of earlier trials that have no folder yet, so that no number is missing.
+            earlier = {str(n): self.asks[n] for n in self.queue if n < number}
+            ask = {**self.asks[number], "earlier": earlier}
+            job = objectives.Job(number, params, seed, folder, row.attempts, ask=ask)
             executor.submit(index, job)
 
     # Recording
@@ -415,6 +448,8 @@ class _Session:
         with self.store.transaction():
             if trial is not None:
                 self.store.add_trial(trial.number, trial.params, trial.origin, trial.record())
+                if trial.origin == ENQUEUED:
+                    self.store.add_event("dequeue", trial.number, {"enqueue": self.enqueued[0][0]})
             for number, live in self.live.items():
                 self.store.add_points(number, live.unwritten)
                 live.unwritten = []
@@ -428,7 +463,11 @@ class _Session:
             self.rows[trial.number] = TrialRow(trial.number, "queued", dict(trial.params), trial.origin)
             self.asks[trial.number] = {"told": self.told, "record": trial.record()}
             self.told = []
-            self.queue.append(trial.number)
+            if trial.origin == ENQUEUED:
+                self.enqueued.popleft()
+                self.queue.appendleft(trial.number)
+            else:
+                self.queue.append(trial.number)
             self.ask_seconds.append(seconds)
         return ended
 
@@ -439,17 +478,13 @@ class _Session:
             result = self._killed(row, result)
             if result.status == "killed":
                 return None
-        points = tuple(Point(*point) for point in result.points) or tuple(live.points)
-        cost = result.cost
-        if cost is None and self.config.cost.name in ("seconds", "cost", "time") and result.seconds > 0:
-            cost = result.seconds
-        if cost is None and points:
-            cost = points[-1].cost
+        result = objectives.with_cost(result, self.config.cost.name, live.points)
+        points = tuple(Point(*point) for point in result.points)
         row = replace(
             row,
             status=result.status,
             score=result.score,
-            cost=cost,
+            cost=result.cost,
             failure=result.failure,
             message=result.message,
             points=points,
@@ -493,18 +528,45 @@ class _Session:
         self.queue.appendleft(number)
         return result
 
+    # Words from outside
+
+    def _listen(self, begun: bool = True) -> None:
+        """Do what `sweep stop`, `pause`, `enqueue` and the like ask for."""
+        if time.monotonic() - self.listened < LISTEN:
+            return
+        self.listened = time.monotonic()
+        if not begun:
+            control.forget_answers(self.store.folder)
+        for word in control.words(self.store.folder):
+            # Who asked for the end of an earlier session did not ask for that of this one.
+            live = begun or word.kind not in ("stop", "finish") or word.time > self.began_at
+            said = control.take(self.store, word, live)
+            if said is None or not live:
+                continue
+            self.say(said)
+            if word.kind == "stop":
+                self.interrupts += 1
+            elif word.kind == "finish":
+                self.finishing = True
+            elif word.kind in ("pause", "resume"):
+                self.paused = word.kind == "pause"
+            elif word.kind == "enqueue":
+                self.enqueued = deque(control.enqueued(self.store))
+            else:
+                row = self.store.trial(word.data["trial"])
+                self.rows[row.number] = replace(self.rows[row.number], excluded=row.excluded)
+            self._show()
+        if self.paused and not begun:
+            self.say("the run is paused; `sweep resume` lets it go on")
+
     # Beginning and end
 
     def _recover(self) -> None:
-        """What an earlier session left: results that it could not record any more, and interrupted trials."""
+        """What an earlier session left: trials that ran, and results the proposer has not heard."""
         told = {event.trial for event in self.store.history(("tell", "withdraw"))}
         with self.store.transaction():
             for row in list(self.rows.values()):
                 if row.status == "running":
-                    result = _witnessed(self.store, row)
-                    if result is not None and result.status != "killed":
-                        self._end(row.number, result)
-                        continue
                     self.store.requeue_trial(row.number, "interrupted")
                     self.rows[row.number] = replace(row, status="queued", started=None, points=())
         self.ran, self.alike = 0, []
@@ -594,7 +656,7 @@ class _Session:
         self.messages.append(message)
 
     def _elapsed(self) -> float:
-        return self.elapsed_before + time.monotonic() - self.began
+        return self.elapsed_before + time.monotonic() - self.began - self.rested
 
     def _cost(self) -> float:
         ended = (row for row in self.rows.values() if row.status in ("done", "failed"))
@@ -610,7 +672,8 @@ class _Session:
         self.shown = time.monotonic()
         if self.observer is None:
             return
-        done = [row for row in self.rows.values() if row.score is not None and row.cost is not None]
+        ended = (row for row in self.rows.values() if not row.excluded)
+        done = [row for row in ended if row.score is not None and row.cost is not None]
         front: list[tuple[float, float, int]] = []
         if done:
             costs, scores = [row.cost for row in done], [row.score for row in done]
@@ -685,18 +748,6 @@ def _losses(store: Store, number: int | None) -> dict[int, int]:
         if number is None or event.data.get("signal") == number:
             counts[number_of(event)] = counts.get(number_of(event), 0) + 1
     return counts
-
-
-def _witnessed(store: Store, row: TrialRow) -> objectives.Result | None:
-    """The result in a trial's own folder that a driver did not live to record."""
-    try:
-        lines = (store.trial_folder(row.number) / "reports.jsonl").read_text().splitlines()
-        first, last = json.loads(lines[0]), json.loads(lines[-1])
-    except (OSError, ValueError, IndexError):  # none, or torn in the middle of a line: the trial runs again
-        return None
-    if first.get("attempt") != row.attempts or "end" not in last:
-        return None
-    return result_from(last["end"])
 
 
 def _signature(row: TrialRow) -> tuple[str, str]:

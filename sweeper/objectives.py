@@ -19,7 +19,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +77,17 @@ class Result:
     points: list[tuple[float | None, float, float]] = field(default_factory=list)  # (step, cost, score)
     seconds: float = 0.0
     signal: int | None = None
+
+
+def with_cost(result: Result, cost_name: str, points: Sequence[tuple[Any, float, float]]) -> Result:
+    """The result with its points and its cost, also where its worker did not live to say them: the cost is
+    then what the clock says, or what its last point says."""
+    cost, curve = result.cost, result.points or [tuple(point) for point in points]
+    if cost is None and cost_name in _WALL_CLOCK and result.seconds > 0:
+        cost = result.seconds
+    if cost is None and curve:
+        cost = curve[-1][1]
+    return replace(result, cost=cost, points=curve)
 
 
 class Failure(Exception):

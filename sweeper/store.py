@@ -6,17 +6,24 @@ mode with synchronous=FULL: what a COMMIT returned for survives a power cut, and
 The schema is stable, query it as you like (times are Unix seconds, JSON columns are text):
 
 - `meta` (key, value): name, id, created, version, config (the YAML text as given), settings (JSON: what
-  the config came to, defaults and overrides in it), elapsed (seconds of all sessions), ended (why)
+  the config came to, defaults and overrides in it), elapsed (seconds of all sessions, pauses left out),
+  ended (why), folder (of the config), paused (there while the run is)
 - `trials` (number, status, params, origin, score, cost, failure, message, started, seconds, attempts,
-  worker): status is queued, running, done, failed, stopped or lost; params is JSON; origin the rule that
-  proposed it; failure a name and message a line about it; seconds wall clock; attempts times started
+  worker, excluded): status is queued, running, done, failed, stopped or lost; params is JSON; origin the
+  rule that proposed it; failure a name and message a line about it; seconds wall clock; attempts times
+  started; excluded 1 where the user took the result out of the models and the front
 - `points` (trial, idx, step, cost, score): the learning curves in the order reported
 - `events` (id, time, kind, trial, data): all that happened, in order, never changed; data is JSON
 
 Kinds of events: `ask` (data: the proposal's record), `tell` (score and cost, or points, or failure and
-cost), `withdraw`, `observe` (params and a result) are the proposer's history: replayed in their order
-through a fresh proposer they give the recorded proposals. `start`, `end`, `lost`, `interrupted`, `config`
-(data: the settings from here on), `session` and `note` tell the rest of the story.
+cost), `withdraw`, `observe` (params and a result), `exclude` and `include` are the proposer's history:
+replayed in their order through a fresh proposer they give the recorded proposals. `enqueue` (data: params
+that the user wants tried) and `dequeue` (the trial they became; data: the enqueue's id), `pause`, `resume`,
+`start`, `end`, `lost`, `interrupted`, `config` (data: the settings from here on), `session` and `note` tell
+the rest of the story.
+
+`PRAGMA user_version` is the version of the schema. A database of an older one is read as it is, and brought
+up to date, in one transaction, when it is next opened to be written.
 """
 
 from __future__ import annotations
@@ -37,9 +44,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 APPLICATION_ID = 0x53574550  # "SWEP"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 STATUSES = ("queued", "running", "done", "failed", "stopped", "lost")
-PROPOSER_KINDS = ("ask", "tell", "withdraw", "observe")
+PROPOSER_KINDS = ("ask", "tell", "withdraw", "observe", "exclude", "include")
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -52,7 +59,8 @@ CREATE TABLE trials (
     failure TEXT, message TEXT NOT NULL DEFAULT '',
     started REAL, seconds REAL,
     attempts INTEGER NOT NULL DEFAULT 0,
-    worker INTEGER
+    worker INTEGER,
+    excluded INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE points (
     trial INTEGER NOT NULL REFERENCES trials (number),
@@ -68,6 +76,9 @@ CREATE TABLE events (
     data TEXT NOT NULL DEFAULT '{}'
 );
 """
+
+# What leads from each version of the schema to the next.
+_MIGRATIONS = {1: "ALTER TABLE trials ADD COLUMN excluded INTEGER NOT NULL DEFAULT 0"}
 
 _NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "glusterfs", "9p"}
 _NETWORK_FILESYSTEMS |= {
@@ -118,6 +129,7 @@ class TrialRow:
     seconds: float | None = None
     attempts: int = 0
     worker: int | None = None
+    excluded: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,7 +180,7 @@ def _describe_holder(text: str) -> str:
         return "another process is writing it"
     return (
         f"process {pid} on {host} has been writing it since {started}; "
-        f"watch it with `sweep status`, or end it with `kill -INT {pid}` and start again"
+        "watch it with `sweep status`, or end it with `sweep stop` and start again"
     )
 
 
@@ -241,6 +253,8 @@ class Store:
         path = folder / "run.db"
         if not path.exists():
             raise StoreError(f"there is no run in {folder} (no run.db)")
+        if path.stat().st_size == 0:
+            raise StoreDamaged(f"{path} is damaged: it is empty")
         if readonly:
             db, scratch = _connect_readonly(path)
             return cls(folder, db, None, scratch)
@@ -249,6 +263,7 @@ class Store:
         try:
             _connect_readonly_check(path)
             db = _connect(path)
+            _migrate(db)
             return cls(folder, db, lock)
         except BaseException:
             lock.release()
@@ -440,6 +455,12 @@ class Store:
             )
             self.add_event(kind, number, data)
 
+    def exclude_trial(self, number: int, excluded: bool) -> None:
+        """Whether the trial's result is left out of the models and the front. The event that tells the
+        proposer is the caller's to add, when the proposer is told."""
+        with self.transaction():
+            self._db.execute("UPDATE trials SET excluded = ? WHERE number = ?", (excluded, number))
+
     def change_config(self, config: Any, changed: bool = True) -> None:
         """Another version of the run's config holds from now on; not `changed`: only its text is another."""
         settings = settings_of(config)
@@ -459,6 +480,7 @@ def settings_of(config: Any) -> dict[str, Any]:
 def _trial_row(row: sqlite3.Row, points: tuple[Point, ...]) -> TrialRow:
     values = dict(row)
     values["params"] = json.loads(values["params"])
+    values["excluded"] = bool(values.get("excluded"))  # an older database, read as it is, has no such column
     return TrialRow(points=points, **values)
 
 
@@ -513,6 +535,22 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
+def _migrate(db: sqlite3.Connection) -> None:
+    """Bring an older database to this schema: all of the way, or it stays as it is."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version == SCHEMA_VERSION:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for older in range(version, SCHEMA_VERSION):
+            db.execute(_MIGRATIONS[older])
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
 def _open_uri(path: Path, options: str) -> sqlite3.Connection:
     """A read-only connection that has proved itself by reading."""
     db = sqlite3.connect(f"{path.resolve().as_uri()}?{options}", uri=True, isolation_level=None, timeout=10)
@@ -553,7 +591,9 @@ def _connect_readonly(path: Path) -> tuple[sqlite3.Connection, str | None]:
     except BaseException as error:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
-        if isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error):
+        # A power cut may leave nothing of a file's beginning; where trials lie beside it, it was a run's.
+        torn = "not a database" in str(error) and (path.parent / "trials").is_dir()
+        if isinstance(error, sqlite3.DatabaseError) and ("malformed" in str(error) or torn):
             raise StoreDamaged(f"{path} is damaged: {error}") from error
         if isinstance(error, sqlite3.Error):
             raise StoreError(f"{path} cannot be read as a run's database: {error}") from error

@@ -260,7 +260,8 @@ def status_summary(store: Store, config: SweepConfig, live: bool) -> str:
     from sweeper import pareto
 
     trials = store.trials(points=False)
-    elapsed = float(store.meta().get("elapsed") or 0)
+    meta = store.meta()
+    elapsed, paused = float(meta.get("elapsed") or 0), ", paused" if meta.get("paused") else ""
     spent = config.objective.seeds * sum(trial.cost or 0.0 for trial in trials)
     budget = config.budget
     of = (
@@ -270,12 +271,15 @@ def status_summary(store: Store, config: SweepConfig, live: bool) -> str:
     total = f" of {budget.trials}" if budget.trials else ""
     ended = sum(trial.status in ("done", "failed", "stopped") for trial in trials)
     lines = [
-        f"{config.name}: {'running' if live else 'not running'} ({store.folder})",
+        f"{config.name}: {'running' if live else 'not running'}{paused} ({store.folder})",
         f"  trials   {ended}{total}: {_counts(trials, live)}",
         f"  time     {format_seconds(elapsed)}{of[0]}",
         f"  spent    {format_cost(spent, config.cost.name)}{of[1]}",
     ]
-    done = [t for t in trials if t.status == "done" and t.score is not None and t.cost is not None]
+    if excluded := [trial.number for trial in trials if trial.excluded]:
+        lines.append(f"  excluded {', '.join(map(str, excluded))}")
+    counted = [t for t in trials if t.status == "done" and not t.excluded]
+    done = [t for t in counted if t.score is not None and t.cost is not None]
     if done:
         best = pareto.front([t.cost for t in done], [t.score for t in done], config.metric.goal)
         lines.append("front as observed (`sweep best` removes luck)")

@@ -252,9 +252,9 @@ def test_a_slow_proposer_works_ahead_of_busy_workers(
 
     ask = Sweeper.ask
 
-    def slow(self: Sweeper, *args: Any) -> Any:
+    def slow(self: Sweeper, **options: Any) -> Any:
         time.sleep(seconds)
-        return ask(self, *args)
+        return ask(self, **options)
 
     monkeypatch.setattr(Sweeper, "ask", slow)
     watcher = Watcher()
