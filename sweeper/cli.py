@@ -25,6 +25,7 @@ FOR_PEOPLE = (
     ("sweeper.loop", "SweepError"),
     ("sweeper.executors", "ExecutorError"),
     ("sweeper.objectives", "ObjectiveError"),
+    ("sweeper.slots", "SlotsError"),
     ("ocean.build", "BuildError"),
 )
 
@@ -132,12 +133,12 @@ def _check_workers(config: SweepConfig) -> None:
     """More GPUs than there are here: ConfigError, before anything is written."""
     from sweeper.executors import ExecutorError, resources
 
-    if config.workers.gpus != "auto":
+    if config.workers.gpus != "auto" or config.workers.gpus_per_trial is not None:
         try:
-            resources(config.workers.count, config.workers.gpus)
+            resources(config.workers)
         except ExecutorError as error:
-            message = str(error).removeprefix("workers.gpus: ")
-            raise ConfigError("workers.gpus", message, "write fewer, or auto") from None
+            key, _, message = str(error).partition(": ")
+            raise ConfigError(key, message, "write fewer, or auto") from None
 
 
 def _conclude(
@@ -157,7 +158,7 @@ def _conclude(
         click.echo(run_summary(config, trials, sweeper.front(), outcome, picture, again))
     if outcome.reason == "interrupted":
         return 130
-    return 0 if outcome.reason != "failed" else 1
+    return 1 if outcome.reason in ("failed", "disk") else 0
 
 
 @cli.command()

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import statistics
 import threading
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sweeper import control, objectives, pareto
 from sweeper.errors import ConfigError
-from sweeper.executors import LocalExecutor, Message, WorkerState, resources
+from sweeper.executors import LocalExecutor, Message, WorkerState, cores, resources
 from sweeper.history import (
     ENQUEUED,
     News,
@@ -42,7 +43,9 @@ from sweeper.history import (
 )
 from sweeper.logs import last_lines, printable
 from sweeper.repair import catch_up, repair
+from sweeper.slots import Slots
 from sweeper.store import STATUSES, Point, Store, StoreDamaged, TrialRow, settings_of
+from sweeper.units import format_bytes
 
 if TYPE_CHECKING:
     from sweeper.config import SweepConfig
@@ -55,6 +58,7 @@ AHEAD_FROM = 0.04  # propose ahead when a proposal takes this share of a trial
 AHEAD = 2  # so many: of unlike trials, the short ones come in rows
 RECENT = 20  # proposals and trials that are looked at for that
 TICK = 1.0  # seconds between updates of the observer
+LEAST_LIMIT = 10.0  # seconds: no prediction is so good that less would be fair
 LISTEN = 0.2  # seconds between looks for words from outside
 
 
@@ -87,9 +91,9 @@ class Observer(Protocol):
 class Outcome:
     """How a session of a sweep ended.
 
-    `reason`: trials, cost, time (the budget that was reached), interrupted, or failed; `message` says it in
-    words. `ms_per_proposal` is the median, `idle_share` the share of the workers' time, while there was
-    something left to start, in which they stood idle; both None where there was none.
+    `reason`: trials, cost, time (the budget that was reached), interrupted, disk (full), or failed; `message`
+    says it in words. `ms_per_proposal` is the median, `idle_share` the share of the workers' time, while there
+    was something left to start, in which they stood idle; both None where there was none.
     """
 
     reason: str
@@ -269,7 +273,9 @@ class _Session:
         self.listened = -LISTEN
         self.enqueued = deque(control.enqueued(store))
         self.excluded = excluded_by(store.history(("exclude", "include")))  # as the proposer knows it
-        self.shown = self.written = -TICK
+        self.shown = self.written = self.measured = -TICK
+        self.full = False  # the disk
+        self.waited = False  # for other sweeps
         self.proposer: ProposerThread | None = None
         self.executor: LocalExecutor | None = None
         self._wake_read, self._wake_write = os.pipe()
@@ -296,12 +302,22 @@ class _Session:
 
     def _sweep(self) -> str:
         """Until the reason for its end."""
-        count, gpus = resources(self.config.workers.count, self.config.workers.gpus)
+        workers = self.config.workers
+        count, gpus = resources(workers)
         # Of this folder too: a copied run has the same id, and may be going on elsewhere.
         place = hashlib.sha256(str(self.store.folder.resolve()).encode()).hexdigest()
         mark = f"{self.store.meta()['id']}-{place[:16]}"
-        timeout = self.config.workers.timeout
-        executor = LocalExecutor(self.objective, self.store.folder, count, gpus, timeout, mark)
+        executor = LocalExecutor(
+            self.objective,
+            self.store.folder,
+            count,
+            gpus,
+            memory=workers.memory,
+            restart_after=workers.restart_after,
+            slots=Slots(cores(), wait=workers.shares),
+            gpu_share=workers.gpus_per_trial,
+            mark=mark,
+        )
         self.executor = executor
         grace = False
         try:
@@ -338,7 +354,13 @@ class _Session:
                 if not self.live and not proposer.busy:
                     self._withdraw_queue()
                     return reason
-            elif not self.paused:
+            elif not self._room():
+                executor.rest()
+                if not self.live:
+                    return "disk"
+            elif self.paused:
+                executor.rest()
+            else:
                 self._dispatch(executor)
                 self._propose(executor, proposer)
             wanted = not (self.paused or self.finishing or self._all_started())
@@ -413,7 +435,14 @@ class _Session:
     def _dispatch(self, executor: LocalExecutor) -> None:
         """Start queued trials on idle workers."""
         idle = [state.index for state in executor.states if state.status == "idle"]
-        starting = [(index, self.queue.popleft()) for index in idle[: len(self.queue)]]
+        starting = []
+        for index in idle[: len(self.queue)]:
+            if not executor.reserve(index):
+                if not self.waited:
+                    self.say("all cores or GPUs are taken by other sweeps on this machine; taking turns")
+                    self.waited = True
+                break
+            starting.append((index, self.queue.popleft()))
         if not starting:
             return
         with self.store.transaction():
@@ -429,8 +458,30 @@ class _Session:
             # With those of earlier trials that have no folder yet, so that no number is missing.
             earlier = {str(n): self.asks[n] for n in self.queue if n < number}
             ask = {**self.asks[number], "earlier": earlier}
-            job = objectives.Job(number, params, seed, folder, row.attempts, ask=ask)
+            limit = self._time_limit(number)
+            job = objectives.Job(number, params, seed, folder, row.attempts, limit, ask)
             executor.submit(index, job)
+
+    def _time_limit(self, number: int) -> float | None:
+        """Seconds that a trial may take: what the config says, or what follows from its predicted cost."""
+        workers = self.config.workers
+        limits = [workers.timeout] if workers.timeout is not None else []
+        predicted = self.asks[number]["record"]["predicted_cost"]
+        if workers.timeout_factor is not None and predicted is not None:
+            seconds = predicted * self.config.objective.seeds
+            limits.append(max(LEAST_LIMIT, workers.timeout_factor * seconds))
+        return min(limits, default=None)
+
+    def _room(self) -> bool:
+        """Whether the disk has room for more trials; looked at once in a while."""
+        if time.monotonic() - self.measured >= TICK:
+            self.measured = time.monotonic()
+            free = shutil.disk_usage(self.store.folder).free
+            if (free < self.config.workers.disk) is not self.full:
+                self.full = not self.full
+                what = "nothing more is started" if self.full else "there is room again"
+                self.say(f"{format_bytes(free)} of disk are free: {what}")
+        return not self.full
 
     # Recording
 
@@ -637,6 +688,12 @@ class _Session:
             reason = "failed"
         elif reason == "interrupted":
             message = "stopped; the same command goes on from here"
+        elif reason == "disk":
+            sizes = [(_size(path), path.name) for path in (folder / "trials").iterdir()]
+            size, largest = max(sizes, default=(0, "none"))
+            message = f"less than {format_bytes(self.config.workers.disk)} of disk are free (workers.disk); "
+            message += "make room, and the same command goes on"
+            message += f" (the largest trial: {largest}, {format_bytes(size)})"
         else:
             limit = {"trials": budget.trials, "cost": budget.cost, "time": budget.time}[reason]
             message = f"the budget of {reason} is spent ({limit:g})"
@@ -748,6 +805,12 @@ def _losses(store: Store, number: int | None) -> dict[int, int]:
         if number is None or event.data.get("signal") == number:
             counts[number_of(event)] = counts.get(number_of(event), 0) + 1
     return counts
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files in a folder, those in its folders too."""
+    files = [Path(place) / name for place, _, names in os.walk(folder) for name in names]
+    return sum(file.lstat().st_size for file in files if file.exists())
 
 
 def _signature(row: TrialRow) -> tuple[str, str]:

@@ -32,6 +32,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -77,6 +78,7 @@ CREATE TABLE events (
 );
 """
 
+_DISK = re.compile("disk is full|disk I/O error|readonly database|unable to open")  # SQLite's words
 # What leads from each version of the schema to the next.
 _MIGRATIONS = {1: "ALTER TABLE trials ADD COLUMN excluded INTEGER NOT NULL DEFAULT 0"}
 
@@ -361,15 +363,20 @@ class Store:
         if self._depth:
             yield
             return
-        self._db.execute("BEGIN IMMEDIATE")
         self._depth += 1
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        else:
             self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if not self.readonly and isinstance(error, sqlite3.Error) and _DISK.search(str(error)):
+                raise StoreError(
+                    f"{self.folder / 'run.db'} cannot be written: {error}; all that was recorded before is "
+                    "safe, the same command goes on when there is room"
+                ) from error
+            raise
         finally:
             self._depth -= 1
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from sweeper.config import SweepConfig
 from sweeper.logs import last_lines, printable
 from sweeper.progress import front_head, front_rows
-from sweeper.units import format_cost, format_number, format_seconds
+from sweeper.units import format_bytes, format_cost, format_number, format_seconds
 from sweeper.yaml12 import write_yaml
 
 if TYPE_CHECKING:
@@ -146,13 +146,17 @@ def config_summary(config: SweepConfig) -> str:
     ends += [f"{format_cost(budget.cost, cost.name)} of cost"] if budget.cost else []
     ends += [f"{format_seconds(budget.time)} on the clock"] if budget.time else []
     seeds = f", {config.objective.seeds} seeds a trial" if config.objective.seeds > 1 else ""
-    timeout = f", {format_seconds(workers.timeout)} a trial at most" if workers.timeout else ""
+    most = [format_seconds(workers.timeout)] if workers.timeout else []
+    most += [f"{workers.timeout_factor:g} x its predicted cost"] if workers.timeout_factor else []
+    most += [format_bytes(workers.memory)] if workers.memory else []
+    share = f" ({workers.gpus_per_trial:g} a trial)" if workers.gpus_per_trial else ""
+    share += f", a trial at most {', '.join(most)}" if most else ""
     rows = [
         ("objective", target + seeds + (f", fidelity {config.fidelity}" if config.fidelity else "")),
         ("metric", f"{metric.name}, {metric.goal}{scale}"),
         ("cost", f"{cost.name}{limit}"),
         ("budget", " or ".join(ends) + (", whichever ends first" if len(ends) > 1 else "")),
-        ("workers", f"{workers.count}, GPUs {workers.gpus}{timeout}"),
+        ("workers", f"{workers.count}, GPUs {workers.gpus}{share}"),
         ("seed", str(config.seed)),
     ]
     lines = [f"{config.name} ({config.file})"]
@@ -234,7 +238,7 @@ def run_summary(
             else ""
         )
         lines.append(f"proposals  {outcome.ms_per_proposal:.0f} ms each (median){idle}")
-    if outcome.reason == "interrupted":
+    if outcome.reason in ("interrupted", "disk"):
         lines.append(f"resume     {shlex.join(again)}")
     elif outcome.reason == "trials" and config.budget.trials:
         lines.append(

@@ -186,6 +186,9 @@ class _CappedLog:
 
     def _guard(self) -> None:
         while not self._stop.wait(_CHECK_LOG_EVERY):
+            if not self._path.exists():  # the trial removed its folder: what it prints is kept nowhere
+                self._point(os.devnull, 0)
+                return
             if self._path.stat().st_size > supervisor.LOG_HEAD:
                 os.write(2, b"\n[... the rest is left out ...]\n")
                 self._point(os.devnull, 0)

@@ -2,21 +2,23 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from sweeper import config, loop
+from sweeper import config, loop, store
 from sweeper.errors import ConfigError
 from sweeper.executors import ExecutorError
 from sweeper.loop import Outcome, State
-from sweeper.store import RunLocked, Store, TrialRow
+from sweeper.store import RunLocked, Store, StoreError, TrialRow
 
 TEXT = """
 name: t
@@ -233,6 +235,65 @@ def test_a_time_limit_is_a_failure_of_the_params(tmp_path: Path) -> None:
     failed = {row.failure for row in rows(tmp_path) if row.params["steps"] > 100}
     assert failed <= {"timeout"}
     assert outcome.counts["failed"] == sum(row.params["steps"] > 100 for row in rows(tmp_path))
+
+
+def test_a_time_limit_may_follow_from_the_predicted_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "LEAST_LIMIT", 0.5)
+    code = """
+    import os, time
+    def fit(lr, steps):
+        hangs = os.environ["SWEEP_TRIAL_DIR"].endswith("8")
+        time.sleep(60 if hangs else steps / 5e4)
+        return steps, steps / 5e4
+    """
+    outcome = sweep(tmp_path, code, "cost.name=seconds", "workers.timeout_factor=3", "workers.count=1")
+    hung = rows(tmp_path)[7]
+    assert (hung.status, hung.failure, outcome.counts["done"]) == ("failed", "timeout", 7)
+    assert hung.seconds is not None
+    assert hung.seconds < 10
+
+
+def test_no_more_trials_than_the_disk_has_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [10**9]
+    usage = SimpleNamespace
+    monkeypatch.setattr(loop.shutil, "disk_usage", lambda folder: usage(free=free[0]))
+    monkeypatch.setattr(loop, "TICK", 0.05)
+
+    def fill(state: State) -> None:
+        if state.counts["done"] >= 3:
+            free[0] = 10**6
+
+    outcome = sweep(tmp_path, GOOD, "workers.count=1", watcher=Watcher(fill))
+    assert outcome.reason == "disk"
+    assert "200 MB of disk" in outcome.message
+    assert 3 <= outcome.counts["done"] < 8
+    assert outcome.counts["running"] == 0
+    free[0] = 10**9
+    assert sweep(tmp_path).counts["done"] == 8
+    assert_repeatable(tmp_path)
+
+
+def test_a_full_disk_stops_the_sweep_with_all_before_it_intact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = store._connect
+
+    def small(path: Path) -> sqlite3.Connection:
+        db = connect(path)
+        db.execute("PRAGMA max_page_count = 12")  # SQLite then says what it says on a full disk
+        return db
+
+    monkeypatch.setattr(store, "_connect", small)
+    with pytest.raises(StoreError, match=r"disk is full.*all that was recorded before is safe"):
+        sweep(tmp_path, GOOD, "budget.trials=60")
+    monkeypatch.undo()
+    before = [row for row in rows(tmp_path) if row.status == "done"]
+    assert len(before) > 3
+    assert sweep(tmp_path, GOOD, "budget.trials=60").counts["done"] == 60
+    assert [row for row in rows(tmp_path) if row in before] == before
+    assert_repeatable(tmp_path)
 
 
 def test_a_second_driver_is_refused(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_a_torn_witness_is_not_believed(tmp_path: Path) -> None:
 
 
 def test_a_power_cut_costs_nothing_that_a_trials_folder_knows(tmp_path: Path) -> None:
-    """The database cut at many offsets, its log of commits too: it opens, or is written anew, and is whole."""
+    """The database cut at many offsets, its log too: it opens, or is written anew, and is whole."""
     (tmp_path / "t.yaml").write_text(CONFIG)
     (tmp_path / "mine.py").write_text(OBJECTIVE)
     settings = config.load(tmp_path / "t.yaml", ["budget.trials=12"])
