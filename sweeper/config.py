@@ -333,6 +333,8 @@ class SweepConfig(_Model):
     budget: Budget = Field(default_factory=lambda: Budget(trials=100))
     workers: Workers = Field(default_factory=Workers)
     seed: Annotated[int, BeforeValidator(_whole(0))] = 0
+    early_stop: Flag = False
+    """Whether a trial is ended whose curve says that it will not rise above the front; needs a fidelity."""
     fixed: Annotated[dict[str, Any], BeforeValidator(_fixed)] = Field(default_factory=dict)
     parameters: Annotated[dict[str, Any], AfterValidator(dict)]
     constraints: Annotated[list[Any], BeforeValidator(_constraints)] = Field(default_factory=list)
@@ -670,6 +672,12 @@ def _check(config: SweepConfig, data: dict[str, Any]) -> None:
             raise ConfigError(
                 f"{section}.{key}", message, "durations are for costs in seconds; write a number"
             )
+    if config.early_stop and config.fidelity is None:
+        raise ConfigError(
+            "early_stop",
+            "needs to know how a trial's curve compares with shorter trials",
+            "name the swept parameter that a point's step stands for: `objective: {fidelity: ...}`",
+        )
     if config.workers.timeout_factor is not None and cost.name != "seconds":
         raise ConfigError(
             "workers.timeout_factor",

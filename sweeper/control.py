@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sweeper.history import ran
 from sweeper.space import Space
 from sweeper.store import RunLocked, Store, StoreError
 
@@ -193,8 +194,8 @@ def _exclude(store: Store, word: Word, live: bool) -> str:
     except KeyError:
         counts = sum(store.counts().values())
         raise Refused(f"trial {number}: there is no such trial; there are {counts}") from None
-    if row.status not in ("done", "failed"):
-        raise Refused(f"trial {number}: is {row.status}; only a trial that is done or failed has a result")
+    if not ran(row):
+        raise Refused(f"trial {number}: is {row.status}; only a trial that has ended has a result")
     if row.excluded is not excluded:
         store.exclude_trial(number, excluded)
         if not live:  # a driver writes it down when its proposer learns of it

@@ -221,6 +221,12 @@ class LocalExecutor:
             worker.deadline = time.monotonic() + job.timeout + (GRACE + 10.0 if own else 0.0)
         self._send(worker, {"kind": "job", "job": dataclasses.asdict(job)})
 
+    def stop(self, trial: int) -> None:
+        """Have a running trial end soon, as `stopped`; one that ends by itself meanwhile ends as it does."""
+        for worker in self._workers:
+            if worker.state.trial == trial:
+                self._send(worker, {"kind": "enough", "trial": trial})
+
     def watch(self, handle: int) -> None:
         """Let `poll` return as soon as `handle` is readable too; reading it is the caller's."""
         self._selector.register(handle, selectors.EVENT_READ, None)

@@ -11,24 +11,32 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sweeper.store import PROPOSER_KINDS, Event, Store, TrialRow
+from sweeper.store import PROPOSER_KINDS, Event, Point, Store, TrialRow
 
 if TYPE_CHECKING:
-    from sweeper.proposer import Sweeper
+    from sweeper.proposer import Sweeper, Trial
 
 
 ENQUEUED = "pool"  # the origin of what the user wants tried: a pool of one
-# A trial that has ended: its number, and what `tell` takes; None where it is withdrawn.
-News = tuple[int, dict[str, Any] | None]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the proposer is to learn before it proposes."""
+    """What the proposer is to learn before it proposes; or what it is to judge, and then not propose."""
 
-    news: list[News] = field(default_factory=list)
+    news: list[Event] = field(default_factory=list)
     begin_anew: Callable[[], Sweeper] | None = None  # instead of the news: the past itself has changed
     among: list[dict[str, Any]] | None = None  # the params to propose, chosen by the user
+    judge: dict[int, tuple[dict[str, Any], list[Point]]] | None = None  # params and curves of running trials
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A proposal and the seconds it took; or for each judged trial its chance to rise above the front."""
+
+    trial: Trial | None = None
+    seconds: float = 0.0
+    chances: dict[int, float] = field(default_factory=dict)
 
 
 def new_sweeper(settings: Mapping[str, Any]) -> Sweeper:
@@ -67,7 +75,7 @@ def _apply(sweeper: Sweeper, event: Event, excluded: Container[int] = ()) -> Non
         sweeper.withdraw(number_of(event))
     elif event.kind == "tell":
         sweeper.tell(number_of(event), **_told(event.data))
-    elif event.kind == "observe":
+    elif event.kind == "observe" and event.trial not in excluded:
         sweeper.observe(event.data["params"], **_told(event.data))
 
 
@@ -83,6 +91,11 @@ def asks_of(history: Sequence[Event]) -> tuple[dict[int, dict[str, Any]], list[i
         elif event.kind in ("tell", "withdraw"):
             told.append(number_of(event))
     return asks, told
+
+
+def ran(row: TrialRow) -> bool:
+    """Whether a trial has run to an end that counts in the budget: done, failed, or stopped on its way."""
+    return row.status in ("done", "failed") or (row.status == "stopped" and row.cost is not None)
 
 
 def excluded_by(history: Sequence[Event]) -> set[int]:
@@ -147,18 +160,41 @@ def verify_history(store: Store) -> list[str]:
     return []
 
 
-def tell_data(row: TrialRow) -> dict[str, Any]:
+def verdict(row: TrialRow, settings: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The events (kind, data) by which the proposer learns how a trial ended.
+
+    One that was stopped early has no result of its own; what it has shown is that of a shorter trial.
+    """
+    if row.status in ("done", "failed"):
+        return [("tell", _tell_data(row))]
+    events: list[tuple[str, dict[str, Any]]] = [("withdraw", {})]
+    if row.status == "stopped" and row.points and _ordered(row.points):
+        from sweeper.early import shortened
+        from sweeper.space import Space
+
+        space = Space(settings["parameters"], settings["constraints"], settings["fixed"])
+        step = row.points[-1].step
+        assert step is not None
+        params = shortened(space, settings["objective"]["fidelity"], row.params, step)
+        if params is not None:
+            events.append(("observe", {"params": params, "points": [list(point) for point in row.points]}))
+    return events
+
+
+def _ordered(points: Sequence[Point]) -> bool:
+    """Whether steps are known, and steps and costs do not fall."""
+    return all(point.step is not None for point in points) and all(
+        a.cost <= b.cost and (a.step or 0) <= (b.step or 0) for a, b in itertools.pairwise(points)
+    )
+
+
+def _tell_data(row: TrialRow) -> dict[str, Any]:
     """What the proposer is told about a trial that has ended."""
     if row.status == "failed":
         return {"failure": row.failure, "cost": row.cost}
     data: dict[str, Any] = {"score": row.score, "cost": row.cost}
-    curve = row.points
-    ordered = all(
-        a.cost <= b.cost and a.step is not None and b.step is not None and a.step <= b.step
-        for a, b in itertools.pairwise(curve)
-    )
-    if len(curve) > 1 and ordered:
-        data["points"] = [list(point) for point in curve]
+    if len(row.points) > 1 and _ordered(row.points):
+        data["points"] = [list(point) for point in row.points]
     return data
 
 
@@ -168,22 +204,20 @@ class ProposerThread:
     def __init__(self, make: Callable[[], Sweeper], wake: Callable[[], None]) -> None:
         self.busy = True  # until the sweeper is made
         self._requests: queue.Queue[Request | None] = queue.Queue()
-        self._answers: queue.Queue[tuple[Any, float] | BaseException] = queue.Queue()
+        self._answers: queue.Queue[Answer | BaseException] = queue.Queue()
         self._make, self._wake = make, wake
         # Daemonic: a second Ctrl-C does not wait for a proposal.
         threading.Thread(target=self._work, daemon=True, name="proposer").start()
 
     def request(self, request: Request) -> None:
-        """Tell and ask. Only when not busy."""
+        """Tell and ask, or judge. Only when not busy."""
         assert not self.busy
         self.busy = True
         self._requests.put(request)
 
-    def answer(self) -> tuple[Any, float] | None:
-        """(trial, seconds it took) of the request that has ended; None while there is none; (None, 0) once,
-        when the sweeper is made.
-
-        Raises what the proposer raised.
+    def answer(self) -> Answer | None:
+        """The answer to the request that has ended; None while there is none; an empty one once, when the
+        sweeper is made. Raises what the proposer raised.
         """
         try:
             answer = self._answers.get_nowait()
@@ -201,20 +235,31 @@ class ProposerThread:
     def _work(self) -> None:
         try:
             sweeper = self._make()
-            self._give((None, 0.0))
+            self._give(Answer())
             while (request := self._requests.get()) is not None:
                 started = time.perf_counter()
+                if request.judge is not None:
+                    self._give(Answer(chances=_chances(sweeper, request.judge)))
+                    continue
                 if request.begin_anew is not None:
                     sweeper = request.begin_anew()
-                for number, data in request.news:
-                    if data is None:
-                        sweeper.withdraw(number)
-                    else:
-                        sweeper.tell(number, **_told(data))
-                self._give((sweeper.ask(among=request.among), time.perf_counter() - started))
+                for event in request.news:
+                    _apply(sweeper, event)
+                trial = sweeper.ask(among=request.among)
+                self._give(Answer(trial, time.perf_counter() - started))
         except BaseException as error:
             self._give(error)
 
-    def _give(self, answer: tuple[Any, float] | BaseException) -> None:
+    def _give(self, answer: Answer | BaseException) -> None:
         self._answers.put(answer)
         self._wake()
+
+
+def _chances(sweeper: Sweeper, trials: Mapping[int, tuple[dict[str, Any], list[Point]]]) -> dict[int, float]:
+    from sweeper.early import chance
+    from sweeper.proposer import Point as CurvePoint
+
+    return {
+        number: chance(sweeper, params, [CurvePoint(p.step or 0.0, p.cost, p.score) for p in points])
+        for number, (params, points) in trials.items()
+    }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -30,21 +31,22 @@ from sweeper.errors import ConfigError
 from sweeper.executors import LocalExecutor, Message, WorkerState, cores, resources
 from sweeper.history import (
     ENQUEUED,
-    News,
+    Answer,
     ProposerThread,
     Request,
     asks_of,
     excluded_by,
     number_of,
+    ran,
     rebuild,
     replayed,
-    tell_data,
+    verdict,
     verify_history,
 )
 from sweeper.logs import last_lines, printable
 from sweeper.repair import catch_up, repair
 from sweeper.slots import Slots
-from sweeper.store import STATUSES, Point, Store, StoreDamaged, TrialRow, settings_of
+from sweeper.store import STATUSES, Event, Point, Store, StoreDamaged, TrialRow, settings_of
 from sweeper.units import format_bytes
 
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ AHEAD_FROM = 0.04  # propose ahead when a proposal takes this share of a trial
 AHEAD = 2  # so many: of unlike trials, the short ones come in rows
 RECENT = 20  # proposals and trials that are looked at for that
 TICK = 1.0  # seconds between updates of the observer
+HOPELESS = 0.05  # a trial less likely than this to rise above the front anywhere is stopped early
+JUDGE_EVERY = 1.0  # seconds between looks at the curve of one trial
 LEAST_LIMIT = 10.0  # seconds: no prediction is so good that less would be fair
 LISTEN = 0.2  # seconds between looks for words from outside
 
@@ -92,8 +96,8 @@ class Outcome:
     """How a session of a sweep ended.
 
     `reason`: trials, cost, time (the budget that was reached), interrupted, disk (full), or failed; `message`
-    says it in words. `ms_per_proposal` is the median, `idle_share` the share of the workers' time, while there
-    was something left to start, in which they stood idle; both None where there was none.
+    says it in words. `ms_per_proposal` is the median, `idle_share` the share of the workers' time, while
+    there was something left to start, in which they stood idle; both None where there was none.
     """
 
     reason: str
@@ -168,13 +172,13 @@ def _take_up(store: Store, config: SweepConfig) -> list[str]:
         if section == "parameters" and isinstance(before, (int, float)) and isinstance(after, (int, float)):
             bound = rest.rpartition(".")[2]
             wider = (bound == "min" and after < before) or (bound == "max" and after > before)
-        if section not in ("budget", "workers") and not wider:
+        if section not in ("budget", "workers", "early_stop") and not wider:
             raise config.locate(
                 ConfigError(
                     key,
                     f"was {_shown(before)} when this run began and is {_shown(after)} now",
                     "give the sweep another name (--name), or put it back; "
-                    "only budget, workers and wider ranges can change",
+                    "only budget, workers, early_stop and wider ranges can change",
                 )
             )
         changes.append(f"{key} {_shown(before)} -> {_shown(after)}")
@@ -230,6 +234,9 @@ class _Live:
 
     points: list[Point] = field(default_factory=list)
     unwritten: list[Point] = field(default_factory=list)
+    judged: int = 0  # of the points, when its chance was last reckoned
+    judged_at: float = -math.inf
+    stopped: str = ""  # why it is being stopped
 
     def take(self, points: list[Point]) -> None:
         """More points."""
@@ -253,6 +260,7 @@ class _Session:
         self.began, self.began_at = time.monotonic(), time.time()
         self.elapsed_before = float(store.meta()["elapsed"])
         self.rows: dict[int, TrialRow] = {row.number: row for row in store.trials()}
+        self.settings = settings_of(config)
         self.asks, self.told = asks_of(store.history())
         self.kills = _losses(store, signal.SIGKILL)
         self.losses = _losses(store, None)
@@ -363,6 +371,7 @@ class _Session:
             else:
                 self._dispatch(executor)
                 self._propose(executor, proposer)
+                self._judge(proposer)
             wanted = not (self.paused or self.finishing or self._all_started())
             begun = bool(self.trial_seconds or self.live)
             self.clock.tick(executor.states, begun and wanted)
@@ -375,6 +384,8 @@ class _Session:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake_read, 4096)
             answer = proposer.answer()
+            if answer is not None:
+                self._end_hopeless(executor, answer.chances)
             ended = self._record(messages, answer)
             for row in ended:
                 self.last = row
@@ -388,7 +399,7 @@ class _Session:
         """Hand the proposer what is new and ask for more, if it is free and more is wanted."""
         if proposer.busy:
             return
-        asked = sum(row.status in ("queued", "running", "done", "failed") for row in self.rows.values())
+        asked = sum(row.status in ("queued", "running") or ran(row) for row in self.rows.values())
         trials = self.config.budget.trials
         free = sum(state.status != "running" for state in executor.states)
         if len(self.queue) >= free + self._ahead() or (trials is not None and asked >= trials):
@@ -403,14 +414,31 @@ class _Session:
             settings, history = self.store.settings(), self.store.history()
             proposer.request(Request(begin_anew=lambda: replayed(settings, history), among=among))
 
-    def _tell(self) -> list[News]:
+    def _judge(self, proposer: ProposerThread) -> None:
+        """Have the chances reckoned of running trials that have reported since, if the proposer is free."""
+        now, due = time.monotonic(), {}
+        for number, live in self.live.items() if self.config.early_stop and not proposer.busy else ():
+            fresh = len(live.points) > live.judged and now - live.judged_at >= JUDGE_EVERY
+            if fresh and not live.stopped and live.points[-1].step is not None:
+                live.judged, live.judged_at = len(live.points), now
+                due[number] = (self.rows[number].params, list(live.points))
+        if due:
+            proposer.request(Request(judge=due))
+
+    def _end_hopeless(self, executor: LocalExecutor, chances: Mapping[int, float]) -> None:
+        """End trials that will not rise above the front, unless they ended meanwhile."""
+        for number, chance in chances.items():
+            if chance < HOPELESS and number in self.live:
+                self.live[number].stopped = f"its chance to rise above the front was {100 * chance:.2g} %"
+                executor.stop(number)
+
+    def _tell(self) -> list[Event]:
         """Write down what the proposer is now told: trials that have ended, results that no longer count."""
-        news: list[News] = []
+        news: list[Event] = []
         for number in self.untold:
-            row = self.rows[number]
-            data = tell_data(row) if row.status in ("done", "failed") else None
-            self.store.add_event("withdraw" if data is None else "tell", number, data)
-            news.append((number, data))
+            for kind, data in verdict(self.rows[number], self.settings):
+                self.store.add_event(kind, number, data)
+                news.append(Event(0, 0.0, kind, number, data))
         self.told += self.untold
         self.untold = []
         excluded = {number for number, row in self.rows.items() if row.excluded}
@@ -485,9 +513,9 @@ class _Session:
 
     # Recording
 
-    def _record(self, messages: Sequence[Message], answer: tuple[Any, float] | None) -> list[TrialRow]:
+    def _record(self, messages: Sequence[Message], answer: Answer | None) -> list[TrialRow]:
         """Write all that came in, in one transaction; the trials that ended."""
-        trial, seconds = answer if answer is not None else (None, 0.0)
+        trial = answer.trial if answer is not None else None
         for message in messages:
             if message.kind == "points" and message.trial in self.live:
                 self.live[message.trial].take([Point(*point) for point in message.data])
@@ -510,7 +538,7 @@ class _Session:
                 if row is not None:
                     ended.append(row)
             self.store.set_meta(elapsed=repr(self._elapsed()))
-        if trial is not None:
+        if answer is not None and trial is not None:
             self.rows[trial.number] = TrialRow(trial.number, "queued", dict(trial.params), trial.origin)
             self.asks[trial.number] = {"told": self.told, "record": trial.record()}
             self.told = []
@@ -519,7 +547,7 @@ class _Session:
                 self.queue.appendleft(trial.number)
             else:
                 self.queue.append(trial.number)
-            self.ask_seconds.append(seconds)
+            self.ask_seconds.append(answer.seconds)
         return ended
 
     def _end(self, number: int, result: objectives.Result) -> TrialRow | None:
@@ -530,6 +558,8 @@ class _Session:
             if result.status == "killed":
                 return None
         result = objectives.with_cost(result, self.config.cost.name, live.points)
+        if result.status == "stopped":
+            result = replace(result, message=live.stopped)
         points = tuple(Point(*point) for point in result.points)
         row = replace(
             row,
@@ -553,7 +583,7 @@ class _Session:
         )
         self.rows[number] = row
         self.untold.append(number)
-        if row.status in ("done", "failed"):
+        if ran(row):
             self.ran += 1
             self.trial_seconds.append(result.seconds)
         if row.status == "failed":
@@ -624,7 +654,7 @@ class _Session:
         self.queue.extend(n for n, row in sorted(self.rows.items()) if row.status == "queued")
         ended = ("done", "failed", "lost", "stopped")
         self.untold = [n for n, row in self.rows.items() if row.status in ended and n not in told]
-        finished = sum(row.status in ("done", "failed") for row in self.rows.values())
+        finished = sum(map(ran, self.rows.values()))
         if self.rows:
             again = f", {len(self.queue)} to run again" if self.queue else ""
             self.say(f"going on after {finished} finished trials{again}")
@@ -652,7 +682,7 @@ class _Session:
     def _spent(self) -> str | None:
         """Which part of the budget is used up."""
         budget = self.config.budget
-        finished = sum(row.status in ("done", "failed") for row in self.rows.values())
+        finished = sum(map(ran, self.rows.values()))
         if budget.trials is not None and finished >= budget.trials:
             return "trials"
         if budget.cost is not None and self._cost() >= budget.cost:
@@ -664,7 +694,7 @@ class _Session:
     def _all_started(self) -> bool:
         """Whether nothing is left to start: workers that stand idle now do so for good."""
         trials = self.config.budget.trials
-        active = sum(row.status in ("running", "done", "failed") for row in self.rows.values())
+        active = sum(row.status == "running" or ran(row) for row in self.rows.values())
         return self._spent() is not None or (trials is not None and active >= trials)
 
     def _failing(self) -> str | None:
@@ -716,7 +746,7 @@ class _Session:
         return self.elapsed_before + time.monotonic() - self.began - self.rested
 
     def _cost(self) -> float:
-        ended = (row for row in self.rows.values() if row.status in ("done", "failed"))
+        ended = filter(ran, self.rows.values())
         return self.config.objective.seeds * sum(row.cost for row in ended if row.cost is not None)
 
     def _counts(self) -> dict[str, int]:
@@ -759,7 +789,7 @@ class _Session:
     def _eta(self, rate: float | None, seconds: float) -> float | None:
         budget, estimates = self.config.budget, []
         if budget.trials is not None and rate:
-            finished = sum(row.status in ("done", "failed") for row in self.rows.values())
+            finished = sum(map(ran, self.rows.values()))
             estimates.append((budget.trials - finished) / rate)
         if budget.cost is not None and self._cost() > 0:
             estimates.append((budget.cost - self._cost()) / self._cost() * self._elapsed())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.executors import result_from
-from sweeper.history import tell_data
+from sweeper.history import verdict
 from sweeper.objectives import Result, with_cost
 from sweeper.store import Lock, Point, Store, TrialRow
 
@@ -109,13 +109,10 @@ def _add(store: Store, folder: Path) -> None:
 
 def _tell(store: Store, number: int) -> None:
     """The proposer was told of this trial; by now its result may be lost."""
-    row = store.trial(number)
-    if row.status in ("done", "failed"):
-        store.add_event("tell", number, tell_data(row))
-        return
-    if row.status in ("queued", "running"):
+    if store.trial(number).status in ("queued", "running"):
         store.end_trial(number, "stopped", message="its result was lost with the database")
-    store.add_event("withdraw", number)
+    for kind, data in verdict(store.trial(number), store.settings()):
+        store.add_event(kind, number, data)
 
 
 Witness = tuple[dict[str, Any], int, Result | None]

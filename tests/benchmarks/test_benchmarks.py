@@ -8,6 +8,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 SMALL = {
+    "early_stop": ["--seeds", "1", "--trials", "14", "--points", "3", "--tasks", "hard-log"],
     "ocean": ["--envs", "64", "--seconds", "0.05"],
     "overhead": ["--trials", "3"],
     "trainer": ["--steps", "20000", "--seeds", "1"],
