@@ -115,8 +115,8 @@ def test_proposers_run_on_categories_failures_and_a_pool(name: str) -> None:
     again = run.run_sweep("mixed", name, 0, 9)
     assert np.array_equal(sweep.scores, again.scores, equal_nan=True)
     if "ppo-cartpole" in TASKS:
-        sweep = run.run_sweep("ppo-cartpole", name, 0, 8)
-        assert len(set(sweep.costs)) > 6  # no member twice
+        sweep = run.run_sweep("ppo-cartpole", name, 0, 3)
+        assert len(set(sweep.costs)) == 3  # no member twice
 
 
 def test_run_goes_on_and_table_and_pictures_come_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
