@@ -3,8 +3,8 @@
     python -P benchmarks/early_stop.py --seeds 20
 
 Each synthetic task is swept twice a seed, with and without early stop, one trial at a time: as it is, where
-the learning rate is all there is to get wrong, and with seven more parameters of which each can spoil a trial.
-A trial reports a curve of so many points, whose noise is shared within the trial but for a third.
+the learning rate is all there is to get wrong, and with seven more parameters, each of which can spoil it. A
+trial reports a curve of so many points, whose noise is shared within the trial but for a third.
 
 not run   the share of its trials' cost that a sweep with early stop does not spend
 cost      what it spends, beside the sweep without, for as many trials (the trials differ: what is saved early

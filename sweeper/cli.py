@@ -130,9 +130,15 @@ def run(config: str, overrides: tuple[str, ...], name: str | None) -> int:
 
 
 def _check_workers(config: SweepConfig) -> None:
-    """More GPUs than there are here: ConfigError, before anything is written."""
+    """No Ray, or more GPUs than there are here: ConfigError, before anything is written."""
+    from importlib.util import find_spec
+
     from sweeper.executors import ExecutorError, resources
 
+    if config.executor == "ray":
+        if find_spec("ray") is None:
+            raise ConfigError("executor", "ray is not installed", "pip install 'pareto-sweeper[ray]'")
+        return
     if config.workers.gpus != "auto" or config.workers.gpus_per_trial is not None:
         try:
             resources(config.workers)

@@ -332,6 +332,8 @@ class SweepConfig(_Model):
     cost: Cost = Field(default_factory=Cost)
     budget: Budget = Field(default_factory=lambda: Budget(trials=100))
     workers: Workers = Field(default_factory=Workers)
+    executor: Annotated[Literal["local", "ray"], BeforeValidator(_one_of("local", "ray"))] = "local"
+    """Where trials run: on this machine, or on the Ray cluster that RAY_ADDRESS names (or that runs here)."""
     seed: Annotated[int, BeforeValidator(_whole(0))] = 0
     early_stop: Flag = False
     """Whether a trial is ended whose curve says that it will not rise above the front; needs a fidelity."""

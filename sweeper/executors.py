@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from sweeper import processes
 from sweeper.logs import last_lines
@@ -52,7 +52,7 @@ class Message:
 
 @dataclass
 class WorkerState:
-    """A worker as seen from outside. `status`: starting, idle, running."""
+    """A worker as seen from outside. `status`: starting, idle, running; unusable where it can do nothing."""
 
     index: int
     status: str = "starting"
@@ -153,7 +153,22 @@ def resources(workers: Any) -> tuple[int, list[str] | None]:
     return len(seats), seats
 
 
-class LocalExecutor:
+class Executor(Protocol):
+    """Where trials run, as the loop sees it. `poll` alone waits; `close` ends all that was started."""
+
+    @property
+    def states(self) -> list[WorkerState]: ...
+    def start(self) -> None: ...
+    def reserve(self, index: int) -> bool: ...
+    def rest(self) -> None: ...
+    def submit(self, index: int, job: Job) -> None: ...
+    def stop(self, trial: int) -> None: ...
+    def watch(self, handle: int) -> None: ...
+    def poll(self, timeout: float) -> list[Message]: ...
+    def close(self, grace: bool = True) -> None: ...
+
+
+class LocalExecutor(Executor):
     """Worker processes for one objective.
 
     `folder` is the run's; `gpus` are those of each worker ("": none may be seen, None: as they are); `memory`

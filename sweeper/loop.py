@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sweeper import control, objectives, pareto
 from sweeper.errors import ConfigError
-from sweeper.executors import LocalExecutor, Message, WorkerState, cores, resources
+from sweeper.executors import Executor, LocalExecutor, Message, WorkerState, cores, resources
 from sweeper.history import (
     ENQUEUED,
     Answer,
@@ -172,13 +172,13 @@ def _take_up(store: Store, config: SweepConfig) -> list[str]:
         if section == "parameters" and isinstance(before, (int, float)) and isinstance(after, (int, float)):
             bound = rest.rpartition(".")[2]
             wider = (bound == "min" and after < before) or (bound == "max" and after > before)
-        if section not in ("budget", "workers", "early_stop") and not wider:
+        if section not in ("budget", "workers", "executor", "early_stop") and not wider:
             raise config.locate(
                 ConfigError(
                     key,
                     f"was {_shown(before)} when this run began and is {_shown(after)} now",
                     "give the sweep another name (--name), or put it back; "
-                    "only budget, workers, early_stop and wider ranges can change",
+                    "only budget, workers, executor, early_stop and wider ranges can change",
                 )
             )
         changes.append(f"{key} {_shown(before)} -> {_shown(after)}")
@@ -215,7 +215,7 @@ class _Clock:
         """Book the time since the last tick; `running`: trials have begun and more are to come."""
         now = time.monotonic()
         if self.at is not None and running:
-            ready = [state for state in states if state.status != "starting"]
+            ready = [state for state in states if state.status in ("idle", "running")]
             busy = sum(state.status == "running" for state in ready)
             self.busy += (now - self.at) * busy
             self.idle += (now - self.at) * (len(ready) - busy)
@@ -285,7 +285,7 @@ class _Session:
         self.full = False  # the disk
         self.waited = False  # for other sweeps
         self.proposer: ProposerThread | None = None
-        self.executor: LocalExecutor | None = None
+        self.executor: Executor | None = None
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -310,22 +310,10 @@ class _Session:
 
     def _sweep(self) -> str:
         """Until the reason for its end."""
-        workers = self.config.workers
-        count, gpus = resources(workers)
         # Of this folder too: a copied run has the same id, and may be going on elsewhere.
         place = hashlib.sha256(str(self.store.folder.resolve()).encode()).hexdigest()
         mark = f"{self.store.meta()['id']}-{place[:16]}"
-        executor = LocalExecutor(
-            self.objective,
-            self.store.folder,
-            count,
-            gpus,
-            memory=workers.memory,
-            restart_after=workers.restart_after,
-            slots=Slots(cores(), wait=workers.shares),
-            gpu_share=workers.gpus_per_trial,
-            mark=mark,
-        )
+        executor = self._executor(mark)
         self.executor = executor
         grace = False
         try:
@@ -334,7 +322,7 @@ class _Session:
             settings, history = self.store.settings(), self.store.history()
             self.proposer = ProposerThread(lambda: replayed(settings, history), self._wake)
             with self.store.transaction():
-                self.store.add_event("session", None, {"pid": os.getpid(), "workers": count})
+                self.store.add_event("session", None, {"pid": os.getpid(), "workers": len(executor.states)})
             reason = self._cycle(executor, self.proposer)
             grace = True
             return reason
@@ -349,7 +337,22 @@ class _Session:
                     self.proposer.stop()
                 self._put_back()
 
-    def _cycle(self, executor: LocalExecutor, proposer: ProposerThread) -> str:
+    def _executor(self, mark: str) -> Executor:
+        workers = self.config.workers
+        memory, restart_after = workers.memory, workers.restart_after
+        if self.config.executor == "ray":
+            from sweeper.ray_executor import RayExecutor
+
+            return RayExecutor(
+                self.objective, workers.count, workers.gpus_per_trial, memory, restart_after, mark
+            )
+        count, gpus = resources(workers)
+        slots, share = Slots(cores(), wait=workers.shares), workers.gpus_per_trial
+        return LocalExecutor(
+            self.objective, self.store.folder, count, gpus, memory, restart_after, slots, share, mark
+        )
+
+    def _cycle(self, executor: Executor, proposer: ProposerThread) -> str:
         while True:
             self._listen()
             reason = "interrupted" if self.interrupts else self._failing() or self._spent()
@@ -395,13 +398,13 @@ class _Session:
 
     # Proposing and starting
 
-    def _propose(self, executor: LocalExecutor, proposer: ProposerThread) -> None:
+    def _propose(self, executor: Executor, proposer: ProposerThread) -> None:
         """Hand the proposer what is new and ask for more, if it is free and more is wanted."""
         if proposer.busy:
             return
         asked = sum(row.status in ("queued", "running") or ran(row) for row in self.rows.values())
         trials = self.config.budget.trials
-        free = sum(state.status != "running" for state in executor.states)
+        free = sum(state.status in ("starting", "idle") for state in executor.states)
         if len(self.queue) >= free + self._ahead() or (trials is not None and asked >= trials):
             return
         with self.store.transaction():
@@ -425,7 +428,7 @@ class _Session:
         if due:
             proposer.request(Request(judge=due))
 
-    def _end_hopeless(self, executor: LocalExecutor, chances: Mapping[int, float]) -> None:
+    def _end_hopeless(self, executor: Executor, chances: Mapping[int, float]) -> None:
         """End trials that will not rise above the front, unless they ended meanwhile."""
         for number, chance in chances.items():
             if chance < HOPELESS and number in self.live:
@@ -460,7 +463,7 @@ class _Session:
         ask, trial = statistics.median(self.ask_seconds[-RECENT:]), statistics.fmean(self.trial_seconds)
         return AHEAD if AHEAD_FROM * trial < ask < trial else 0
 
-    def _dispatch(self, executor: LocalExecutor) -> None:
+    def _dispatch(self, executor: Executor) -> None:
         """Start queued trials on idle workers."""
         idle = [state.index for state in executor.states if state.status == "idle"]
         starting = []
