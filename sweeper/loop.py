@@ -58,6 +58,7 @@ ALIKE = 5  # failures of one kind, from the first trial on, that end a sweep
 MAX_LOSSES = 3  # attempts of a trial that may be lost to the machine
 AHEAD_FROM = 0.04  # propose ahead when a proposal takes this share of a trial
 AHEAD = 2  # so many: of unlike trials, the short ones come in rows
+PATIENCE = 2.0  # seconds: `sweep enqueue` and the like may be writing to the run just now
 RECENT = 20  # proposals and trials that are looked at for that
 TICK = 1.0  # seconds between updates of the observer
 HOPELESS = 0.05  # a trial less likely than this to rise above the front anywhere is stopped early
@@ -132,7 +133,7 @@ def run(config: SweepConfig, folder: str | Path, observer: Observer | None = Non
         store = Store.create(folder, config)
     else:
         try:
-            store = Store.open(folder)
+            store = Store.open(folder, patience=PATIENCE)
         except StoreDamaged:
             store, said = repair(folder, config)
             messages.append(said)

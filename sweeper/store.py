@@ -153,15 +153,20 @@ def _dumps(value: Any) -> str:
 class Lock:
     """The right to write a run, held by the kernel for this process: it cannot outlive it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, patience: float = 0.0) -> None:
         self.path = folder / "run.lock"
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(self._fd, 4096, 0).decode("utf-8", "replace")
-            os.close(self._fd)
-            raise RunLocked(f"{folder} is in use: {_describe_holder(holder)}") from error
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() >= deadline:
+                    holder = os.pread(self._fd, 4096, 0).decode("utf-8", "replace")
+                    os.close(self._fd)
+                    raise RunLocked(f"{folder} is in use: {_describe_holder(holder)}") from error
+                time.sleep(0.02)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         text = _dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": started})
         os.ftruncate(self._fd, 0)
@@ -244,12 +249,13 @@ class Store:
             raise
 
     @classmethod
-    def open(cls, folder: str | Path, readonly: bool = False) -> Store:
+    def open(cls, folder: str | Path, readonly: bool = False, patience: float = 0.0) -> Store:
         """Open the run in `folder`, to write it (which takes its lock) or only to read.
 
-        Reading never waits for the writer and works in a folder that cannot be written. Raises StoreError
-        where there is no run, or where `run.db` is something else or from a newer version; it is left as
-        it is. RunLocked: somebody else is writing.
+        `patience`: seconds to wait for the lock, for whoever holds it but for a moment. Reading never waits
+        for the writer and works in a folder that cannot be written. Raises StoreError where there is no run,
+        or where `run.db` is something else or from a newer version; it is left as it is. RunLocked: somebody
+        else is writing.
         """
         folder = Path(folder)
         path = folder / "run.db"
@@ -261,7 +267,7 @@ class Store:
             db, scratch = _connect_readonly(path)
             return cls(folder, db, None, scratch)
         _refuse_network(folder)
-        lock = Lock(folder)
+        lock = Lock(folder, patience)
         try:
             _connect_readonly_check(path)
             db = _connect(path)

@@ -136,7 +136,12 @@ def test_an_address_where_no_cluster_answers(tmp_path: Path) -> None:
     environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
     code = "from sweeper.cli import main; main(['run', 't.yaml'])"
     ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert ran.returncode == 1
     assert "error: executor: no Ray cluster at 127.0.0.1:1" in ran.stderr
