@@ -150,6 +150,9 @@ def _arguments(pid: int) -> bytes:
 def storm(folder: Path, kills: int, seconds: float, seed: int) -> tuple[Storm, Counter[str]]:
     """So many kills on one sweep, whose trials take so many seconds; what they hit."""
     one, hit = Storm(folder, seconds, seed), Counter[str]()
+    while not one.seen and one.driver.poll() is None:
+        time.sleep(0.1)
+        one.look()
     while hit.total() < kills:
         time.sleep(one.random.expovariate(1 / (2 * seconds)))
         one.look()

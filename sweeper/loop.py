@@ -534,8 +534,9 @@ class _Session:
                 if trial.origin == ENQUEUED:
                     self.store.add_event("dequeue", trial.number, {"enqueue": self.enqueued[0][0]})
             for number, live in self.live.items():
-                self.store.add_points(number, live.unwritten)
-                live.unwritten = []
+                if live.unwritten:
+                    self.store.add_points(number, live.unwritten)
+                    live.unwritten = []
             for message in ends:
                 assert message.trial is not None
                 row = self._end(message.trial, message.data)
