@@ -296,6 +296,32 @@ def test_a_full_disk_stops_the_sweep_with_all_before_it_intact(
     assert_repeatable(tmp_path)
 
 
+def test_a_clock_that_jumps_changes_nothing_but_the_dates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = iter(range(10**6))
+    monkeypatch.setattr(time, "time", lambda: 1e9 - 86400.0 * next(days))
+    outcome = sweep(tmp_path, GOOD, "budget.time=1h", "workers.timeout=1h")
+    assert (outcome.reason, outcome.counts["done"]) == ("trials", 8)
+    assert 0 < outcome.elapsed < 60
+    assert_repeatable(tmp_path)
+
+
+def test_a_trial_without_its_folder_is_recorded_all_the_same(tmp_path: Path) -> None:
+    code = """
+    import os, shutil, time, sweeper
+    def fit(lr, steps):
+        shutil.rmtree(os.environ["SWEEP_TRIAL_DIR"])
+        time.sleep(0.7)
+        print("to nobody")
+        sweeper.report(score=1, cost=1)
+        return steps, steps
+    """
+    outcome = sweep(tmp_path, code, "budget.trials=2", "workers.count=1")
+    assert outcome.counts["done"] == 2
+    assert_repeatable(tmp_path)
+
+
 def test_a_second_driver_is_refused(tmp_path: Path) -> None:
     load(tmp_path)
     with (
