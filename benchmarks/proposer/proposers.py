@@ -281,6 +281,13 @@ class _Optuna:
                 made[name] = kinds.FloatDistribution(p.min, p.max, log=p.distribution == "log")
         return made
 
+    def suggest(self, name: str, kind: Any) -> Any:
+        if hasattr(kind, "choices"):
+            return self.trial.suggest_categorical(name, kind.choices)
+        whole = isinstance(kind, self.optuna.distributions.IntDistribution)
+        suggested = self.trial.suggest_int if whole else self.trial.suggest_float
+        return suggested(name, kind.low, kind.high, log=kind.log)
+
     def to_own(self, name: str, value: Any) -> Any:
         distribution = self.space.parameters[name].distribution
         if distribution == "pow2":
@@ -306,7 +313,7 @@ class _Optuna:
                     continue
                 waiting.remove(name)
                 if all(parent in params and params[parent] in values for parent, values in needed.items()):
-                    params[name] = self.from_own(name, self.trial._suggest(name, kinds[name]))
+                    params[name] = self.from_own(name, self.suggest(name, kinds[name]))
         self.asked = dict(params)
         return params
 

@@ -366,12 +366,12 @@ def _rise(progress: float) -> float:
     return 0.1 + 0.9 * (1 - (1 - progress) ** 1.7)
 
 
-def _few(start: bool = True) -> dict[str, dict[str, Any]]:
+def _few() -> dict[str, dict[str, Any]]:
     """Learning rate, discount and entropy beside the steps; starts lie off the best."""
     return {
-        "lr": _log(1e-5, 0.1, 0.02 if start else None),
-        "gamma": _range("logit", 0.8, 0.999, 0.9 if start else None),
-        "ent_coef": _log(1e-5, 0.2, 0.1 if start else None),
+        "lr": _log(1e-5, 0.1, 0.02),
+        "gamma": _range("logit", 0.8, 0.999, 0.9),
+        "ent_coef": _log(1e-5, 0.2, 0.1),
         **_STEPS,
     }
 
