@@ -287,11 +287,11 @@ def test_a_full_disk_stops_the_sweep_with_all_before_it_intact(
 
     monkeypatch.setattr(store, "_connect", small)
     with pytest.raises(StoreError, match=r"disk is full.*all that was recorded before is safe"):
-        sweep(tmp_path, GOOD, "budget.trials=60")
+        sweep(tmp_path, GOOD, "budget.trials=40")
     monkeypatch.undo()
     before = [row for row in rows(tmp_path) if row.status == "done"]
     assert len(before) > 3
-    assert sweep(tmp_path, GOOD, "budget.trials=60").counts["done"] == 60
+    assert sweep(tmp_path, GOOD, "budget.trials=40").counts["done"] == 40
     assert [row for row in rows(tmp_path) if row in before] == before
     assert_repeatable(tmp_path)
 

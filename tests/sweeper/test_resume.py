@@ -207,7 +207,7 @@ loop.run(config.load(sys.argv[1] + "/t.yaml", ["budget.trials=12"]), sys.argv[1]
     assert [row.status for row in before] == ["done"] * 12
     sizes = {name: (run / name).stat().st_size for name in ("run.db", "run.db-wal")}
     assert sizes["run.db-wal"] > 100_000
-    cuts = [("run.db-wal", i / 12) for i in range(12)] + [("run.db", i / 4) for i in range(4)]
+    cuts = [("run.db-wal", i / 8) for i in range(8)] + [("run.db", i / 3) for i in range(3)]
     for name, share in cuts:
         cut = tmp_path / "cut"
         shutil.copytree(run, cut)
