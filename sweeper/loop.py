@@ -20,7 +20,7 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -245,6 +245,46 @@ class _Live:
         self.unwritten += points
 
 
+class _Rows(dict[int, TrialRow]):
+    """All trials by number; what the loop asks of them all the time is kept, not reckoned anew."""
+
+    def __init__(self, rows: Iterable[TrialRow], goal: str) -> None:
+        super().__init__()
+        self.goal = goal
+        self.counts = dict.fromkeys(STATUSES, 0)
+        self.ran, self.cost = 0, 0.0  # trials that count in the budget, and their costs
+        self.excluded: set[int] = set()
+        self.front: list[TrialRow] = []  # by raw scores, cheapest first
+        for row in rows:
+            self[row.number] = row
+
+    def __setitem__(self, number: int, row: TrialRow) -> None:
+        before = self.get(number)
+        for one, sign in ((before, -1), (row, 1)):
+            if one is not None:
+                self.counts[one.status] += sign
+                if ran(one):
+                    self.ran += sign
+                    self.cost += sign * (one.cost or 0.0)
+        super().__setitem__(number, row)
+        if before is not None and before.excluded is not row.excluded:
+            (self.excluded.add if row.excluded else self.excluded.remove)(number)
+            self.front = self._front(self.values())
+        elif row.excluded:
+            self.excluded.add(number)
+        elif row.status == "done":
+            self.front = self._front([*self.front, row])
+
+    def _front(self, rows: Iterable[TrialRow]) -> list[TrialRow]:
+        done = sorted((row for row in rows if row.status == "done" and not row.excluded), key=_number)
+        members = pareto.front([row.cost for row in done], [row.score for row in done], self.goal)
+        return [done[i] for i in members]
+
+
+def _number(row: TrialRow) -> int:
+    return row.number
+
+
 class _Session:
     """One process's work on a run: from its start or resumption to its end."""
 
@@ -260,7 +300,7 @@ class _Session:
         self.messages = messages
         self.began, self.began_at = time.monotonic(), time.time()
         self.elapsed_before = float(store.meta()["elapsed"])
-        self.rows: dict[int, TrialRow] = {row.number: row for row in store.trials()}
+        self.rows = _Rows(store.trials(), config.metric.goal)
         self.settings = settings_of(config)
         self.asks, self.told = asks_of(store.history())
         self.kills = _losses(store, signal.SIGKILL)
@@ -403,7 +443,7 @@ class _Session:
         """Hand the proposer what is new and ask for more, if it is free and more is wanted."""
         if proposer.busy:
             return
-        asked = sum(row.status in ("queued", "running") or ran(row) for row in self.rows.values())
+        asked = self.rows.counts["queued"] + self.rows.counts["running"] + self.rows.ran
         trials = self.config.budget.trials
         free = sum(state.status in ("starting", "idle") for state in executor.states)
         if len(self.queue) >= free + self._ahead() or (trials is not None and asked >= trials):
@@ -445,7 +485,7 @@ class _Session:
                 news.append(Event(0, 0.0, kind, number, data))
         self.told += self.untold
         self.untold = []
-        excluded = {number for number, row in self.rows.items() if row.excluded}
+        excluded = set(self.rows.excluded)
         for number in sorted(excluded ^ self.excluded):
             self.store.add_event("exclude" if number in excluded else "include", number)
         self.excluded = excluded
@@ -659,10 +699,9 @@ class _Session:
         self.queue.extend(n for n, row in sorted(self.rows.items()) if row.status == "queued")
         ended = ("done", "failed", "lost", "stopped")
         self.untold = [n for n, row in self.rows.items() if row.status in ended and n not in told]
-        finished = sum(map(ran, self.rows.values()))
         if self.rows:
             again = f", {len(self.queue)} to run again" if self.queue else ""
-            self.say(f"going on after {finished} finished trials{again}")
+            self.say(f"going on after {self.rows.ran} finished trials{again}")
 
     def _put_back(self) -> None:
         """Trials that were stopped with their workers wait for the next session."""
@@ -687,8 +726,7 @@ class _Session:
     def _spent(self) -> str | None:
         """Which part of the budget is used up."""
         budget = self.config.budget
-        finished = sum(map(ran, self.rows.values()))
-        if budget.trials is not None and finished >= budget.trials:
+        if budget.trials is not None and self.rows.ran >= budget.trials:
             return "trials"
         if budget.cost is not None and self._cost() >= budget.cost:
             return "cost"
@@ -699,18 +737,18 @@ class _Session:
     def _all_started(self) -> bool:
         """Whether nothing is left to start: workers that stand idle now do so for good."""
         trials = self.config.budget.trials
-        active = sum(row.status == "running" or ran(row) for row in self.rows.values())
+        active = self.rows.counts["running"] + self.rows.ran
         return self._spent() is not None or (trials is not None and active >= trials)
 
     def _failing(self) -> str | None:
         """Whether all trials so far failed in one and the same way."""
-        if len(self.alike) < ALIKE or any(row.status == "done" for row in self.rows.values()):
+        if len(self.alike) < ALIKE or self.rows.counts["done"]:
             return None
         return "failed" if len({_signature(row) for row in self.alike}) == 1 else None
 
     def _outcome(self, reason: str) -> Outcome:
         folder, budget = self.store.folder, self.config.budget
-        done = any(row.status == "done" for row in self.rows.values())
+        done = self.rows.counts["done"]
         failures = [row for row in self.rows.values() if row.status == "failed"]
         if reason == "failed" or (failures and not done and reason != "interrupted"):
             last = self.alike[-1] if self.alike else failures[-1]
@@ -736,7 +774,7 @@ class _Session:
         self.store.set_meta(ended=reason)
         self._show()
         proposals = statistics.median(self.ask_seconds) * 1000 if self.ask_seconds else None
-        counts, idle = self._counts(), self.clock.idle_share
+        counts, idle = dict(self.rows.counts), self.clock.idle_share
         return Outcome(
             reason, message, folder, counts, self.ran, self._elapsed(), self._cost(), proposals, idle
         )
@@ -751,33 +789,19 @@ class _Session:
         return self.elapsed_before + time.monotonic() - self.began - self.rested
 
     def _cost(self) -> float:
-        ended = filter(ran, self.rows.values())
-        return self.config.objective.seeds * sum(row.cost for row in ended if row.cost is not None)
-
-    def _counts(self) -> dict[str, int]:
-        counts = dict.fromkeys(STATUSES, 0)
-        for row in self.rows.values():
-            counts[row.status] += 1
-        return counts
+        return self.config.objective.seeds * self.rows.cost
 
     def _show(self) -> None:
         self.shown = time.monotonic()
         if self.observer is None:
             return
-        ended = (row for row in self.rows.values() if not row.excluded)
-        done = [row for row in ended if row.score is not None and row.cost is not None]
-        front: list[tuple[float, float, int]] = []
-        if done:
-            costs, scores = [row.cost for row in done], [row.score for row in done]
-            sign = 1.0 if self.config.metric.goal == "maximize" else -1.0
-            members = pareto.front(costs, [sign * score for score in scores if score is not None])
-            front = [(costs[i] or 0.0, scores[i] or 0.0, done[i].number) for i in members]
+        front = [(row.cost or 0.0, row.score or 0.0, row.number) for row in self.rows.front]
         seconds = time.monotonic() - self.began
         rate = self.ran / seconds if self.ran else None
         self.observer.update(
             State(
                 name=self.config.name,
-                counts=self._counts(),
+                counts=dict(self.rows.counts),
                 workers=self.executor.states if self.executor is not None else [],
                 elapsed=self._elapsed(),
                 spent_cost=self._cost(),
@@ -794,8 +818,7 @@ class _Session:
     def _eta(self, rate: float | None, seconds: float) -> float | None:
         budget, estimates = self.config.budget, []
         if budget.trials is not None and rate:
-            finished = sum(map(ran, self.rows.values()))
-            estimates.append((budget.trials - finished) / rate)
+            estimates.append((budget.trials - self.rows.ran) / rate)
         if budget.cost is not None and self._cost() > 0:
             estimates.append((budget.cost - self._cost()) / self._cost() * self._elapsed())
         if budget.time is not None:

@@ -282,7 +282,7 @@ def test_a_full_disk_stops_the_sweep_with_all_before_it_intact(
 
     def small(path: Path) -> sqlite3.Connection:
         db = connect(path)
-        db.execute("PRAGMA max_page_count = 12")  # SQLite then says what it says on a full disk
+        db.execute("PRAGMA max_page_count = 10")  # SQLite then says what it says on a full disk
         return db
 
     monkeypatch.setattr(store, "_connect", small)
