@@ -167,7 +167,9 @@ def _enqueue(store: Store, word: Word) -> str:
     params = space.to_params(space.to_unit(params))
     store.add_event("enqueue", None, {"word": word.id, "params": params})
     shown = " ".join(f"{key}={value}" for key, value in params.items())
-    return f"{store.meta()['name']} tries next: {shown}"
+    budget, spent = settings["budget"]["trials"], sum(map(ran, store.trials(points=False)))
+    more = f" (its budget of {budget} trials is spent: give it more)" if budget and spent >= budget else ""
+    return f"{store.meta()['name']} tries next: {shown}{more}"
 
 
 def completed(space: Space, base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

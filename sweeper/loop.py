@@ -384,9 +384,8 @@ class _Session:
         if self.config.executor == "ray":
             from sweeper.ray_executor import RayExecutor
 
-            return RayExecutor(
-                self.objective, workers.count, workers.gpus_per_trial, memory, restart_after, mark
-            )
+            share = 0.0 if workers.gpus == 0 else workers.gpus_per_trial
+            return RayExecutor(self.objective, workers.count, share, memory, restart_after, mark)
         count, gpus = resources(workers)
         slots, share = Slots(cores(), wait=workers.shares), workers.gpus_per_trial
         return LocalExecutor(
@@ -400,16 +399,15 @@ class _Session:
             if reason in ("interrupted", "failed"):
                 return reason
             if self.finishing:
-                if not self.live:
-                    return "interrupted"
-            elif reason is not None:
-                if not self.live and not proposer.busy:
-                    self._withdraw_queue()
-                    return reason
-            elif not self._room():
+                reason = "interrupted"
+            elif reason is None and not self._room():
+                reason = "disk"
+            if reason is not None:
                 executor.rest()
-                if not self.live:
-                    return "disk"
+                if not self.live and not proposer.busy:
+                    if reason in ("trials", "cost", "time"):
+                        self._withdraw_queue()
+                    return reason
             elif self.paused:
                 executor.rest()
             else:
@@ -460,8 +458,10 @@ class _Session:
 
     def _judge(self, proposer: ProposerThread) -> None:
         """Have the chances reckoned of running trials that have reported since, if the proposer is free."""
+        if not self.config.early_stop or proposer.busy:
+            return
         now, due = time.monotonic(), {}
-        for number, live in self.live.items() if self.config.early_stop and not proposer.busy else ():
+        for number, live in self.live.items():
             fresh = len(live.points) > live.judged and now - live.judged_at >= JUDGE_EVERY
             if fresh and not live.stopped and live.points[-1].step is not None:
                 live.judged, live.judged_at = len(live.points), now
@@ -506,6 +506,8 @@ class _Session:
 
     def _dispatch(self, executor: Executor) -> None:
         """Start queued trials on idle workers."""
+        if not self.queue:
+            executor.rest()
         idle = [state.index for state in executor.states if state.status == "idle"]
         starting = []
         for index in idle[: len(self.queue)]:

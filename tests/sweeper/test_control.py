@@ -163,20 +163,22 @@ def test_a_pause_outlives_the_process(here: Path, capsys: pytest.CaptureFixture[
         assert run.end().counts["done"] == 9
 
 
-def test_enqueued_params_are_tried_next_and_as_they_were_given(here: Path) -> None:
+def test_enqueued_params_are_tried_next_and_as_they_were_given(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with live(here, "budget.trials=7") as run:
         run.end()
     sweep("enqueue", "--set", "lr=0.0123456", "--set", "steps=77")
+    assert "lr=0.0123456 steps=77 (its budget of 7 trials is spent" in capsys.readouterr().out
     sweep("enqueue", "--like", "2", "--set", "lr=0.05")
     (here / "gate").write_text("9")
     with live(here, "budget.trials=12") as run:
         run.until(lambda counts: counts["done"] == 8)
         sweep("enqueue", "--set", "steps=123")
-        run_again = control.enqueued
         (here / "gate").write_text("1000")
         assert run.end().counts["done"] == 12
         with Store.open(here / "runs" / "demo", readonly=True) as store:
-            assert run_again(store) == []
+            assert control.enqueued(store) == []
     trials = rows(here)
     tried = [row.params for row in trials if row.origin == "pool"]
     assert tried[0] == {"lr": 0.0123456, "steps": 77}
