@@ -33,11 +33,8 @@ def shortened(
     below the fidelity's range or between its values, a constraint that it breaks."""
     if fidelity_name is None or fidelity_name not in params:
         return None
-    fidelity = space.parameters[fidelity_name]
-    if not fidelity.min <= step <= fidelity.max:
-        return None
-    shorter = space.to_params(space.to_unit({**params, fidelity.name: step}))
-    possible = space.satisfied(shorter) and math.isclose(shorter[fidelity.name], step, rel_tol=0.01)
+    shorter = space.to_params(space.to_unit({**params, fidelity_name: step}))  # the nearest that can run
+    possible = space.satisfied(shorter) and math.isclose(shorter[fidelity_name], step, rel_tol=0.01)
     return shorter if possible else None
 
 
