@@ -359,7 +359,11 @@ class GpSampler(_Optuna):
 
 
 class Botorch(_Units):
-    """qLogNEHVI on score and -log cost; categories one-hot, relaxed while optimising and rounded after."""
+    """qLogNEHVI on score and -log cost; categories one-hot, relaxed while optimising and rounded after.
+
+    Its reference point is told: the task's floor and its dearest cost. One inferred from the front seen so
+    far lies below the floor, and then ever cheaper trials that reach nothing are worth something.
+    """
 
     restarts, raw, samples = 4, 128, 64
 
@@ -380,8 +384,6 @@ class Botorch(_Units):
         from botorch.models.transforms import Standardize
         from botorch.optim import optimize_acqf
         from botorch.sampling import SobolQMCNormalSampler
-        from botorch.utils.multi_objective.hypervolume import infer_reference_point
-        from botorch.utils.multi_objective.pareto import is_non_dominated
         from gpytorch.mlls import SumMarginalLogLikelihood
 
         number, space = len(self.units), self.space
@@ -403,7 +405,7 @@ class Botorch(_Units):
         fit_gpytorch_mll(SumMarginalLogLikelihood(model.likelihood, model))
         acquisition = qLogNoisyExpectedHypervolumeImprovement(
             model=model,
-            ref_point=infer_reference_point(outputs[is_non_dominated(outputs)]).tolist(),
+            ref_point=[upward(self.task, self.task.floor), -math.log(self.task.cost_max)],
             X_baseline=inputs,
             prune_baseline=True,
             sampler=SobolQMCNormalSampler(torch.Size([self.samples]), seed=number),
