@@ -306,7 +306,7 @@ class Workers(_Model):
     """GPUs of a trial's own; 0.25: four trials share one. Not set: they are dealt out in turn."""
     share: Flag | None = None
     """Whether trials wait until other sweeps on this machine leave a core (and GPU) free. Not set: they do
-    where `count` is auto."""
+    where `count` is auto, and else only take what is free from those who wait. false: neither."""
     timeout: Seconds | None = None
     """Seconds on the clock that one trial may take."""
     timeout_factor: Annotated[float, BeforeValidator(_factor)] | None = None

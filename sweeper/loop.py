@@ -387,7 +387,8 @@ class _Session:
             share = 0.0 if workers.gpus == 0 else workers.gpus_per_trial
             return RayExecutor(self.objective, workers.count, share, memory, restart_after, mark)
         count, gpus = resources(workers)
-        slots, share = Slots(cores(), wait=workers.shares), workers.gpus_per_trial
+        slots = None if workers.share is False else Slots(cores(), wait=workers.shares)
+        share = workers.gpus_per_trial
         return LocalExecutor(
             self.objective, self.store.folder, count, gpus, memory, restart_after, slots, share, mark
         )

@@ -117,6 +117,31 @@ def test_a_killed_driver_leaves_the_cluster_free_and_goes_on(tmp_path: Path, clu
         assert loop.verify_history(store) == []
 
 
+COMMAND = """
+import json, os, sys, time
+steps = int(sys.argv[1].partition("=")[2])
+if steps > 200:
+    if os.fork():
+        time.sleep(600)
+    open("pid", "w").write(str(os.getpid()))
+    time.sleep(600)
+print(json.dumps({"score": steps, "cost": steps}))
+"""
+
+
+def test_limits_hold_on_a_cluster_too(tmp_path: Path, cluster: Any) -> None:
+    text = TEXT.replace('function: "mine.py:fit"', 'command: "{python} mine.py --steps={steps} {lr}"')
+    (tmp_path / "t.yaml").write_text(text + "workers: {count: 2, timeout: 1, memory: 1GB, gpus: 0}\n")
+    (tmp_path / "mine.py").write_text(COMMAND)
+    outcome = loop.run(config.load(tmp_path / "t.yaml", ["parameters.steps.start=50"]), tmp_path / "run")
+    with Store.open(tmp_path / "run", readonly=True) as store:
+        for row in store.trials():
+            late = row.params["steps"] > 200
+            assert (row.status, row.failure) == (("failed", "timeout") if late else ("done", None))
+    assert outcome.counts["failed"] >= 1
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
+
+
 def done(folder: Path) -> int:
     if not Store.exists(folder / "run"):
         return 0

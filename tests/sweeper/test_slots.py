@@ -87,6 +87,20 @@ def test_a_folder_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pyte
         slots.machine_folder()
 
 
+def test_a_sweep_that_shares_nothing_needs_no_folder_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "file"))
+    (tmp_path / "mine.py").write_text("def fit(x): return x, 1\n")
+    text = "name: t\nobjective: {function: 'mine.py:fit'}\ncost: {name: cost}\nbudget: {trials: 1}\n"
+    text += "workers: {count: 1}\nparameters: {x: {min: 0, max: 9}}\n"
+    with pytest.raises(OSError):
+        loop.run(config.parse(text, folder=tmp_path), tmp_path / "run")
+    alone = config.parse(text, folder=tmp_path, overrides=["workers.share=false"])
+    assert loop.run(alone, tmp_path / "run").counts["done"] == 1
+
+
 def test_two_sweeps_take_turns_on_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setattr(executors, "cores", lambda: 2)
