@@ -302,7 +302,9 @@ class _Session:
         self.elapsed_before = float(store.meta()["elapsed"])
         self.rows = _Rows(store.trials(), config.metric.goal)
         self.settings = settings_of(config)
-        self.asks, self.told = asks_of(store.history())
+        asks, self.told = asks_of(store.history())
+        # Of trials that are still to run; the others' proposals stay in the database.
+        self.asks = {n: ask for n, ask in asks.items() if self.rows[n].status in ("queued", "running")}
         self.kills = _losses(store, signal.SIGKILL)
         self.losses = _losses(store, None)
         self.queue: deque[int] = deque()
@@ -630,6 +632,7 @@ class _Session:
             seconds=row.seconds,
         )
         self.rows[number] = row
+        del self.asks[number]
         self.untold.append(number)
         if ran(row):
             self.ran += 1
