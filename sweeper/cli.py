@@ -25,6 +25,7 @@ FOR_PEOPLE = (
     ("sweeper.loop", "SweepError"),
     ("sweeper.executors", "ExecutorError"),
     ("sweeper.objectives", "ObjectiveError"),
+    ("sweeper.slots", "SlotsError"),
     ("ocean.build", "BuildError"),
 )
 
@@ -129,15 +130,21 @@ def run(config: str, overrides: tuple[str, ...], name: str | None) -> int:
 
 
 def _check_workers(config: SweepConfig) -> None:
-    """More GPUs than there are here: ConfigError, before anything is written."""
+    """No Ray, or more GPUs than there are here: ConfigError, before anything is written."""
+    from importlib.util import find_spec
+
     from sweeper.executors import ExecutorError, resources
 
-    if config.workers.gpus != "auto":
+    if config.executor == "ray":
+        if find_spec("ray") is None:
+            raise ConfigError("executor", "ray is not installed", "pip install 'pareto-sweeper[ray]'")
+        return
+    if config.workers.gpus != "auto" or config.workers.gpus_per_trial is not None:
         try:
-            resources(config.workers.count, config.workers.gpus)
+            resources(config.workers)
         except ExecutorError as error:
-            message = str(error).removeprefix("workers.gpus: ")
-            raise ConfigError("workers.gpus", message, "write fewer, or auto") from None
+            key, _, message = str(error).partition(": ")
+            raise ConfigError(key, message, "write fewer, or auto") from None
 
 
 def _conclude(
@@ -157,7 +164,7 @@ def _conclude(
         click.echo(run_summary(config, trials, sweeper.front(), outcome, picture, again))
     if outcome.reason == "interrupted":
         return 130
-    return 0 if outcome.reason != "failed" else 1
+    return 1 if outcome.reason in ("failed", "disk") else 0
 
 
 @cli.command()
@@ -218,6 +225,114 @@ def best(run: str | None, cost: str | None, form: str) -> None:
         click.echo(json.dumps({**row, "params": settings(config, member.params)}, indent=1))
     else:
         click.echo(member_summary(config, member))
+
+
+# ---------------------------------------------------------------- steering
+
+
+@cli.command()
+@RUN
+@click.option("--finish", is_flag=True, help="Let the trials that run come to their end first.")
+def stop(run: str | None, finish: bool) -> None:
+    """Stop a run; `sweep run` goes on later.
+
+    Trials that run are ended, and run again then.
+    """
+    import time
+
+    folder = _folder(run)
+    _ask(folder, "finish" if finish else "stop")
+    while not finish and _is_live(folder):
+        time.sleep(0.05)
+
+
+@cli.command()
+@RUN
+def pause(run: str | None) -> None:
+    """Start no more trials until `sweep resume`.
+
+    Trials that run go on. The pause outlives the process: `sweep run` waits, too.
+    """
+    _ask(_folder(run), "pause")
+
+
+@cli.command()
+@RUN
+def resume(run: str | None) -> None:
+    """End a pause."""
+    _ask(_folder(run), "resume")
+
+
+@cli.command()
+@RUN
+@click.option("--set", "values", multiple=True, metavar="NAME=VALUE", help="A parameter, e.g. lr=0.01.")
+@click.option("--like", type=click.IntRange(min=1), metavar="TRIAL", help="All else as in this trial.")
+def enqueue(run: str | None, values: tuple[str, ...], like: int | None) -> None:
+    """Have params tried next.
+
+    What is not set is as in the trial that --like names, or at its start value.
+    """
+    from sweeper.control import completed
+
+    folder = _folder(run)
+    with _open(folder) as store:
+        space = _config(store).space()
+        try:
+            params = space.start() if like is None else store.trial(like).params
+            params = completed(space, params, _settings(values))
+        except KeyError:
+            raise click.UsageError(f"--like {like}: there is no such trial") from None
+        except ValueError as error:
+            raise click.UsageError(f"--set {error}") from None
+    _ask(folder, "enqueue", {"params": params})
+
+
+@cli.command()
+@click.argument("trial", type=click.IntRange(min=1))
+@RUN
+@click.option("--undo", is_flag=True, help="Have it count again.")
+def exclude(trial: int, run: str | None, undo: bool) -> None:
+    """Leave TRIAL's result out of the models and the front.
+
+    It stays in the database. Its cost stays spent.
+    """
+    _ask(_folder(run), "include" if undo else "exclude", {"trial": trial})
+
+
+def _ask(folder: Path, kind: str, data: dict[str, Any] | None = None) -> None:
+    from sweeper import control
+
+    try:
+        click.echo(control.ask(folder, kind, data))
+    except control.Refused as refusal:
+        raise click.UsageError(str(refusal)) from None
+
+
+@cli.command()
+@RUN
+def repair(run: str | None) -> None:
+    """Check a run's database, and mend it from the trials' own folders.
+
+    A torn database is kept beside the new one. Trials whose results are gone run again.
+    """
+    from sweeper.config import load
+    from sweeper.repair import catch_up
+    from sweeper.repair import repair as write_anew
+    from sweeper.store import Store, StoreDamaged
+
+    folder = _folder(run)
+    try:
+        with Store.open(folder) as store:
+            click.echo(catch_up(store) or f"{store.folder / 'run.db'} is whole: {_counted(store)}")
+    except StoreDamaged as damage:
+        click.echo(damage)
+        store, said = write_anew(folder, load(folder / "config.yaml"))
+        with store:
+            click.echo(f"{said}: {_counted(store)}")
+
+
+def _counted(store: Store) -> str:
+    return ", ".join(f"{count} {status}" for status, count in store.counts().items() if count) or "no trials"
 
 
 @cli.group()
@@ -434,7 +549,7 @@ def _draw(store: Store, config: SweepConfig, sweeper: Sweeper, path: Path) -> Pa
     elapsed = store.meta().get("elapsed")
     return draw(
         path,
-        store.trials(points=False),
+        [trial for trial in store.trials(points=False) if not trial.excluded],
         sweeper.front(),
         name=config.name,
         goal=config.metric.goal,

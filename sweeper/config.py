@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from sweeper.errors import ConfigError
-from sweeper.units import parse_duration
+from sweeper.units import parse_bytes, parse_duration
 from sweeper.yaml12 import MAX_BYTES, Mark, join_key, read_yaml, short, write_yaml
 
 if TYPE_CHECKING:
@@ -58,6 +58,26 @@ def _duration(value: Any) -> float:
         return parse_duration(value)
     except ValueError as error:
         _bad(*str(error).split("; ", 1))
+
+
+def _bytes(value: Any) -> int:
+    try:
+        return parse_bytes(value)
+    except ValueError as error:
+        _bad(*str(error).split("; ", 1))
+
+
+def _factor(value: Any) -> float:
+    if _number(value) <= 1:
+        _bad(f"{value} is not above 1", "write e.g. 3: a trial may take three times what was predicted")
+    return float(value)
+
+
+def _gpus_a_trial(value: Any) -> float:
+    number = _number(value)
+    if not (0.05 <= number <= 1 or (number > 1 and number == int(number))):
+        _bad(f"{value} GPUs cannot be given to a trial", "write a share from 0.05 to 1, or a whole number")
+    return number
 
 
 def _number(value: Any) -> float:
@@ -155,6 +175,7 @@ Text = Annotated[str, BeforeValidator(_text)]
 Number = Annotated[float, BeforeValidator(_number)]
 Seconds = Annotated[float, BeforeValidator(_duration)]
 Amount = Annotated[float, BeforeValidator(_amount)]
+Bytes = Annotated[int, BeforeValidator(_bytes)]
 Flag = Annotated[bool, BeforeValidator(_yes_no)]
 
 
@@ -281,8 +302,25 @@ class Workers(_Model):
     count: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_whole(1))] = "auto"
     gpus: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_whole(0))] = "auto"
     """How many GPUs the run may use; auto: all that are visible."""
+    gpus_per_trial: Annotated[float, BeforeValidator(_gpus_a_trial)] | None = None
+    """GPUs of a trial's own; 0.25: four trials share one. Not set: they are dealt out in turn."""
+    share: Flag | None = None
+    """Whether trials wait until other sweeps on this machine leave a core (and GPU) free. Not set: they do
+    where `count` is auto, and else only take what is free from those who wait. false: neither."""
     timeout: Seconds | None = None
     """Seconds on the clock that one trial may take."""
+    timeout_factor: Annotated[float, BeforeValidator(_factor)] | None = None
+    """A trial may take so many times its predicted cost (in seconds), but ten seconds at least."""
+    memory: Bytes | None = None
+    """Bytes of main memory that one trial may take, all of its processes together."""
+    disk: Bytes = 200_000_000
+    """Bytes that stay free where the run lies: with less, nothing more is started."""
+    restart_after: Annotated[int, BeforeValidator(_whole(1))] | None = None
+    """Trials after which a worker makes way for a fresh one."""
+
+    @property
+    def shares(self) -> bool:
+        return self.count == "auto" if self.share is None else self.share
 
 
 class SweepConfig(_Model):
@@ -294,7 +332,11 @@ class SweepConfig(_Model):
     cost: Cost = Field(default_factory=Cost)
     budget: Budget = Field(default_factory=lambda: Budget(trials=100))
     workers: Workers = Field(default_factory=Workers)
+    executor: Annotated[Literal["local", "ray"], BeforeValidator(_one_of("local", "ray"))] = "local"
+    """Where trials run: on this machine, or on the Ray cluster that RAY_ADDRESS names (or that runs here)."""
     seed: Annotated[int, BeforeValidator(_whole(0))] = 0
+    early_stop: Flag = False
+    """Whether a trial is ended whose curve says that it will not rise above the front; needs a fidelity."""
     fixed: Annotated[dict[str, Any], BeforeValidator(_fixed)] = Field(default_factory=dict)
     parameters: Annotated[dict[str, Any], AfterValidator(dict)]
     constraints: Annotated[list[Any], BeforeValidator(_constraints)] = Field(default_factory=list)
@@ -632,6 +674,18 @@ def _check(config: SweepConfig, data: dict[str, Any]) -> None:
             raise ConfigError(
                 f"{section}.{key}", message, "durations are for costs in seconds; write a number"
             )
+    if config.early_stop and config.fidelity is None:
+        raise ConfigError(
+            "early_stop",
+            "needs to know how a trial's curve compares with shorter trials",
+            "name the swept parameter that a point's step stands for: `objective: {fidelity: ...}`",
+        )
+    if config.workers.timeout_factor is not None and cost.name != "seconds":
+        raise ConfigError(
+            "workers.timeout_factor",
+            f"cannot be reckoned: the cost is {cost.name}, not seconds",
+            "write workers.timeout instead, in seconds",
+        )
     if not config.parameters:
         raise ConfigError(
             "parameters",

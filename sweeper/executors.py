@@ -21,15 +21,18 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from sweeper import processes
 from sweeper.logs import last_lines
 from sweeper.objectives import Job, Objective, Result
+from sweeper.slots import Slots
 from sweeper.supervisor import GRACE
+from sweeper.units import format_bytes
 
 MAX_STARTS = 3  # of a worker in a row that never get ready
 MAX_MESSAGE = 64 << 20  # bytes
+WEIGH_EVERY = 0.25  # seconds between looks at the memory that trials take, where it is limited
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -49,7 +52,7 @@ class Message:
 
 @dataclass
 class WorkerState:
-    """A worker as seen from outside. `status`: starting, idle, running."""
+    """A worker as seen from outside. `status`: starting, idle, running; unusable where it can do nothing."""
 
     index: int
     status: str = "starting"
@@ -72,10 +75,9 @@ class _Worker:
         self.buffer = b""
         self.mark = ""
         self.deadline: float | None = None
-        self.timeout: float | None = None
         self.job: Job | None = None
+        self.trials = 0  # of this process
         self.failed_starts = 0
-        self.ended_by_us = False
 
     @property
     def stdin(self) -> IO[bytes]:
@@ -114,28 +116,64 @@ def gpus() -> list[str]:
     ]
 
 
-def resources(count: int | str, wanted: int | str) -> tuple[int, list[str] | None]:
-    """(workers, their GPUs) from the config's `workers:`.
+def resources(workers: Any) -> tuple[int, list[str] | None]:
+    """(workers, the GPUs of each as CUDA_VISIBLE_DEVICES takes them) from the config's `workers:`.
 
-    An automatic count is a worker a GPU, or one a core (at most 8). GPUs are None where the workers' view of
-    them is to be left alone, because there are none that we know of. Raises ExecutorError for too many.
+    An automatic count is what the GPUs allow, or without any a worker a core (at most 8). GPUs are None where
+    the workers' view of them is to be left alone, because there are none that we know of. Raises
+    ExecutorError for more than there are.
     """
-    if wanted == 0:
-        return (count if isinstance(count, int) else min(cores(), 8)), []
-    found = gpus()
+    count, wanted, share = workers.count, workers.gpus, workers.gpus_per_trial
+    alone = count if isinstance(count, int) else min(cores(), 8)
+    found = gpus() if wanted != 0 else []
     if isinstance(wanted, int):
         if wanted > len(found):
             raise ExecutorError(f"workers.gpus: {wanted} were asked for, {len(found)} are visible")
         found = found[:wanted]
-    automatic = len(found) if found else min(cores(), 8)
-    return (count if isinstance(count, int) else automatic), found or None
+    if not found:
+        if share is not None:
+            raise ExecutorError(f"workers.gpus_per_trial: {share:g} were asked for, no GPU is visible")
+        return alone, ([""] * alone if wanted == 0 else None)
+    if share is None:  # dealt out in turn, shared where there are more workers than GPUs
+        seats = [found[i % len(found)] for i in range(count if isinstance(count, int) else len(found))]
+    elif share <= 1:
+        seats = found * int(1 / share + 1e-9)
+    else:
+        size = int(share)
+        seats = [",".join(found[i : i + size]) for i in range(0, len(found) - size + 1, size)]
+    if isinstance(count, int):
+        if count > len(seats):
+            raise ExecutorError(
+                f"workers.gpus_per_trial: {count} trials at once with {share:g} GPUs each were asked for, "
+                f"{len(found)} GPUs are visible"
+            )
+        seats = seats[:count]
+    elif not seats:
+        raise ExecutorError(f"workers.gpus_per_trial: {share:g} were asked for, {len(found)} are visible")
+    return len(seats), seats
 
 
-class LocalExecutor:
+class Executor(Protocol):
+    """Where trials run, as the loop sees it. `poll` alone waits; `close` ends all that was started."""
+
+    @property
+    def states(self) -> list[WorkerState]: ...
+    def start(self) -> None: ...
+    def reserve(self, index: int) -> bool: ...
+    def rest(self) -> None: ...
+    def submit(self, index: int, job: Job) -> None: ...
+    def stop(self, trial: int) -> None: ...
+    def watch(self, handle: int) -> None: ...
+    def poll(self, timeout: float) -> list[Message]: ...
+    def close(self, grace: bool = True) -> None: ...
+
+
+class LocalExecutor(Executor):
     """Worker processes for one objective.
 
-    `folder` is the run's; `gpus` are dealt out in turn ([]: none may be seen, None: as they are); `timeout`
-    seconds a trial; `mark` tells this run's processes from all others.
+    `folder` is the run's; `gpus` are those of each worker ("": none may be seen, None: as they are); `memory`
+    bytes a trial; `restart_after` so many trials a worker is replaced; `slots` is what this machine's sweeps
+    share, and `gpu_share` what a trial takes of its GPUs; `mark` tells this run's processes from all others.
     """
 
     def __init__(
@@ -144,11 +182,18 @@ class LocalExecutor:
         folder: Path,
         count: int,
         gpus: Sequence[str] | None = None,
-        timeout: float | None = None,
+        memory: int | None = None,
+        restart_after: int | None = None,
+        slots: Slots | None = None,
+        gpu_share: float | None = None,
         mark: str = "",
     ) -> None:
-        self.objective, self.folder, self.timeout = objective, folder.resolve(), timeout
-        self._gpus = gpus
+        self.objective, self.folder = objective, folder.resolve()
+        self._gpus, self._memory, self._restart_after = gpus, memory, restart_after
+        if memory is not None and not processes.LINUX:
+            raise ExecutorError("workers.memory: the memory of a trial can be limited on Linux only")
+        self._slots, self._gpu_share = slots, gpu_share or (min(1.0, len(set(gpus)) / count) if gpus else 1.0)
+        self._weighed = time.monotonic()
         self._mark = mark or uuid.uuid4().hex
         self._selector = selectors.DefaultSelector()
         self._workers = [_Worker(index) for index in range(count)]
@@ -167,18 +212,35 @@ class LocalExecutor:
         """The workers as they are now."""
         return [worker.state for worker in self._workers]
 
+    def reserve(self, index: int) -> bool:
+        """Whether an idle worker may be given a trial now; if so, the next `submit` is to be for it."""
+        if self._slots is None:
+            return True
+        return self._slots.take(index, self._gpus[index] if self._gpus else "", self._gpu_share)
+
+    def rest(self) -> None:
+        """No worker is to be given anything for now."""
+        if self._slots is not None:
+            self._slots.stop_waiting()
+
     def submit(self, index: int, job: Job) -> None:
         """Give an idle worker a trial. A worker that is already dead loses it in the next `poll`."""
         worker = self._workers[index]
         assert worker.state.status == "idle"
         worker.turn("running", job.trial)
-        job = dataclasses.replace(job, timeout=self.timeout)
-        worker.timeout, worker.job = self.timeout, job
-        if self.timeout is not None:
+        worker.job = job
+        worker.trials += 1
+        if job.timeout is not None:
             # Commands are ended by their worker; this is for a worker that does not.
             own = self.objective.kind == "command"
-            worker.deadline = time.monotonic() + self.timeout + (GRACE + 10.0 if own else 0.0)
+            worker.deadline = time.monotonic() + job.timeout + (GRACE + 10.0 if own else 0.0)
         self._send(worker, {"kind": "job", "job": dataclasses.asdict(job)})
+
+    def stop(self, trial: int) -> None:
+        """Have a running trial end soon, as `stopped`; one that ends by itself meanwhile ends as it does."""
+        for worker in self._workers:
+            if worker.state.trial == trial:
+                self._send(worker, {"kind": "enough", "trial": trial})
 
     def watch(self, handle: int) -> None:
         """Let `poll` return as soon as `handle` is readable too; reading it is the caller's."""
@@ -202,6 +264,9 @@ class LocalExecutor:
             elif worker.process is not None and worker.process.poll() is not None:
                 messages += self._read(worker)
                 messages += self._bury(worker)
+        if self._memory is not None and now - self._weighed >= WEIGH_EVERY:
+            self._weighed = now
+            messages += self._weigh(self._memory)
         return messages
 
     def close(self, grace: bool = True) -> None:
@@ -216,6 +281,8 @@ class LocalExecutor:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.process.wait(max(0.0, deadline - time.monotonic()))
             self._kill(worker)
+        if self._slots is not None:
+            self._slots.close()
         for key in list(self._selector.get_map().values()):
             self._selector.unregister(key.fileobj)
         self._selector.close()
@@ -228,11 +295,11 @@ class LocalExecutor:
         environment = {**os.environ, "SWEEP_RUN": self._mark, name: value}
         for variable in _THREADS:
             environment.setdefault(variable, str(self._share))
-        if self._gpus:
-            gpu = self._gpus[worker.state.index % len(self._gpus)]
-            environment.update(CUDA_VISIBLE_DEVICES=gpu, SWEEP_GPU=gpu)
-        elif self._gpus is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = ""
+        if self._gpus is not None:
+            gpu = self._gpus[worker.state.index]
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
+            if gpu:
+                environment["SWEEP_GPU"] = gpu
         # Safe path: a user's trainer.py in the current folder must not shadow ours. Python 3.10 has no -P,
         # there the current folder of the worker is one of ours.
         safe = ["-P"] if sys.version_info >= (3, 11) else []
@@ -248,7 +315,7 @@ class LocalExecutor:
                 start_new_session=True,  # Ctrl-C is the driver's to handle
             )
         os.set_blocking(worker.stdout.fileno(), False)
-        worker.buffer, worker.ended_by_us, worker.deadline = b"", False, None
+        worker.buffer, worker.trials, worker.deadline = b"", 0, None
         worker.turn("starting")
         self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
         self._send(worker, {"kind": "spec", "spec": self.objective.spec})
@@ -304,15 +371,49 @@ class LocalExecutor:
             return [Message(index, kind, trial, said["points"])]
         worker.deadline = None
         worker.turn("idle")
+        self._release(worker)
+        if worker.trials == self._restart_after or self._fat(worker):
+            self._replace(worker)
         return [Message(index, "end", trial, result_from(said["result"]))]
 
     def _over_time(self, worker: _Worker) -> Message:
-        trial, seconds = worker.state.trial, worker.state.seconds
+        assert worker.job is not None
+        trial, seconds, limit = worker.state.trial, worker.state.seconds, worker.job.timeout
+        self._replace(worker)
+        result = Result("failed", None, None, "timeout", f"ran longer than {limit:g} s", seconds=seconds)
+        return self._instead(worker, trial, result)
+
+    def _weigh(self, limit: int) -> list[Message]:
+        """End trials that take more memory than they may."""
+        running = {w.process.pid: w for w in self._workers if w.process and w.state.status == "running"}
+        messages = []
+        for pid, (used, count) in processes.memory(running, above=limit).items():
+            if used <= limit:
+                continue
+            worker, trial, seconds = running[pid], running[pid].state.trial, running[pid].state.seconds
+            messages += self._read(worker)  # it may have made it just in time
+            if worker.state.trial == trial:
+                self._replace(worker)
+                message = f"took {format_bytes(used)} of memory, {format_bytes(limit)} are allowed"
+                message += f" ({count - 1} processes below its worker)" if count > 1 else ""
+                result = Result("failed", None, None, "oom", message, seconds=seconds)
+                messages.append(self._instead(worker, trial, result))
+        return messages
+
+    def _fat(self, worker: _Worker) -> bool:
+        """Whether what its trials left in a worker takes half of the memory that the next one may have."""
+        if self._memory is None or worker.process is None:
+            return False
+        ((used, _),) = processes.memory([worker.process.pid], above=self._memory / 2).values()
+        return used > self._memory / 2
+
+    def _replace(self, worker: _Worker) -> None:
         self._kill(worker)
         self._start(worker)
-        message = f"ran longer than {worker.timeout:g} s"
-        result = Result("failed", None, None, "timeout", message, seconds=seconds)
-        return self._instead(worker, trial, result)
+
+    def _release(self, worker: _Worker) -> None:
+        if self._slots is not None:
+            self._slots.release(worker.state.index)
 
     def _instead(self, worker: _Worker, trial: int | None, result: Result) -> Message:
         """A trial's end that its worker did not live to report, for the driver and for the trial's folder."""
@@ -352,6 +453,7 @@ class LocalExecutor:
         processes.kill_tree(worker.process.pid)
         worker.process.wait()
         processes.kill_marked(worker.mark)
+        self._release(worker)
         self._forget(worker)
         worker.stdout.close()
         with contextlib.suppress(BrokenPipeError):
@@ -381,9 +483,11 @@ def evaluate(
     from sweeper.objectives import make
 
     waiting = list(enumerate(jobs))
-    count, found = resources(config.workers.count, config.workers.gpus)
+    workers = config.workers
+    count, found = resources(workers)
+    count = max(1, min(count, len(waiting)))
     executor = LocalExecutor(
-        make(config), folder, max(1, min(count, len(waiting))), found, config.workers.timeout
+        make(config), folder, count, found, memory=workers.memory, restart_after=workers.restart_after
     )
     unfinished = len(waiting)
     executor.start()
@@ -393,7 +497,8 @@ def evaluate(
                 if state.status == "idle" and waiting:
                     number, (params, seed) = waiting.pop(0)
                     trial_folder = str(folder.resolve() / "trials" / f"{number:06d}")
-                    job = Job(number, {**config.fixed, **params}, seed, trial_folder)
+                    values = {**config.fixed, **params}
+                    job = Job(number, values, seed, trial_folder, timeout=workers.timeout)
                     executor.submit(state.index, job)
             for message in executor.poll(1.0):
                 if message.kind == "end":

@@ -22,6 +22,7 @@ COLUMNS = (
     "started",
     "attempts",
     "worker",
+    "excluded",
 )
 
 

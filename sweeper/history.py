@@ -7,17 +7,36 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sweeper.store import PROPOSER_KINDS, Event, Store, TrialRow
+from sweeper.store import PROPOSER_KINDS, Event, Point, Store, TrialRow
 
 if TYPE_CHECKING:
-    from sweeper.proposer import Sweeper
+    from sweeper.proposer import Sweeper, Trial
 
 
-# A trial that has ended: its number, and what `tell` takes; None where it is withdrawn.
-News = tuple[int, dict[str, Any] | None]
+ENQUEUED = "pool"  # the origin of what the user wants tried: a pool of one
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the proposer is to learn before it proposes; or what it is to judge, and then not propose."""
+
+    news: list[Event] = field(default_factory=list)
+    begin_anew: Callable[[], Sweeper] | None = None  # instead of the news: the past itself has changed
+    among: list[dict[str, Any]] | None = None  # the params to propose, chosen by the user
+    judge: dict[int, tuple[dict[str, Any], list[Point]]] | None = None  # params and curves of running trials
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A proposal and the seconds it took; or for each judged trial its chance to rise above the front."""
+
+    trial: Trial | None = None
+    seconds: float = 0.0
+    chances: dict[int, float] = field(default_factory=dict)
 
 
 def new_sweeper(settings: Mapping[str, Any]) -> Sweeper:
@@ -48,15 +67,15 @@ def _told(data: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def _apply(sweeper: Sweeper, event: Event) -> None:
-    """One event of the past, computing nothing."""
+def _apply(sweeper: Sweeper, event: Event, excluded: Container[int] = ()) -> None:
+    """One event of the past, computing nothing; what `excluded` trials told is left out."""
     if event.kind == "ask":
         sweeper.restore(event.data)
-    elif event.kind == "withdraw":
+    elif event.kind == "withdraw" or (event.kind == "tell" and number_of(event) in excluded):
         sweeper.withdraw(number_of(event))
     elif event.kind == "tell":
         sweeper.tell(number_of(event), **_told(event.data))
-    elif event.kind == "observe":
+    elif event.kind == "observe" and event.trial not in excluded:
         sweeper.observe(event.data["params"], **_told(event.data))
 
 
@@ -74,11 +93,27 @@ def asks_of(history: Sequence[Event]) -> tuple[dict[int, dict[str, Any]], list[i
     return asks, told
 
 
+def ran(row: TrialRow) -> bool:
+    """Whether a trial has run to an end that counts in the budget: done, failed, or stopped on its way."""
+    return row.status in ("done", "failed") or (row.status == "stopped" and row.cost is not None)
+
+
+def excluded_by(history: Sequence[Event]) -> set[int]:
+    """Trials whose results the proposer was told to leave out."""
+    excluded: set[int] = set()
+    for event in history:
+        if event.kind == "exclude":
+            excluded.add(number_of(event))
+        elif event.kind == "include":
+            excluded.discard(number_of(event))
+    return excluded
+
+
 def replayed(settings: Mapping[str, Any], history: Sequence[Event]) -> Sweeper:
     """The proposer after all of a history."""
-    sweeper = new_sweeper(settings)
+    sweeper, excluded = new_sweeper(settings), excluded_by(history)
     for event in history:
-        _apply(sweeper, event)
+        _apply(sweeper, event, excluded)
     return sweeper
 
 
@@ -101,35 +136,65 @@ def verify_history(store: Store) -> list[str]:
     difference, since all later proposals follow from it.
     """
     sweeper: Sweeper | None = None
+    settings: dict[str, Any] = {}
     past: list[Event] = []
     for event in store.history((*PROPOSER_KINDS, "config")):
-        if event.kind == "config":  # from here on with other settings (wider ranges)
-            sweeper = replayed(event.data, past)
+        if event.kind in ("config", "exclude", "include"):  # from here on another past, or other settings
+            if event.kind == "config":
+                settings = event.data
+            else:
+                past.append(event)
+            sweeper = replayed(settings, past)
             continue
         assert sweeper is not None
         if event.kind == "ask":
-            anew = json.loads(json.dumps(sweeper.ask().record()))
-            if anew != event.data:
-                keys = [key for key in anew if anew[key] != event.data.get(key)]
-                return [f"trial {event.trial}: {key}: {event.data.get(key)} was {anew[key]}" for key in keys]
+            asked = event.data
+            trial = sweeper.ask(among=[asked["params"]] if asked["origin"] == ENQUEUED else None)
+            anew = json.loads(json.dumps(trial.record()))
+            if anew != asked:
+                keys = [key for key in anew if anew[key] != asked.get(key)]
+                return [f"trial {event.trial}: {key}: {asked.get(key)} was {anew[key]}" for key in keys]
         else:
-            _apply(sweeper, event)
+            _apply(sweeper, event, excluded_by(past))
         past.append(event)
     return []
 
 
-def tell_data(row: TrialRow) -> dict[str, Any]:
+def verdict(row: TrialRow, settings: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The events (kind, data) by which the proposer learns how a trial ended.
+
+    One that was stopped early has no result of its own; what it has shown is that of a shorter trial.
+    """
+    if row.status in ("done", "failed"):
+        return [("tell", _tell_data(row))]
+    events: list[tuple[str, dict[str, Any]]] = [("withdraw", {})]
+    if row.status == "stopped" and row.points and _ordered(row.points):
+        from sweeper.early import shortened
+        from sweeper.space import Space
+
+        space = Space(settings["parameters"], settings["constraints"], settings["fixed"])
+        step = row.points[-1].step
+        assert step is not None
+        params = shortened(space, settings["objective"]["fidelity"], row.params, step)
+        if params is not None:
+            events.append(("observe", {"params": params, "points": [list(point) for point in row.points]}))
+    return events
+
+
+def _ordered(points: Sequence[Point]) -> bool:
+    """Whether steps are known, and steps and costs do not fall."""
+    return all(point.step is not None for point in points) and all(
+        a.cost <= b.cost and (a.step or 0) <= (b.step or 0) for a, b in itertools.pairwise(points)
+    )
+
+
+def _tell_data(row: TrialRow) -> dict[str, Any]:
     """What the proposer is told about a trial that has ended."""
     if row.status == "failed":
         return {"failure": row.failure, "cost": row.cost}
     data: dict[str, Any] = {"score": row.score, "cost": row.cost}
-    curve = row.points
-    ordered = all(
-        a.cost <= b.cost and a.step is not None and b.step is not None and a.step <= b.step
-        for a, b in itertools.pairwise(curve)
-    )
-    if len(curve) > 1 and ordered:
-        data["points"] = [list(point) for point in curve]
+    if len(row.points) > 1 and _ordered(row.points):
+        data["points"] = [list(point) for point in row.points]
     return data
 
 
@@ -138,22 +203,21 @@ class ProposerThread:
 
     def __init__(self, make: Callable[[], Sweeper], wake: Callable[[], None]) -> None:
         self.busy = True  # until the sweeper is made
-        self._requests: queue.Queue[tuple[list[News], bool] | None] = queue.Queue()
-        self._answers: queue.Queue[tuple[Any, float] | BaseException] = queue.Queue()
+        self._requests: queue.Queue[Request | None] = queue.Queue()
+        self._answers: queue.Queue[Answer | BaseException] = queue.Queue()
         self._make, self._wake = make, wake
         # Daemonic: a second Ctrl-C does not wait for a proposal.
         threading.Thread(target=self._work, daemon=True, name="proposer").start()
 
-    def request(self, news: list[News], ask: bool) -> None:
-        """Tell these, then ask if wanted. Only when not busy."""
+    def request(self, request: Request) -> None:
+        """Tell and ask, or judge. Only when not busy."""
         assert not self.busy
         self.busy = True
-        self._requests.put((news, ask))
+        self._requests.put(request)
 
-    def answer(self) -> tuple[Any, float] | None:
-        """(trial or None, seconds it took) of the request that has ended; None while there is none.
-
-        Raises what the proposer raised.
+    def answer(self) -> Answer | None:
+        """The answer to the request that has ended; None while there is none; an empty one once, when the
+        sweeper is made. Raises what the proposer raised.
         """
         try:
             answer = self._answers.get_nowait()
@@ -171,19 +235,31 @@ class ProposerThread:
     def _work(self) -> None:
         try:
             sweeper = self._make()
-            self._give((None, 0.0))
+            self._give(Answer())
             while (request := self._requests.get()) is not None:
-                news, ask = request
                 started = time.perf_counter()
-                for number, data in news:
-                    if data is None:
-                        sweeper.withdraw(number)
-                    else:
-                        sweeper.tell(number, **_told(data))
-                self._give((sweeper.ask() if ask else None, time.perf_counter() - started))
+                if request.judge is not None:
+                    self._give(Answer(chances=_chances(sweeper, request.judge)))
+                    continue
+                if request.begin_anew is not None:
+                    sweeper = request.begin_anew()
+                for event in request.news:
+                    _apply(sweeper, event)
+                trial = sweeper.ask(among=request.among)
+                self._give(Answer(trial, time.perf_counter() - started))
         except BaseException as error:
             self._give(error)
 
-    def _give(self, answer: tuple[Any, float] | BaseException) -> None:
+    def _give(self, answer: Answer | BaseException) -> None:
         self._answers.put(answer)
         self._wake()
+
+
+def _chances(sweeper: Sweeper, trials: Mapping[int, tuple[dict[str, Any], list[Point]]]) -> dict[int, float]:
+    from sweeper.early import chance
+    from sweeper.proposer import Point as CurvePoint
+
+    return {
+        number: chance(sweeper, params, [CurvePoint(p.step or 0.0, p.cost, p.score) for p in points])
+        for number, (params, points) in trials.items()
+    }

@@ -11,35 +11,43 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
+import shutil
 import signal
 import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sweeper import objectives, pareto
+from sweeper import control, objectives, pareto
 from sweeper.errors import ConfigError
-from sweeper.executors import LocalExecutor, Message, WorkerState, resources, result_from
+from sweeper.executors import Executor, LocalExecutor, Message, WorkerState, cores, resources
 from sweeper.history import (
-    News,
+    ENQUEUED,
+    Answer,
     ProposerThread,
+    Request,
     asks_of,
+    excluded_by,
     number_of,
+    ran,
     rebuild,
     replayed,
-    tell_data,
+    verdict,
     verify_history,
 )
 from sweeper.logs import last_lines, printable
-from sweeper.repair import repair
-from sweeper.store import STATUSES, Point, Store, StoreDamaged, TrialRow, settings_of
+from sweeper.repair import catch_up, repair
+from sweeper.slots import Slots
+from sweeper.store import STATUSES, Event, Point, Store, StoreDamaged, TrialRow, settings_of
+from sweeper.units import format_bytes
 
 if TYPE_CHECKING:
     from sweeper.config import SweepConfig
@@ -50,8 +58,13 @@ ALIKE = 5  # failures of one kind, from the first trial on, that end a sweep
 MAX_LOSSES = 3  # attempts of a trial that may be lost to the machine
 AHEAD_FROM = 0.04  # propose ahead when a proposal takes this share of a trial
 AHEAD = 2  # so many: of unlike trials, the short ones come in rows
+PATIENCE = 2.0  # seconds: `sweep enqueue` and the like may be writing to the run just now
 RECENT = 20  # proposals and trials that are looked at for that
 TICK = 1.0  # seconds between updates of the observer
+HOPELESS = 0.05  # a trial less likely than this to rise above the front anywhere is stopped early
+JUDGE_EVERY = 1.0  # seconds between looks at the curve of one trial
+LEAST_LIMIT = 10.0  # seconds: no prediction is so good that less would be fair
+LISTEN = 0.2  # seconds between looks for words from outside
 
 
 @dataclass
@@ -83,9 +96,9 @@ class Observer(Protocol):
 class Outcome:
     """How a session of a sweep ended.
 
-    `reason`: trials, cost, time (the budget that was reached), interrupted, or failed; `message` says it in
-    words. `ms_per_proposal` is the median, `idle_share` the share of the workers' time, while there was
-    something left to start, in which they stood idle; both None where there was none.
+    `reason`: trials, cost, time (the budget that was reached), interrupted, disk (full), or failed; `message`
+    says it in words. `ms_per_proposal` is the median, `idle_share` the share of the workers' time, while
+    there was something left to start, in which they stood idle; both None where there was none.
     """
 
     reason: str
@@ -120,12 +133,14 @@ def run(config: SweepConfig, folder: str | Path, observer: Observer | None = Non
         store = Store.create(folder, config)
     else:
         try:
-            store = Store.open(folder)
+            store = Store.open(folder, patience=PATIENCE)
         except StoreDamaged:
             store, said = repair(folder, config)
             messages.append(said)
     with store:
         taken_up = _take_up(store, config)
+        if said := catch_up(store):
+            messages.append(said)
         if taken_up:
             messages.append(f"taken up from the config: {', '.join(taken_up)}")
         return _Session(config, store, objective, observer, messages).run()
@@ -158,13 +173,13 @@ def _take_up(store: Store, config: SweepConfig) -> list[str]:
         if section == "parameters" and isinstance(before, (int, float)) and isinstance(after, (int, float)):
             bound = rest.rpartition(".")[2]
             wider = (bound == "min" and after < before) or (bound == "max" and after > before)
-        if section not in ("budget", "workers") and not wider:
+        if section not in ("budget", "workers", "executor", "early_stop") and not wider:
             raise config.locate(
                 ConfigError(
                     key,
                     f"was {_shown(before)} when this run began and is {_shown(after)} now",
                     "give the sweep another name (--name), or put it back; "
-                    "only budget, workers and wider ranges can change",
+                    "only budget, workers, executor, early_stop and wider ranges can change",
                 )
             )
         changes.append(f"{key} {_shown(before)} -> {_shown(after)}")
@@ -201,7 +216,7 @@ class _Clock:
         """Book the time since the last tick; `running`: trials have begun and more are to come."""
         now = time.monotonic()
         if self.at is not None and running:
-            ready = [state for state in states if state.status != "starting"]
+            ready = [state for state in states if state.status in ("idle", "running")]
             busy = sum(state.status == "running" for state in ready)
             self.busy += (now - self.at) * busy
             self.idle += (now - self.at) * (len(ready) - busy)
@@ -220,11 +235,54 @@ class _Live:
 
     points: list[Point] = field(default_factory=list)
     unwritten: list[Point] = field(default_factory=list)
+    judged: int = 0  # of the points, when its chance was last reckoned
+    judged_at: float = -math.inf
+    stopped: str = ""  # why it is being stopped
 
     def take(self, points: list[Point]) -> None:
         """More points."""
         self.points += points
         self.unwritten += points
+
+
+class _Rows(dict[int, TrialRow]):
+    """All trials by number; what the loop asks of them all the time is kept, not reckoned anew."""
+
+    def __init__(self, rows: Iterable[TrialRow], goal: str) -> None:
+        super().__init__()
+        self.goal = goal
+        self.counts = dict.fromkeys(STATUSES, 0)
+        self.ran, self.cost = 0, 0.0  # trials that count in the budget, and their costs
+        self.excluded: set[int] = set()
+        self.front: list[TrialRow] = []  # by raw scores, cheapest first
+        for row in rows:
+            self[row.number] = row
+
+    def __setitem__(self, number: int, row: TrialRow) -> None:
+        before = self.get(number)
+        for one, sign in ((before, -1), (row, 1)):
+            if one is not None:
+                self.counts[one.status] += sign
+                if ran(one):
+                    self.ran += sign
+                    self.cost += sign * (one.cost or 0.0)
+        super().__setitem__(number, row)
+        if before is not None and before.excluded is not row.excluded:
+            (self.excluded.add if row.excluded else self.excluded.remove)(number)
+            self.front = self._front(self.values())
+        elif row.excluded:
+            self.excluded.add(number)
+        elif row.status == "done":
+            self.front = self._front([*self.front, row])
+
+    def _front(self, rows: Iterable[TrialRow]) -> list[TrialRow]:
+        done = sorted((row for row in rows if row.status == "done" and not row.excluded), key=_number)
+        members = pareto.front([row.cost for row in done], [row.score for row in done], self.goal)
+        return [done[i] for i in members]
+
+
+def _number(row: TrialRow) -> int:
+    return row.number
 
 
 class _Session:
@@ -240,10 +298,13 @@ class _Session:
     ) -> None:
         self.config, self.store, self.objective, self.observer = config, store, objective, observer
         self.messages = messages
-        self.began = time.monotonic()
+        self.began, self.began_at = time.monotonic(), time.time()
         self.elapsed_before = float(store.meta()["elapsed"])
-        self.rows: dict[int, TrialRow] = {row.number: row for row in store.trials()}
-        self.asks, self.told = asks_of(store.history())
+        self.rows = _Rows(store.trials(), config.metric.goal)
+        self.settings = settings_of(config)
+        asks, self.told = asks_of(store.history())
+        # Of trials that are still to run; the others' proposals stay in the database.
+        self.asks = {n: ask for n, ask in asks.items() if self.rows[n].status in ("queued", "running")}
         self.kills = _losses(store, signal.SIGKILL)
         self.losses = _losses(store, None)
         self.queue: deque[int] = deque()
@@ -256,9 +317,18 @@ class _Session:
         self.trial_seconds: deque[float] = deque(maxlen=RECENT)
         self.clock = _Clock()
         self.interrupts = 0
-        self.shown = self.written = -TICK
+        self.finishing = False  # what runs is finished, nothing more is started
+        self.paused = bool(store.meta().get("paused"))
+        self.rested = 0.0  # seconds of this session with nothing running in a pause
+        self.cycled = self.began
+        self.listened = -LISTEN
+        self.enqueued = deque(control.enqueued(store))
+        self.excluded = excluded_by(store.history(("exclude", "include")))  # as the proposer knows it
+        self.shown = self.written = self.measured = -TICK
+        self.full = False  # the disk
+        self.waited = False  # for other sweeps
         self.proposer: ProposerThread | None = None
-        self.executor: LocalExecutor | None = None
+        self.executor: Executor | None = None
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -270,6 +340,7 @@ class _Session:
         try:
             with self._signals():
                 self._recover()
+                self._listen(begun=False)
                 reason = self._spent()
                 if reason is None:
                     reason = self._sweep()
@@ -282,12 +353,10 @@ class _Session:
 
     def _sweep(self) -> str:
         """Until the reason for its end."""
-        count, gpus = resources(self.config.workers.count, self.config.workers.gpus)
         # Of this folder too: a copied run has the same id, and may be going on elsewhere.
         place = hashlib.sha256(str(self.store.folder.resolve()).encode()).hexdigest()
         mark = f"{self.store.meta()['id']}-{place[:16]}"
-        timeout = self.config.workers.timeout
-        executor = LocalExecutor(self.objective, self.store.folder, count, gpus, timeout, mark)
+        executor = self._executor(mark)
         self.executor = executor
         grace = False
         try:
@@ -296,7 +365,7 @@ class _Session:
             settings, history = self.store.settings(), self.store.history()
             self.proposer = ProposerThread(lambda: replayed(settings, history), self._wake)
             with self.store.transaction():
-                self.store.add_event("session", None, {"pid": os.getpid(), "workers": count})
+                self.store.add_event("session", None, {"pid": os.getpid(), "workers": len(executor.states)})
             reason = self._cycle(executor, self.proposer)
             grace = True
             return reason
@@ -311,27 +380,57 @@ class _Session:
                     self.proposer.stop()
                 self._put_back()
 
-    def _cycle(self, executor: LocalExecutor, proposer: ProposerThread) -> str:
+    def _executor(self, mark: str) -> Executor:
+        workers = self.config.workers
+        memory, restart_after = workers.memory, workers.restart_after
+        if self.config.executor == "ray":
+            from sweeper.ray_executor import RayExecutor
+
+            share = 0.0 if workers.gpus == 0 else workers.gpus_per_trial
+            return RayExecutor(self.objective, workers.count, share, memory, restart_after, mark)
+        count, gpus = resources(workers)
+        slots = None if workers.share is False else Slots(cores(), wait=workers.shares)
+        share = workers.gpus_per_trial
+        return LocalExecutor(
+            self.objective, self.store.folder, count, gpus, memory, restart_after, slots, share, mark
+        )
+
+    def _cycle(self, executor: Executor, proposer: ProposerThread) -> str:
         while True:
+            self._listen()
             reason = "interrupted" if self.interrupts else self._failing() or self._spent()
             if reason in ("interrupted", "failed"):
                 return reason
-            if reason is None:
+            if self.finishing:
+                reason = "interrupted"
+            elif reason is None and not self._room():
+                reason = "disk"
+            if reason is not None:
+                executor.rest()
+                if not self.live and not proposer.busy:
+                    if reason in ("trials", "cost", "time"):
+                        self._withdraw_queue()
+                    return reason
+            elif self.paused:
+                executor.rest()
+            else:
                 self._dispatch(executor)
                 self._propose(executor, proposer)
-            elif not self.live and not proposer.busy:
-                self._withdraw_queue()
-                return reason
-            self.clock.tick(
-                executor.states, bool(self.trial_seconds or self.live) and not self._all_started()
-            )
+                self._judge(proposer)
+            wanted = not (self.paused or self.finishing or self._all_started())
+            begun = bool(self.trial_seconds or self.live)
+            self.clock.tick(executor.states, begun and wanted)
             messages = executor.poll(min(TICK, max(0.0, self.shown + TICK - time.monotonic())))
-            self.clock.tick(
-                executor.states, bool(self.trial_seconds or self.live) and not self._all_started()
-            )
+            self.clock.tick(executor.states, begun and wanted)
+            now = time.monotonic()
+            if self.paused and not self.live:
+                self.rested += now - self.cycled
+            self.cycled = now
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake_read, 4096)
             answer = proposer.answer()
+            if answer is not None:
+                self._end_hopeless(executor, answer.chances)
             ended = self._record(messages, answer)
             for row in ended:
                 self.last = row
@@ -341,30 +440,58 @@ class _Session:
 
     # Proposing and starting
 
-    def _propose(self, executor: LocalExecutor, proposer: ProposerThread) -> None:
+    def _propose(self, executor: Executor, proposer: ProposerThread) -> None:
         """Hand the proposer what is new and ask for more, if it is free and more is wanted."""
         if proposer.busy:
             return
-        asked = sum(row.status in ("queued", "running", "done", "failed") for row in self.rows.values())
+        asked = self.rows.counts["queued"] + self.rows.counts["running"] + self.rows.ran
         trials = self.config.budget.trials
-        free = sum(state.status != "running" for state in executor.states)
-        ask = len(self.queue) < free + self._ahead() and (trials is None or asked < trials)
-        if not ask:
+        free = sum(state.status in ("starting", "idle") for state in executor.states)
+        if len(self.queue) >= free + self._ahead() or (trials is not None and asked >= trials):
             return
         with self.store.transaction():
+            before = set(self.excluded)
             news = self._tell()
-        proposer.request(news, ask)
+        among = [self.enqueued[0][1]] if self.enqueued else None
+        if self.excluded == before:
+            proposer.request(Request(news, among=among))
+        else:
+            settings, history = self.store.settings(), self.store.history()
+            proposer.request(Request(begin_anew=lambda: replayed(settings, history), among=among))
 
-    def _tell(self) -> list[News]:
-        """Write down that the proposer is now told of the trials that have ended; what to tell it."""
-        news: list[News] = []
+    def _judge(self, proposer: ProposerThread) -> None:
+        """Have the chances reckoned of running trials that have reported since, if the proposer is free."""
+        if not self.config.early_stop or proposer.busy:
+            return
+        now, due = time.monotonic(), {}
+        for number, live in self.live.items():
+            fresh = len(live.points) > live.judged and now - live.judged_at >= JUDGE_EVERY
+            if fresh and not live.stopped and live.points[-1].step is not None:
+                live.judged, live.judged_at = len(live.points), now
+                due[number] = (self.rows[number].params, list(live.points))
+        if due:
+            proposer.request(Request(judge=due))
+
+    def _end_hopeless(self, executor: Executor, chances: Mapping[int, float]) -> None:
+        """End trials that will not rise above the front, unless they ended meanwhile."""
+        for number, chance in chances.items():
+            if chance < HOPELESS and number in self.live:
+                self.live[number].stopped = f"its chance to rise above the front was {100 * chance:.2g} %"
+                executor.stop(number)
+
+    def _tell(self) -> list[Event]:
+        """Write down what the proposer is now told: trials that have ended, results that no longer count."""
+        news: list[Event] = []
         for number in self.untold:
-            row = self.rows[number]
-            data = tell_data(row) if row.status in ("done", "failed") else None
-            self.store.add_event("withdraw" if data is None else "tell", number, data)
-            news.append((number, data))
+            for kind, data in verdict(self.rows[number], self.settings):
+                self.store.add_event(kind, number, data)
+                news.append(Event(0, 0.0, kind, number, data))
         self.told += self.untold
         self.untold = []
+        excluded = set(self.rows.excluded)
+        for number in sorted(excluded ^ self.excluded):
+            self.store.add_event("exclude" if number in excluded else "include", number)
+        self.excluded = excluded
         return news
 
     def _ahead(self) -> int:
@@ -380,10 +507,19 @@ class _Session:
         ask, trial = statistics.median(self.ask_seconds[-RECENT:]), statistics.fmean(self.trial_seconds)
         return AHEAD if AHEAD_FROM * trial < ask < trial else 0
 
-    def _dispatch(self, executor: LocalExecutor) -> None:
+    def _dispatch(self, executor: Executor) -> None:
         """Start queued trials on idle workers."""
+        if not self.queue:
+            executor.rest()
         idle = [state.index for state in executor.states if state.status == "idle"]
-        starting = [(index, self.queue.popleft()) for index in idle[: len(self.queue)]]
+        starting = []
+        for index in idle[: len(self.queue)]:
+            if not executor.reserve(index):
+                if not self.waited:
+                    self.say("all cores or GPUs are taken by other sweeps on this machine; taking turns")
+                    self.waited = True
+                break
+            starting.append((index, self.queue.popleft()))
         if not starting:
             return
         with self.store.transaction():
@@ -396,14 +532,39 @@ class _Session:
             seed = (self.config.seed * 1_000_003 + number) % 2**31
             folder = str(self.store.trial_folder(number).resolve())
             params = {**self.config.fixed, **row.params}
-            job = objectives.Job(number, params, seed, folder, row.attempts, ask=self.asks[number])
+            # With those of earlier trials that have no folder yet, so that no number is missing.
+            earlier = {str(n): self.asks[n] for n in self.queue if n < number}
+            ask = {**self.asks[number], "earlier": earlier}
+            limit = self._time_limit(number)
+            job = objectives.Job(number, params, seed, folder, row.attempts, limit, ask)
             executor.submit(index, job)
+
+    def _time_limit(self, number: int) -> float | None:
+        """Seconds that a trial may take: what the config says, or what follows from its predicted cost."""
+        workers = self.config.workers
+        limits = [workers.timeout] if workers.timeout is not None else []
+        predicted = self.asks[number]["record"]["predicted_cost"]
+        if workers.timeout_factor is not None and predicted is not None:
+            seconds = predicted * self.config.objective.seeds
+            limits.append(max(LEAST_LIMIT, workers.timeout_factor * seconds))
+        return min(limits, default=None)
+
+    def _room(self) -> bool:
+        """Whether the disk has room for more trials; looked at once in a while."""
+        if time.monotonic() - self.measured >= TICK:
+            self.measured = time.monotonic()
+            free = shutil.disk_usage(self.store.folder).free
+            if (free < self.config.workers.disk) is not self.full:
+                self.full = not self.full
+                what = "nothing more is started" if self.full else "there is room again"
+                self.say(f"{format_bytes(free)} of disk are free: {what}")
+        return not self.full
 
     # Recording
 
-    def _record(self, messages: Sequence[Message], answer: tuple[Any, float] | None) -> list[TrialRow]:
+    def _record(self, messages: Sequence[Message], answer: Answer | None) -> list[TrialRow]:
         """Write all that came in, in one transaction; the trials that ended."""
-        trial, seconds = answer if answer is not None else (None, 0.0)
+        trial = answer.trial if answer is not None else None
         for message in messages:
             if message.kind == "points" and message.trial in self.live:
                 self.live[message.trial].take([Point(*point) for point in message.data])
@@ -415,21 +576,28 @@ class _Session:
         with self.store.transaction():
             if trial is not None:
                 self.store.add_trial(trial.number, trial.params, trial.origin, trial.record())
+                if trial.origin == ENQUEUED:
+                    self.store.add_event("dequeue", trial.number, {"enqueue": self.enqueued[0][0]})
             for number, live in self.live.items():
-                self.store.add_points(number, live.unwritten)
-                live.unwritten = []
+                if live.unwritten:
+                    self.store.add_points(number, live.unwritten)
+                    live.unwritten = []
             for message in ends:
                 assert message.trial is not None
                 row = self._end(message.trial, message.data)
                 if row is not None:
                     ended.append(row)
             self.store.set_meta(elapsed=repr(self._elapsed()))
-        if trial is not None:
+        if answer is not None and trial is not None:
             self.rows[trial.number] = TrialRow(trial.number, "queued", dict(trial.params), trial.origin)
             self.asks[trial.number] = {"told": self.told, "record": trial.record()}
             self.told = []
-            self.queue.append(trial.number)
-            self.ask_seconds.append(seconds)
+            if trial.origin == ENQUEUED:
+                self.enqueued.popleft()
+                self.queue.appendleft(trial.number)
+            else:
+                self.queue.append(trial.number)
+            self.ask_seconds.append(answer.seconds)
         return ended
 
     def _end(self, number: int, result: objectives.Result) -> TrialRow | None:
@@ -439,17 +607,15 @@ class _Session:
             result = self._killed(row, result)
             if result.status == "killed":
                 return None
-        points = tuple(Point(*point) for point in result.points) or tuple(live.points)
-        cost = result.cost
-        if cost is None and self.config.cost.name in ("seconds", "cost", "time") and result.seconds > 0:
-            cost = result.seconds
-        if cost is None and points:
-            cost = points[-1].cost
+        result = objectives.with_cost(result, self.config.cost.name, live.points)
+        if result.status == "stopped":
+            result = replace(result, message=live.stopped)
+        points = tuple(Point(*point) for point in result.points)
         row = replace(
             row,
             status=result.status,
             score=result.score,
-            cost=cost,
+            cost=result.cost,
             failure=result.failure,
             message=result.message,
             points=points,
@@ -466,8 +632,9 @@ class _Session:
             seconds=row.seconds,
         )
         self.rows[number] = row
+        del self.asks[number]
         self.untold.append(number)
-        if row.status in ("done", "failed"):
+        if ran(row):
             self.ran += 1
             self.trial_seconds.append(result.seconds)
         if row.status == "failed":
@@ -493,28 +660,54 @@ class _Session:
         self.queue.appendleft(number)
         return result
 
+    # Words from outside
+
+    def _listen(self, begun: bool = True) -> None:
+        """Do what `sweep stop`, `pause`, `enqueue` and the like ask for."""
+        if time.monotonic() - self.listened < LISTEN:
+            return
+        self.listened = time.monotonic()
+        if not begun:
+            control.forget_answers(self.store.folder)
+        for word in control.words(self.store.folder):
+            # Who asked for the end of an earlier session did not ask for that of this one.
+            live = begun or word.kind not in ("stop", "finish") or word.time > self.began_at
+            said = control.take(self.store, word, live)
+            if said is None or not live:
+                continue
+            self.say(said)
+            if word.kind == "stop":
+                self.interrupts += 1
+            elif word.kind == "finish":
+                self.finishing = True
+            elif word.kind in ("pause", "resume"):
+                self.paused = word.kind == "pause"
+            elif word.kind == "enqueue":
+                self.enqueued = deque(control.enqueued(self.store))
+            else:
+                row = self.store.trial(word.data["trial"])
+                self.rows[row.number] = replace(self.rows[row.number], excluded=row.excluded)
+            self._show()
+        if self.paused and not begun:
+            self.say("the run is paused; `sweep resume` lets it go on")
+
     # Beginning and end
 
     def _recover(self) -> None:
-        """What an earlier session left: results that it could not record any more, and interrupted trials."""
+        """What an earlier session left: trials that ran, and results the proposer has not heard."""
         told = {event.trial for event in self.store.history(("tell", "withdraw"))}
         with self.store.transaction():
             for row in list(self.rows.values()):
                 if row.status == "running":
-                    result = _witnessed(self.store, row)
-                    if result is not None and result.status != "killed":
-                        self._end(row.number, result)
-                        continue
                     self.store.requeue_trial(row.number, "interrupted")
                     self.rows[row.number] = replace(row, status="queued", started=None, points=())
         self.ran, self.alike = 0, []
         self.queue.extend(n for n, row in sorted(self.rows.items()) if row.status == "queued")
         ended = ("done", "failed", "lost", "stopped")
         self.untold = [n for n, row in self.rows.items() if row.status in ended and n not in told]
-        finished = sum(row.status in ("done", "failed") for row in self.rows.values())
         if self.rows:
             again = f", {len(self.queue)} to run again" if self.queue else ""
-            self.say(f"going on after {finished} finished trials{again}")
+            self.say(f"going on after {self.rows.ran} finished trials{again}")
 
     def _put_back(self) -> None:
         """Trials that were stopped with their workers wait for the next session."""
@@ -539,8 +732,7 @@ class _Session:
     def _spent(self) -> str | None:
         """Which part of the budget is used up."""
         budget = self.config.budget
-        finished = sum(row.status in ("done", "failed") for row in self.rows.values())
-        if budget.trials is not None and finished >= budget.trials:
+        if budget.trials is not None and self.rows.ran >= budget.trials:
             return "trials"
         if budget.cost is not None and self._cost() >= budget.cost:
             return "cost"
@@ -551,18 +743,18 @@ class _Session:
     def _all_started(self) -> bool:
         """Whether nothing is left to start: workers that stand idle now do so for good."""
         trials = self.config.budget.trials
-        active = sum(row.status in ("running", "done", "failed") for row in self.rows.values())
+        active = self.rows.counts["running"] + self.rows.ran
         return self._spent() is not None or (trials is not None and active >= trials)
 
     def _failing(self) -> str | None:
         """Whether all trials so far failed in one and the same way."""
-        if len(self.alike) < ALIKE or any(row.status == "done" for row in self.rows.values()):
+        if len(self.alike) < ALIKE or self.rows.counts["done"]:
             return None
         return "failed" if len({_signature(row) for row in self.alike}) == 1 else None
 
     def _outcome(self, reason: str) -> Outcome:
         folder, budget = self.store.folder, self.config.budget
-        done = any(row.status == "done" for row in self.rows.values())
+        done = self.rows.counts["done"]
         failures = [row for row in self.rows.values() if row.status == "failed"]
         if reason == "failed" or (failures and not done and reason != "interrupted"):
             last = self.alike[-1] if self.alike else failures[-1]
@@ -575,6 +767,12 @@ class _Session:
             reason = "failed"
         elif reason == "interrupted":
             message = "stopped; the same command goes on from here"
+        elif reason == "disk":
+            sizes = [(_size(path), path.name) for path in (folder / "trials").iterdir()]
+            size, largest = max(sizes, default=(0, "none"))
+            message = f"less than {format_bytes(self.config.workers.disk)} of disk are free (workers.disk); "
+            message += "make room, and the same command goes on"
+            message += f" (the largest trial: {largest}, {format_bytes(size)})"
         else:
             limit = {"trials": budget.trials, "cost": budget.cost, "time": budget.time}[reason]
             message = f"the budget of {reason} is spent ({limit:g})"
@@ -582,7 +780,7 @@ class _Session:
         self.store.set_meta(ended=reason)
         self._show()
         proposals = statistics.median(self.ask_seconds) * 1000 if self.ask_seconds else None
-        counts, idle = self._counts(), self.clock.idle_share
+        counts, idle = dict(self.rows.counts), self.clock.idle_share
         return Outcome(
             reason, message, folder, counts, self.ran, self._elapsed(), self._cost(), proposals, idle
         )
@@ -594,35 +792,22 @@ class _Session:
         self.messages.append(message)
 
     def _elapsed(self) -> float:
-        return self.elapsed_before + time.monotonic() - self.began
+        return self.elapsed_before + time.monotonic() - self.began - self.rested
 
     def _cost(self) -> float:
-        ended = (row for row in self.rows.values() if row.status in ("done", "failed"))
-        return self.config.objective.seeds * sum(row.cost for row in ended if row.cost is not None)
-
-    def _counts(self) -> dict[str, int]:
-        counts = dict.fromkeys(STATUSES, 0)
-        for row in self.rows.values():
-            counts[row.status] += 1
-        return counts
+        return self.config.objective.seeds * self.rows.cost
 
     def _show(self) -> None:
         self.shown = time.monotonic()
         if self.observer is None:
             return
-        done = [row for row in self.rows.values() if row.score is not None and row.cost is not None]
-        front: list[tuple[float, float, int]] = []
-        if done:
-            costs, scores = [row.cost for row in done], [row.score for row in done]
-            sign = 1.0 if self.config.metric.goal == "maximize" else -1.0
-            members = pareto.front(costs, [sign * score for score in scores if score is not None])
-            front = [(costs[i] or 0.0, scores[i] or 0.0, done[i].number) for i in members]
+        front = [(row.cost or 0.0, row.score or 0.0, row.number) for row in self.rows.front]
         seconds = time.monotonic() - self.began
         rate = self.ran / seconds if self.ran else None
         self.observer.update(
             State(
                 name=self.config.name,
-                counts=self._counts(),
+                counts=dict(self.rows.counts),
                 workers=self.executor.states if self.executor is not None else [],
                 elapsed=self._elapsed(),
                 spent_cost=self._cost(),
@@ -639,8 +824,7 @@ class _Session:
     def _eta(self, rate: float | None, seconds: float) -> float | None:
         budget, estimates = self.config.budget, []
         if budget.trials is not None and rate:
-            finished = sum(row.status in ("done", "failed") for row in self.rows.values())
-            estimates.append((budget.trials - finished) / rate)
+            estimates.append((budget.trials - self.rows.ran) / rate)
         if budget.cost is not None and self._cost() > 0:
             estimates.append((budget.cost - self._cost()) / self._cost() * self._elapsed())
         if budget.time is not None:
@@ -687,16 +871,10 @@ def _losses(store: Store, number: int | None) -> dict[int, int]:
     return counts
 
 
-def _witnessed(store: Store, row: TrialRow) -> objectives.Result | None:
-    """The result in a trial's own folder that a driver did not live to record."""
-    try:
-        lines = (store.trial_folder(row.number) / "reports.jsonl").read_text().splitlines()
-        first, last = json.loads(lines[0]), json.loads(lines[-1])
-    except (OSError, ValueError, IndexError):  # none, or torn in the middle of a line: the trial runs again
-        return None
-    if first.get("attempt") != row.attempts or "end" not in last:
-        return None
-    return result_from(last["end"])
+def _size(folder: Path) -> int:
+    """Bytes of the files in a folder, those in its folders too."""
+    files = [Path(place) / name for place, _, names in os.walk(folder) for name in names]
+    return sum(file.lstat().st_size for file in files if file.exists())
 
 
 def _signature(row: TrialRow) -> tuple[str, str]:

@@ -19,7 +19,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,8 @@ class Job:
 
 @dataclass
 class Result:
-    """What came of an attempt. `status`: done, failed, or killed (from outside; `signal` says by what)."""
+    """What came of an attempt. `status`: done, failed, stopped (early, by the driver), or killed (from
+    outside; `signal` says by what)."""
 
     status: str
     score: float | None = None
@@ -77,6 +78,21 @@ class Result:
     points: list[tuple[float | None, float, float]] = field(default_factory=list)  # (step, cost, score)
     seconds: float = 0.0
     signal: int | None = None
+
+
+def with_cost(result: Result, cost_name: str, points: Sequence[tuple[Any, float, float]]) -> Result:
+    """The result with its points and its cost, also where its worker did not live to say them: the cost is
+    then what the clock says, or what its last point says."""
+    cost, curve = result.cost, result.points or [tuple(point) for point in points]
+    if cost is None and cost_name in _WALL_CLOCK and result.seconds > 0:
+        cost = result.seconds
+    if cost is None and curve:
+        cost = curve[-1][1]
+    return replace(result, cost=cost, points=curve)
+
+
+class Stopped(BaseException):
+    """Ends a function's trial that the driver gave up; no `except Exception` on the way holds it."""
 
 
 class Failure(Exception):
@@ -90,10 +106,17 @@ class Failure(Exception):
 class Curve:
     """The reports of one trial as points, and the result they amount to.
 
-    `emit(step, cost, score)` is called for each point as it comes. The clock starts with the object.
+    `emit(step, cost, score)` is called for each point as it comes; `enough()` tells whether the driver has
+    given the trial up. The clock starts with the object.
     """
 
-    def __init__(self, spec: Mapping[str, Any], emit: Callable[[float | None, float, float], None]) -> None:
+    def __init__(
+        self,
+        spec: Mapping[str, Any],
+        emit: Callable[[float | None, float, float], None],
+        enough: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.enough = enough
         self.metric, self.cost_name, self.last = spec["metric"], spec["cost"], spec["last"]
         self.emit = emit
         self.started = time.monotonic()
@@ -155,6 +178,10 @@ class Curve:
         score = sum(self._scores) / len(self._scores)
         return Result("done", score, self.points[-1][1], points=self.points, seconds=self.seconds)
 
+    def stopped(self) -> Result:
+        """The driver had seen enough."""
+        return replace(self.failed("", ""), status="stopped", failure=None)
+
     def failed(self, name: str, message: str, cost: float | None = None) -> Result:
         """A failure with what it cost, as far as that is known."""
         cost = cost or self._known_cost
@@ -206,11 +233,14 @@ class Objective:
         job: Job,
         emit: Callable[[float | None, float, float], None],
         progress: Callable[[dict[str, Any]], None],
+        enough: Callable[[], bool] = lambda: False,
     ) -> Result:
         """One trial. Raises nothing: what goes wrong is in the result."""
-        curve = Curve(self.spec, emit)
+        curve = Curve(self.spec, emit, enough)
         try:
             return self.evaluate(job, curve, progress)
+        except Stopped:
+            return curve.stopped()
         except Failure as failure:
             return curve.failed(failure.name, failure.message)
         except SystemExit as leaving:
@@ -373,7 +403,16 @@ class Train(Objective):
         for number in range(seeds):
             curves.append([])
             seed = job.seed + (number << 31)  # a trial's seed lies below: no two trainings share one
-            result = self.train(settings, seed=seed, report=report, progress=progress, device=self.device)
+            result = self.train(
+                settings,
+                seed=seed,
+                report=report,
+                progress=progress,
+                should_stop=curve.enough,
+                device=self.device,
+            )
+            if curve.enough():
+                return curve.stopped()
             if result.failure:
                 cost = result.steps if by_steps else result.seconds
                 return curve.failed(result.failure, f"training ended early: {result.failure}", cost)
@@ -492,6 +531,8 @@ class Function(Objective):
                     "report() was called in a forked child; call it in the process of the trial"
                 )
             curve.take(values)
+            if curve.enough():
+                raise Stopped
 
         reporting._sink = sink
         try:
@@ -608,7 +649,10 @@ class Command(Objective):
 
         curve.started = time.monotonic()
         argv = command_words(self.target, job.params, self.spec["shell"], _own_values(job))
-        end = supervise(argv, self.folder, environment, Path(job.folder), line, job.timeout)
+        folder = Path(job.folder)
+        end = supervise(argv, self.folder, environment, folder, line, job.timeout, curve.enough)
+        if end.stopped:
+            return curve.stopped()
         if end.timed_out:
             return curve.failed("timeout", f"ran longer than {job.timeout:g} s")
         if end.error:

@@ -90,7 +90,7 @@ def trial_line(trial: Any, state: State, config: SweepConfig) -> str:
         parts.append(f"cost {format_cost(trial.cost, config.cost.name):<9}")
     if trial.status == "done" and state.front:
         parts.append(f"best {format_number(state.front[-1][1])}")
-    if trial.status == "failed" and trial.message:
+    if trial.status in ("failed", "stopped") and trial.message:
         parts.append(f"({printable(trial.message).strip()[:200]})")
     return "  ".join(part for part in parts if part).rstrip()
 

@@ -1,51 +1,100 @@
-"""A torn database, written anew from what every trial's own folder says about it."""
+"""What the database does not know, or no longer, from what every trial's own folder says about it."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import shutil
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sweeper.executors import result_from
-from sweeper.history import tell_data
-from sweeper.store import Lock, Point, Store
+from sweeper.history import verdict
+from sweeper.objectives import Result, with_cost
+from sweeper.store import Lock, Point, Store, TrialRow
 
 
 def repair(folder: Path, config: Any) -> tuple[Store, str]:
     """The run in `folder` with a new database, open to write, and a line that says what was recovered.
 
     The torn file is kept beside it as run.db.torn. A trial whose result is not in its folder runs again.
-    Raises StoreError as `Store.create` does.
+    Whenever this is killed, the next start finds either the torn database or the whole new one. Raises
+    StoreError as `Store.create` does.
     """
     lock = Lock(folder)
+    draft = Path(tempfile.mkdtemp(prefix=".repair-", dir=folder))
     try:
-        for ending in ("-wal", "-shm", ""):  # the database last: without it there is no run any more
+        with Store.create(draft, config) as store:
+            _add(store, folder)
+            numbers, finished = len(store.trials(points=False)), _finished(store)
+            store.add_event("note", None, {"repaired": numbers, "finished": finished})
+        for ending in ("", "-wal"):
             path = folder / f"run.db{ending}"
             if path.exists():
-                path.replace(folder / f"run.db.torn{ending}")
+                shutil.copyfile(path, folder / f"run.db.torn{ending}")
+        for ending in ("-wal", "-shm"):
+            (folder / f"run.db{ending}").unlink(missing_ok=True)
+        (draft / "run.db").replace(folder / "run.db")
+        (draft / "config.yaml").replace(folder / "config.yaml")
     finally:
+        shutil.rmtree(draft)
         lock.release()
-    store = Store.create(folder, config)
-    witnesses = _witnesses(folder)
-    finished = 0
+    return Store.open(folder), (
+        f"the database was torn and is written anew from the trials' folders: {finished} finished trials, "
+        f"{numbers - finished} to run again (the torn one is kept as run.db.torn)"
+    )
+
+
+def catch_up(store: Store) -> str:
+    """Add what the trials' folders know and the database does not; a line about it, empty where nothing.
+
+    A power cut can cost a database its last commits, though what is left of it is whole. A trial that is
+    newer than the database would then be proposed, run and written over a second time.
+    """
+    before, finished = {row.number for row in store.trials(points=False)}, _finished(store)
     with store.transaction():
-        for number, (first, last) in witnesses.items():
-            # As it was lived: first what the proposer was told, then what it proposed.
-            for earlier in first["ask"]["told"]:
-                row = store.trial(earlier)
-                if row.status in ("done", "failed"):
-                    store.add_event("tell", earlier, tell_data(row))
-                else:  # lost then, or its result is now
-                    store.end_trial(earlier, "stopped", message="its result was lost with the torn database")
-                    store.add_event("withdraw", earlier)
-            record = first["ask"]["record"]
-            store.add_trial(number, record["params"], record["origin"], record)
-            for _ in range(first["attempt"]):
-                store.start_trial(number, 0)
-            result = result_from(last["end"]) if "end" in last else None
-            if result is None or result.status == "killed":
+        _add(store, store.folder)
+        rows = store.trials(points=False)
+        lost = [row.number for row in rows if row.number not in before]
+        regained = _finished(store) - finished
+        if lost or regained:
+            store.add_event("note", None, {"caught up": lost, "finished": regained})
+    if not lost and not regained:
+        return ""
+    trials = f"trials {lost[0]} to {lost[-1]} were missing, " if lost else ""
+    return (
+        f"the database had lost its last commits: {trials}{regained} results were missing; "
+        "they are back from the trials' folders"
+    )
+
+
+def _finished(store: Store) -> int:
+    return sum(row.status in ("done", "failed", "stopped") for row in store.trials(points=False))
+
+
+def _add(store: Store, folder: Path) -> None:
+    """Trials, attempts and results that the store does not have, in the order in which they were lived."""
+    rows = {row.number: row for row in store.trials(points=False)}
+    told = {event.trial for event in store.history(("tell", "withdraw"))}
+    cost_name = store.settings()["cost"]["name"]
+    with store.transaction():
+        for number, (ask, attempt, result) in _witnesses(folder, rows).items():
+            attempts = rows[number].attempts if number in rows else 0
+            if number not in rows:
+                # As it was lived: first what the proposer was told, then what it proposed.
+                for earlier in ask["told"]:
+                    if earlier not in told:
+                        _tell(store, earlier)
+                        told.add(earlier)
+                record = ask["record"]
+                store.add_trial(number, record["params"], record["origin"], record)
+            if result is None or attempt < attempts:
                 continue
+            for _ in range(attempt - attempts):
+                store.start_trial(number, 0)
+            result = with_cost(result, cost_name, [])
             store.end_trial(
                 number,
                 result.status,
@@ -56,27 +105,44 @@ def repair(folder: Path, config: Any) -> tuple[Store, str]:
                 points=[Point(*point) for point in result.points],
                 seconds=result.seconds,
             )
-            finished += 1
-        store.add_event("note", None, {"repaired": len(witnesses), "finished": finished})
-    return store, (
-        f"the database was torn and is written anew from the trials' folders: {finished} finished trials, "
-        f"{len(witnesses) - finished} to run again (the torn one is kept as run.db.torn)"
-    )
 
 
-def _witnesses(folder: Path) -> dict[int, list[dict[str, Any]]]:
-    """First and last line of each trial's reports, by number, as far as the numbers have no gap."""
-    found: dict[int, list[dict[str, Any]]] = {}
+def _tell(store: Store, number: int) -> None:
+    """The proposer was told of this trial; by now its result may be lost."""
+    if store.trial(number).status in ("queued", "running"):
+        store.end_trial(number, "stopped", message="its result was lost with the database")
+    for kind, data in verdict(store.trial(number), store.settings()):
+        store.add_event(kind, number, data)
+
+
+Witness = tuple[dict[str, Any], int, Result | None]
+
+
+def _witnesses(folder: Path, rows: Mapping[int, TrialRow]) -> dict[int, Witness]:
+    """What the folders say of trials that have not ended in `rows`, by number, as far as none is missing:
+    the ask (what was told before it, and its record), the attempt, and the result if it got that far."""
+    found: dict[int, Witness] = {}
     for path in sorted((folder / "trials").glob("[0-9]*/reports.jsonl")):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        number = int(path.parent.name)
+        if number in rows and rows[number].status not in ("queued", "running"):
+            continue
         parsed = []
-        for line in lines[:1] + lines[-1:]:
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                parsed.append(json.loads(line))
+                parsed.append(json.loads(line or "null") or {})
             except ValueError:  # torn in the middle of the line: this much is not known
                 parsed.append({})
-        if parsed and "ask" in parsed[0]:
-            found[int(path.parent.name)] = parsed
+        if not parsed or "ask" not in parsed[0]:
+            continue
+        first, last = parsed[0], parsed[-1]
+        for earlier, ask in first["ask"]["earlier"].items():
+            found.setdefault(int(earlier), (ask, 0, None))
+        result = result_from(last["end"]) if "end" in last else None
+        if result is not None and result.status == "killed":
+            result = None
+        if result is not None and not result.points:
+            result.points = [(p["step"], p["cost"], p["score"]) for p in parsed if "score" in p]
+        found[number] = (first["ask"], first["attempt"], result)
     # A proposal cannot be restored without those before it.
-    row = itertools.takewhile(found.__contains__, itertools.count(1))
-    return {number: found[number] for number in row}
+    numbers = itertools.takewhile(lambda n: n in found or n in rows, itertools.count(1))
+    return {number: found[number] for number in numbers if number in found}

@@ -6,17 +6,24 @@ mode with synchronous=FULL: what a COMMIT returned for survives a power cut, and
 The schema is stable, query it as you like (times are Unix seconds, JSON columns are text):
 
 - `meta` (key, value): name, id, created, version, config (the YAML text as given), settings (JSON: what
-  the config came to, defaults and overrides in it), elapsed (seconds of all sessions), ended (why)
+  the config came to, defaults and overrides in it), elapsed (seconds of all sessions, pauses left out),
+  ended (why), folder (of the config), paused (there while the run is)
 - `trials` (number, status, params, origin, score, cost, failure, message, started, seconds, attempts,
-  worker): status is queued, running, done, failed, stopped or lost; params is JSON; origin the rule that
-  proposed it; failure a name and message a line about it; seconds wall clock; attempts times started
+  worker, excluded): status is queued, running, done, failed, stopped or lost; params is JSON; origin the
+  rule that proposed it; failure a name and message a line about it; seconds wall clock; attempts times
+  started; excluded 1 where the user took the result out of the models and the front
 - `points` (trial, idx, step, cost, score): the learning curves in the order reported
 - `events` (id, time, kind, trial, data): all that happened, in order, never changed; data is JSON
 
 Kinds of events: `ask` (data: the proposal's record), `tell` (score and cost, or points, or failure and
-cost), `withdraw`, `observe` (params and a result) are the proposer's history: replayed in their order
-through a fresh proposer they give the recorded proposals. `start`, `end`, `lost`, `interrupted`, `config`
-(data: the settings from here on), `session` and `note` tell the rest of the story.
+cost), `withdraw`, `observe` (params and a result), `exclude` and `include` are the proposer's history:
+replayed in their order through a fresh proposer they give the recorded proposals. `enqueue` (data: params
+that the user wants tried) and `dequeue` (the trial they became; data: the enqueue's id), `pause`, `resume`,
+`start`, `end`, `lost`, `interrupted`, `config` (data: the settings from here on), `session` and `note` tell
+the rest of the story.
+
+`PRAGMA user_version` is the version of the schema. A database of an older one is read as it is, and brought
+up to date, in one transaction, when it is next opened to be written.
 """
 
 from __future__ import annotations
@@ -25,6 +32,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -37,9 +45,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 APPLICATION_ID = 0x53574550  # "SWEP"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 STATUSES = ("queued", "running", "done", "failed", "stopped", "lost")
-PROPOSER_KINDS = ("ask", "tell", "withdraw", "observe")
+PROPOSER_KINDS = ("ask", "tell", "withdraw", "observe", "exclude", "include")
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -52,7 +60,8 @@ CREATE TABLE trials (
     failure TEXT, message TEXT NOT NULL DEFAULT '',
     started REAL, seconds REAL,
     attempts INTEGER NOT NULL DEFAULT 0,
-    worker INTEGER
+    worker INTEGER,
+    excluded INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE points (
     trial INTEGER NOT NULL REFERENCES trials (number),
@@ -68,6 +77,10 @@ CREATE TABLE events (
     data TEXT NOT NULL DEFAULT '{}'
 );
 """
+
+_DISK = re.compile("disk is full|disk I/O error|readonly database|unable to open")  # SQLite's words
+# What leads from each version of the schema to the next.
+_MIGRATIONS = {1: "ALTER TABLE trials ADD COLUMN excluded INTEGER NOT NULL DEFAULT 0"}
 
 _NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "glusterfs", "9p"}
 _NETWORK_FILESYSTEMS |= {
@@ -118,6 +131,7 @@ class TrialRow:
     seconds: float | None = None
     attempts: int = 0
     worker: int | None = None
+    excluded: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,15 +153,20 @@ def _dumps(value: Any) -> str:
 class Lock:
     """The right to write a run, held by the kernel for this process: it cannot outlive it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, patience: float = 0.0) -> None:
         self.path = folder / "run.lock"
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(self._fd, 4096, 0).decode("utf-8", "replace")
-            os.close(self._fd)
-            raise RunLocked(f"{folder} is in use: {_describe_holder(holder)}") from error
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() >= deadline:
+                    holder = os.pread(self._fd, 4096, 0).decode("utf-8", "replace")
+                    os.close(self._fd)
+                    raise RunLocked(f"{folder} is in use: {_describe_holder(holder)}") from error
+                time.sleep(0.02)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         text = _dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": started})
         os.ftruncate(self._fd, 0)
@@ -168,7 +187,7 @@ def _describe_holder(text: str) -> str:
         return "another process is writing it"
     return (
         f"process {pid} on {host} has been writing it since {started}; "
-        f"watch it with `sweep status`, or end it with `kill -INT {pid}` and start again"
+        "watch it with `sweep status`, or end it with `sweep stop` and start again"
     )
 
 
@@ -230,25 +249,29 @@ class Store:
             raise
 
     @classmethod
-    def open(cls, folder: str | Path, readonly: bool = False) -> Store:
+    def open(cls, folder: str | Path, readonly: bool = False, patience: float = 0.0) -> Store:
         """Open the run in `folder`, to write it (which takes its lock) or only to read.
 
-        Reading never waits for the writer and works in a folder that cannot be written. Raises StoreError
-        where there is no run, or where `run.db` is something else or from a newer version; it is left as
-        it is. RunLocked: somebody else is writing.
+        `patience`: seconds to wait for the lock, for whoever holds it but for a moment. Reading never waits
+        for the writer and works in a folder that cannot be written. Raises StoreError where there is no run,
+        or where `run.db` is something else or from a newer version; it is left as it is. RunLocked: somebody
+        else is writing.
         """
         folder = Path(folder)
         path = folder / "run.db"
         if not path.exists():
             raise StoreError(f"there is no run in {folder} (no run.db)")
+        if path.stat().st_size == 0:
+            raise StoreDamaged(f"{path} is damaged: it is empty")
         if readonly:
             db, scratch = _connect_readonly(path)
             return cls(folder, db, None, scratch)
         _refuse_network(folder)
-        lock = Lock(folder)
+        lock = Lock(folder, patience)
         try:
             _connect_readonly_check(path)
             db = _connect(path)
+            _migrate(db)
             return cls(folder, db, lock)
         except BaseException:
             lock.release()
@@ -346,15 +369,20 @@ class Store:
         if self._depth:
             yield
             return
-        self._db.execute("BEGIN IMMEDIATE")
         self._depth += 1
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        else:
             self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if not self.readonly and isinstance(error, sqlite3.Error) and _DISK.search(str(error)):
+                raise StoreError(
+                    f"{self.folder / 'run.db'} cannot be written: {error}; all that was recorded before is "
+                    "safe, the same command goes on when there is room"
+                ) from error
+            raise
         finally:
             self._depth -= 1
 
@@ -440,6 +468,12 @@ class Store:
             )
             self.add_event(kind, number, data)
 
+    def exclude_trial(self, number: int, excluded: bool) -> None:
+        """Whether the trial's result is left out of the models and the front. The event that tells the
+        proposer is the caller's to add, when the proposer is told."""
+        with self.transaction():
+            self._db.execute("UPDATE trials SET excluded = ? WHERE number = ?", (excluded, number))
+
     def change_config(self, config: Any, changed: bool = True) -> None:
         """Another version of the run's config holds from now on; not `changed`: only its text is another."""
         settings = settings_of(config)
@@ -459,6 +493,7 @@ def settings_of(config: Any) -> dict[str, Any]:
 def _trial_row(row: sqlite3.Row, points: tuple[Point, ...]) -> TrialRow:
     values = dict(row)
     values["params"] = json.loads(values["params"])
+    values["excluded"] = bool(values.get("excluded"))  # an older database, read as it is, has no such column
     return TrialRow(points=points, **values)
 
 
@@ -513,6 +548,22 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
+def _migrate(db: sqlite3.Connection) -> None:
+    """Bring an older database to this schema: all of the way, or it stays as it is."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version == SCHEMA_VERSION:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for older in range(version, SCHEMA_VERSION):
+            db.execute(_MIGRATIONS[older])
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
 def _open_uri(path: Path, options: str) -> sqlite3.Connection:
     """A read-only connection that has proved itself by reading."""
     db = sqlite3.connect(f"{path.resolve().as_uri()}?{options}", uri=True, isolation_level=None, timeout=10)
@@ -553,7 +604,9 @@ def _connect_readonly(path: Path) -> tuple[sqlite3.Connection, str | None]:
     except BaseException as error:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
-        if isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error):
+        # A power cut may leave nothing of a file's beginning; where trials lie beside it, it was a run's.
+        torn = "not a database" in str(error) and (path.parent / "trials").is_dir()
+        if isinstance(error, sqlite3.DatabaseError) and ("malformed" in str(error) or torn):
             raise StoreDamaged(f"{path} is damaged: {error}") from error
         if isinstance(error, sqlite3.Error):
             raise StoreError(f"{path} cannot be read as a run's database: {error}") from error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from sweeper.config import SweepConfig
 from sweeper.logs import last_lines, printable
 from sweeper.progress import front_head, front_rows
-from sweeper.units import format_cost, format_number, format_seconds
+from sweeper.units import format_bytes, format_cost, format_number, format_seconds
 from sweeper.yaml12 import write_yaml
 
 if TYPE_CHECKING:
@@ -146,13 +146,17 @@ def config_summary(config: SweepConfig) -> str:
     ends += [f"{format_cost(budget.cost, cost.name)} of cost"] if budget.cost else []
     ends += [f"{format_seconds(budget.time)} on the clock"] if budget.time else []
     seeds = f", {config.objective.seeds} seeds a trial" if config.objective.seeds > 1 else ""
-    timeout = f", {format_seconds(workers.timeout)} a trial at most" if workers.timeout else ""
+    most = [format_seconds(workers.timeout)] if workers.timeout else []
+    most += [f"{workers.timeout_factor:g} x its predicted cost"] if workers.timeout_factor else []
+    most += [format_bytes(workers.memory)] if workers.memory else []
+    share = f" ({workers.gpus_per_trial:g} a trial)" if workers.gpus_per_trial else ""
+    share += f", a trial at most {', '.join(most)}" if most else ""
     rows = [
         ("objective", target + seeds + (f", fidelity {config.fidelity}" if config.fidelity else "")),
         ("metric", f"{metric.name}, {metric.goal}{scale}"),
         ("cost", f"{cost.name}{limit}"),
         ("budget", " or ".join(ends) + (", whichever ends first" if len(ends) > 1 else "")),
-        ("workers", f"{workers.count}, GPUs {workers.gpus}{timeout}"),
+        ("workers", f"{workers.count}, GPUs {workers.gpus}{share}"),
         ("seed", str(config.seed)),
     ]
     lines = [f"{config.name} ({config.file})"]
@@ -234,7 +238,7 @@ def run_summary(
             else ""
         )
         lines.append(f"proposals  {outcome.ms_per_proposal:.0f} ms each (median){idle}")
-    if outcome.reason == "interrupted":
+    if outcome.reason in ("interrupted", "disk"):
         lines.append(f"resume     {shlex.join(again)}")
     elif outcome.reason == "trials" and config.budget.trials:
         lines.append(
@@ -260,7 +264,8 @@ def status_summary(store: Store, config: SweepConfig, live: bool) -> str:
     from sweeper import pareto
 
     trials = store.trials(points=False)
-    elapsed = float(store.meta().get("elapsed") or 0)
+    meta = store.meta()
+    elapsed, paused = float(meta.get("elapsed") or 0), ", paused" if meta.get("paused") else ""
     spent = config.objective.seeds * sum(trial.cost or 0.0 for trial in trials)
     budget = config.budget
     of = (
@@ -270,12 +275,15 @@ def status_summary(store: Store, config: SweepConfig, live: bool) -> str:
     total = f" of {budget.trials}" if budget.trials else ""
     ended = sum(trial.status in ("done", "failed", "stopped") for trial in trials)
     lines = [
-        f"{config.name}: {'running' if live else 'not running'} ({store.folder})",
+        f"{config.name}: {'running' if live else 'not running'}{paused} ({store.folder})",
         f"  trials   {ended}{total}: {_counts(trials, live)}",
         f"  time     {format_seconds(elapsed)}{of[0]}",
         f"  spent    {format_cost(spent, config.cost.name)}{of[1]}",
     ]
-    done = [t for t in trials if t.status == "done" and t.score is not None and t.cost is not None]
+    if excluded := [trial.number for trial in trials if trial.excluded]:
+        lines.append(f"  excluded {', '.join(map(str, excluded))}")
+    counted = [t for t in trials if t.status == "done" and not t.excluded]
+    done = [t for t in counted if t.score is not None and t.cost is not None]
     if done:
         best = pareto.front([t.cost for t in done], [t.score for t in done], config.metric.goal)
         lines.append("front as observed (`sweep best` removes luck)")

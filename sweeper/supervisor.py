@@ -30,6 +30,7 @@ class End:
 
     code: int = 0
     timed_out: bool = False
+    stopped: bool = False  # because its caller had enough
     error: str = ""
     last_line: str = ""
 
@@ -99,8 +100,9 @@ def supervise(
     folder: Path,
     take: Callable[[bytes, str], None],
     timeout: float | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> End:
-    """Run `argv` to its end or its time limit; afterwards nothing it started is left.
+    """Run `argv` to its end, its time limit, or until `enough()`; afterwards nothing it started is left.
 
     `take(line, source)` gets each line of stdout, stderr and of the reports' pipe (source: stdout, stderr,
     report); what it raises ends the command. Everything printed goes to `folder`/log.txt.
@@ -135,7 +137,7 @@ def supervise(
         # Whatever happens below, the tree goes first and the pipes after it.
         stack.callback(processes.kill_children)
         stack.callback(processes.kill_group, process.pid)
-        return _watch(process, reports, wake, log, take, timeout)
+        return _watch(process, reports, wake, log, take, timeout, enough)
 
 
 def _watch(
@@ -145,6 +147,7 @@ def _watch(
     log: Log,
     take: Callable[[bytes, str], None],
     timeout: float | None,
+    enough: Callable[[], bool],
 ) -> End:
     assert process.stdout is not None
     assert process.stderr is not None
@@ -183,12 +186,14 @@ def _watch(
         killing = False
         while process.poll() is None:
             now = time.monotonic()
-            if deadline is not None and now >= deadline:
-                if killing:
-                    processes.kill_tree(process.pid)
-                else:
-                    end.timed_out, killing = True, True
-                    processes.kill_group(process.pid, signal.SIGTERM)
+            late = deadline is not None and now >= deadline
+            if late and killing:
+                processes.kill_tree(process.pid)
+            elif not killing and (late or enough()):
+                end.timed_out, end.stopped, killing = late, not late, True
+                processes.kill_group(process.pid, signal.SIGTERM)
+                late = True
+            if late:
                 deadline = now + GRACE
             # The wake pipe tells of children's ends; the second is for what tells nobody.
             drain(1.0 if deadline is None else max(0.0, min(1.0, deadline - now)))

@@ -10,6 +10,7 @@ from sweeper.yaml12 import short
 
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _DURATION = re.compile(r"(?:\d+(?:\.\d*)?\s*(?:d|h|ms|m|s)\s*)+")
+_BYTES = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2.0**10, "mi": 2.0**20, "gi": 2.0**30, "ti": 2.0**40}
 _DURATION_MEND = "write 90, 30s, 10m, 2h or 1h30m (a plain number is seconds)"
 
 
@@ -30,6 +31,28 @@ def parse_duration(value: Any) -> float:
     if not (math.isfinite(seconds) and seconds > 0):
         raise ValueError(f"'{short(value)}' is not a duration above 0; {_DURATION_MEND}")
     return seconds
+
+
+def parse_bytes(value: Any) -> int:
+    """Bytes from `4GB`, `500 MB`, `1.5GiB`, or a plain number of bytes (or 0); ValueError otherwise."""
+    size = math.nan
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        size = float(value)
+    elif isinstance(value, str):
+        match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([kmgt]i?)?b?", value.strip().lower())
+        if match:
+            size = float(match[1]) * _BYTES.get(match[2], 1.0)
+    if not (math.isfinite(size) and size >= 0):
+        raise ValueError(f"'{short(value)}' is not an amount of bytes; write 4GB, 500MB or 1.5GiB")
+    return int(size)
+
+
+def format_bytes(size: float) -> str:
+    """An amount of bytes as people say it: `512 B`, `42.1 MB`, `3.2 GB`."""
+    for unit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if size >= 0.9995 * unit:
+            return f"{size / unit:.3g} {letter}B"
+    return f"{size:.0f} B"
 
 
 def format_seconds(seconds: float) -> str:

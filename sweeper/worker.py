@@ -1,9 +1,9 @@
 """A warm worker: `python -P -m sweeper.worker`, started by `sweeper.executors`, one trial at a time.
 
-Speaks lines of JSON. On standard input: first the objective's spec, then jobs; `{"kind": "stop"}` or the
-end of the input ends it and all below it. On standard output: `ready`, or `unusable` with a message; then
-`points` and `progress` of the running trial and its `end`. Both are moved away from the objective, whose
-own output goes to the trial's log.txt.
+Speaks lines of JSON. On standard input: first the objective's spec, then jobs, and `enough` with the trial
+that is given up; `{"kind": "stop"}` or the end of the input ends it and all below it. On standard output:
+`ready`, or `unusable` with a message; then `points` and `progress` of the running trial and its `end`. Both
+are moved away from the objective, whose own output goes to the trial's log.txt.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Driver:
         self._out = os.dup(1)
         self._lock = threading.Lock()
         self.jobs: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.enough: int | None = None  # the trial that the driver has given up
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
@@ -57,8 +58,11 @@ class Driver:
 
     def listen(self) -> None:
         """In a thread: queue jobs; leave with everything below when the driver says so or is gone."""
-        while (message := self.receive()) is not None and message["kind"] == "job":
-            self.jobs.put(message["job"])
+        while (message := self.receive()) is not None and message["kind"] in ("job", "enough"):
+            if message["kind"] == "job":
+                self.jobs.put(message["job"])
+            else:
+                self.enough = message["trial"]
         leave(graceful=message is not None)
 
 
@@ -109,6 +113,7 @@ class Trial:
 
     def __init__(self, driver: Driver, job: objectives.Job) -> None:
         self.driver, self.job = driver, job
+        driver.enough = None  # what was said of an earlier attempt is not said of this one
         self._waiting: list[tuple[float | None, float, float]] = []
         self._points = 0
         self._sent = self._progressed = 0.0
@@ -143,6 +148,10 @@ class Trial:
             self._progressed = now
             plain = {k: v for k, v in values.items() if isinstance(v, (int, float, str))}
             self.driver.send("progress", trial=self.job.trial, values=plain)
+
+    def enough(self) -> bool:
+        """Whether the driver has given this trial up."""
+        return self.driver.enough == self.job.trial
 
     def end(self, result: objectives.Result) -> None:
         """The result: to the folder first, so that a driver killed now finds it when it comes back."""
@@ -186,6 +195,9 @@ class _CappedLog:
 
     def _guard(self) -> None:
         while not self._stop.wait(_CHECK_LOG_EVERY):
+            if not self._path.exists():  # the trial removed its folder: what it prints is kept nowhere
+                self._point(os.devnull, 0)
+                return
             if self._path.stat().st_size > supervisor.LOG_HEAD:
                 os.write(2, b"\n[... the rest is left out ...]\n")
                 self._point(os.devnull, 0)
@@ -223,10 +235,10 @@ def main() -> None:
         job = objectives.Job(**driver.jobs.get())
         trial = Trial(driver, job)
         if isinstance(objective, objectives.Command):
-            result = objective.run(job, trial.emit, trial.progress)
+            result = objective.run(job, trial.emit, trial.progress, trial.enough)
         else:
             with _CappedLog(Path(job.folder) / "log.txt"):
-                result = objective.run(job, trial.emit, trial.progress)
+                result = objective.run(job, trial.emit, trial.progress, trial.enough)
         trial.end(result)
 
 

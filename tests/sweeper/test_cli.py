@@ -101,7 +101,8 @@ def test_help_starts_fast():
 
 def test_help_names_every_command():
     text = python("-m", "sweeper.cli", "--help").stdout
-    for command in ("run", "check", "status", "best", "plot", "export", "verify", "bench", "train"):
+    looking = ("run", "check", "status", "best", "plot", "export", "verify", "bench", "train")
+    for command in (*looking, "stop", "pause", "resume", "enqueue", "exclude", "repair"):
         assert f"\n  {command} " in text
 
 

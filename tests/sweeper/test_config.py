@@ -6,7 +6,7 @@ import pytest
 
 from sweeper.config import load, parse
 from sweeper.errors import ConfigError
-from sweeper.units import parse_duration
+from sweeper.units import format_bytes, parse_bytes, parse_duration
 from sweeper.yaml12 import read_yaml, write_yaml
 
 GOOD = """\
@@ -104,6 +104,9 @@ BROKEN = {
     "trials is text": ("trials: 100", "trials: many", "budget:", ["budget.trials", "'many'", "whole number"]),
     "seed is true": ("seed: 0", "seed: true", "seed:", ["seed", "'true'", "whole number"]),
     "workers": ("count: auto", "count: 0", "workers:", ["workers.count", "0", "from 1"]),
+    "memory": ("gpus: auto", "memory: 4 potatoes", "workers:", ["workers.memory", "'4 potatoes'", "4GB"]),
+    "gpu share": ("gpus: auto", "gpus_per_trial: 1.5", "workers:", ["gpus_per_trial", "1.5", "whole number"]),
+    "factor": ("gpus: auto", "timeout_factor: 0.5", "workers:", ["timeout_factor", "0.5", "above 1"]),
     "fidelity": (
         "fidelity: steps",
         "fidelity: step",
@@ -278,3 +281,19 @@ def test_refusing_writes_nothing(tmp_path, monkeypatch):
     with pytest.raises(ConfigError):
         load("bad.yaml")
     assert [p.name for p in tmp_path.iterdir()] == ["bad.yaml"]
+
+
+def test_a_factor_of_the_predicted_cost_needs_a_cost_in_seconds() -> None:
+    text = "name: t\nobjective: {synthetic: log}\ncost: {name: steps}\nparameters: {lr: {min: 0, max: 1}}\n"
+    assert "workers.timeout_factor: cannot be reckoned" in refusal(text + "workers: {timeout_factor: 3}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("4GB", 4e9), ("1.5GiB", 1.5 * 2**30), (" 500 mb", 5e8), ("12", 12), (7, 7), ("0", 0)]
+)
+def test_amounts_of_bytes(text: str | int, size: float) -> None:
+    assert parse_bytes(text) == size
+
+
+def test_amounts_of_bytes_are_said_as_people_do() -> None:
+    assert [format_bytes(size) for size in (0, 999, 4.2e9, 999_600)] == ["0 B", "999 B", "4.2 GB", "1 MB"]

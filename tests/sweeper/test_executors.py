@@ -334,6 +334,140 @@ def test_a_module_that_cannot_be_imported_is_said_once(tmp_path: Path) -> None:
         evaluate(tmp_path, '{function: "bad:fit"}', [{"x": 1}])
 
 
+# Limits
+
+HUNGRY = """
+import os, time
+def eat(x):
+    food = bytearray(int(x * 100e6))
+    if x > 5:
+        time.sleep(60)
+    return x, 1
+def eat_in_children(x):
+    if x > 5:
+        for _ in range(3):
+            if os.fork() == 0:
+                food = bytearray(int(x * 50e6))
+                time.sleep(60)
+        time.sleep(60)
+    return x, 1
+def share(x):  # resident in every one of six processes, but there once
+    food = bytearray(int(100e6))
+    children = [os.fork() for _ in range(5)] if x > 5 else []
+    if 0 in children:
+        time.sleep(1.5)
+        os._exit(0)
+    for child in children:
+        os.waitpid(child, 0)
+    return x, 1
+leak = []
+def leaks(x):
+    leak.append(bytearray(int(120e6)))
+    time.sleep(0.6)
+    return len(leak), 1
+"""
+
+
+@pytest.mark.skipif(not processes.LINUX, reason="memory is limited on Linux only")
+@pytest.mark.parametrize("name", ["eat", "eat_in_children", "share"])
+def test_a_memory_limit_counts_the_whole_tree_and_every_page_once(tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine.py").write_text(HUNGRY)
+    more = "workers: {count: 1, memory: 400MB}"
+    results = evaluate(tmp_path, f'{{function: "mine:{name}"}}', [{"x": 9}, {"x": 1}], more)
+    assert (results[1].status, results[1].score) == ("done", 1)
+    if name == "share":
+        assert (results[0].status, results[0].score) == ("done", 9)
+    else:
+        assert (results[0].status, results[0].failure) == ("failed", "oom")
+        assert "400 MB are allowed" in results[0].message
+        assert ("3 processes below" in results[0].message) is (name == "eat_in_children")
+        assert results[0].seconds < 20
+
+
+@pytest.mark.skipif(not processes.LINUX, reason="memory is limited on Linux only")
+def test_a_command_is_within_its_workers_memory_limit(tmp_path: Path) -> None:
+    code = "import os, time\nos.fork()\nos.setsid\nfood = bytearray(300_000_000)\ntime.sleep(60)"
+    result = command(tmp_path, code, "workers: {count: 1, memory: 400MB}")
+    assert (result.status, result.failure) == ("failed", "oom")
+
+
+def test_a_trial_does_not_pay_for_what_earlier_ones_leaked(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(HUNGRY)
+    more = "workers: {count: 1, memory: 500MB}"
+    results = evaluate(tmp_path, '{function: "mine:leaks"}', [{"x": 1}] * 5, more)
+    assert [result.status for result in results] == ["done"] * 5
+    assert max(result.score or 0 for result in results) < 5
+
+
+def test_a_worker_makes_way_after_so_many_trials(tmp_path: Path) -> None:
+    results = function(tmp_path, "warm", [1] * 5, "workers: {count: 1, restart_after: 2}")
+    assert [result.score for result in results] == [1, 2, 1, 2, 1]
+
+
+@pytest.mark.skipif(not processes.LINUX, reason="escaped processes are found on Linux only")
+def test_a_script_that_does_everything_wrong_costs_one_trial(tmp_path: Path) -> None:
+    code = """
+    import sys
+    for _ in range(40):
+        if os.fork() == 0:
+            os.setsid()
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            while True:
+                sys.stdout.buffer.write(os.urandom(1 << 16) + b"z" * (1 << 20))
+                for said in ("NaN", '"high"', "1e999", "[1]"):
+                    print('{"score": %s, "cost": -1}' % said, flush=True)
+    """
+    result = command(tmp_path, GRANDCHILDREN + textwrap.dedent(code), "workers: {count: 1, timeout: 2}")
+    assert result.status == "failed"
+    assert result.seconds < 30
+    assert not any(alive(int(pid)) for pid in (tmp_path / "pids.txt").read_text().split())
+    assert (tmp_path / "run" / "trials" / "000000" / "log.txt").stat().st_size < 10_000_000
+
+
+# GPUs, without any
+
+
+@pytest.mark.parametrize(
+    ("visible", "workers", "expected"),
+    [
+        ("0,1", "{gpus: auto}", ["0", "1"]),
+        ("0,1", "{count: 3}", ["0", "1", "0"]),
+        ("0,1", "{gpus_per_trial: 0.5}", ["0", "1", "0", "1"]),
+        ("0,1", "{gpus_per_trial: 0.25, gpus: 1}", ["0"] * 4),
+        ("0,1", "{gpus_per_trial: 0.3, count: 3}", ["0", "1", "0"]),
+        ("0,1,2,3,4", "{gpus_per_trial: 2}", ["0,1", "2,3"]),
+        ("GPU-a,GPU-b", "{gpus_per_trial: 1}", ["GPU-a", "GPU-b"]),
+        ("0,1", "{gpus: 0, count: 2}", ["", ""]),
+        ("0", "{gpus_per_trial: 0.5, count: 3}", "3 trials at once with 0.5 GPUs each"),
+        ("0", "{gpus_per_trial: 2}", "2 were asked for, 1 are visible"),
+        ("", "{gpus_per_trial: 0.5}", "no GPU is visible"),
+        ("0", "{gpus: 2}", "2 were asked for, 1 are visible"),
+    ],
+)
+def test_gpus_are_dealt_out(
+    monkeypatch: pytest.MonkeyPatch, visible: str, workers: str, expected: list[str] | str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    text = (
+        f"name: t\nobjective: {{synthetic: log}}\nparameters: {{x: {{min: 0, max: 9}}}}\nworkers: {workers}\n"
+    )
+    settings = config.parse(text).workers
+    if isinstance(expected, str):
+        with pytest.raises(ExecutorError, match=expected):
+            executors.resources(settings)
+    else:
+        assert executors.resources(settings) == (len(expected), expected)
+
+
+def test_a_trial_sees_only_its_own_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    code = "import os, time\ndef fit(x):\n    time.sleep(0.5)\n"
+    (tmp_path / "mine.py").write_text(code + "    return int(os.environ['CUDA_VISIBLE_DEVICES']), 1\n")
+    more = "workers: {count: 4, gpus_per_trial: 0.5}"
+    results = evaluate(tmp_path, '{function: "mine:fit"}', [{"x": 1}] * 4, more)
+    assert sorted(result.score or 0 for result in results) == [4, 4, 7, 7]
+
+
 # The other kinds
 
 

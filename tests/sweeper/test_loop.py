@@ -2,21 +2,23 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from sweeper import config, loop
+from sweeper import config, loop, store
 from sweeper.errors import ConfigError
 from sweeper.executors import ExecutorError
 from sweeper.loop import Outcome, State
-from sweeper.store import RunLocked, Store, TrialRow
+from sweeper.store import RunLocked, Store, StoreError, TrialRow
 
 TEXT = """
 name: t
@@ -235,6 +237,91 @@ def test_a_time_limit_is_a_failure_of_the_params(tmp_path: Path) -> None:
     assert outcome.counts["failed"] == sum(row.params["steps"] > 100 for row in rows(tmp_path))
 
 
+def test_a_time_limit_may_follow_from_the_predicted_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "LEAST_LIMIT", 0.5)
+    code = """
+    import os, time
+    def fit(lr, steps):
+        hangs = os.environ["SWEEP_TRIAL_DIR"].endswith("8")
+        time.sleep(60 if hangs else steps / 5e4)
+        return steps, steps / 5e4
+    """
+    outcome = sweep(tmp_path, code, "cost.name=seconds", "workers.timeout_factor=3", "workers.count=1")
+    hung = rows(tmp_path)[7]
+    assert (hung.status, hung.failure, outcome.counts["done"]) == ("failed", "timeout", 7)
+    assert hung.seconds is not None
+    assert hung.seconds < 10
+
+
+def test_no_more_trials_than_the_disk_has_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [10**9]
+    usage = SimpleNamespace
+    monkeypatch.setattr(loop.shutil, "disk_usage", lambda folder: usage(free=free[0]))
+    monkeypatch.setattr(loop, "TICK", 0.05)
+
+    def fill(state: State) -> None:
+        if state.counts["done"] >= 3:
+            free[0] = 10**6
+
+    outcome = sweep(tmp_path, GOOD, "workers.count=1", watcher=Watcher(fill))
+    assert outcome.reason == "disk"
+    assert "200 MB of disk" in outcome.message
+    assert 3 <= outcome.counts["done"] < 8
+    assert outcome.counts["running"] == 0
+    free[0] = 10**9
+    assert sweep(tmp_path).counts["done"] == 8
+    assert_repeatable(tmp_path)
+
+
+def test_a_full_disk_stops_the_sweep_with_all_before_it_intact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = store._connect
+
+    def small(path: Path) -> sqlite3.Connection:
+        db = connect(path)
+        db.execute("PRAGMA max_page_count = 10")  # SQLite then says what it says on a full disk
+        return db
+
+    monkeypatch.setattr(store, "_connect", small)
+    with pytest.raises(StoreError, match=r"disk is full.*all that was recorded before is safe"):
+        sweep(tmp_path, GOOD, "budget.trials=40")
+    monkeypatch.undo()
+    before = [row for row in rows(tmp_path) if row.status == "done"]
+    assert len(before) > 3
+    assert sweep(tmp_path, GOOD, "budget.trials=40").counts["done"] == 40
+    assert [row for row in rows(tmp_path) if row in before] == before
+    assert_repeatable(tmp_path)
+
+
+def test_a_clock_that_jumps_changes_nothing_but_the_dates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = iter(range(10**6))
+    monkeypatch.setattr(time, "time", lambda: 1e9 - 86400.0 * next(days))
+    outcome = sweep(tmp_path, GOOD, "budget.time=1h", "workers.timeout=1h")
+    assert (outcome.reason, outcome.counts["done"]) == ("trials", 8)
+    assert 0 < outcome.elapsed < 60
+    assert_repeatable(tmp_path)
+
+
+def test_a_trial_without_its_folder_is_recorded_all_the_same(tmp_path: Path) -> None:
+    code = """
+    import os, shutil, time, sweeper
+    def fit(lr, steps):
+        shutil.rmtree(os.environ["SWEEP_TRIAL_DIR"])
+        time.sleep(0.7)
+        print("to nobody")
+        sweeper.report(score=1, cost=1)
+        return steps, steps
+    """
+    outcome = sweep(tmp_path, code, "budget.trials=2", "workers.count=1")
+    assert outcome.counts["done"] == 2
+    assert_repeatable(tmp_path)
+
+
 def test_a_second_driver_is_refused(tmp_path: Path) -> None:
     load(tmp_path)
     with (
@@ -252,9 +339,9 @@ def test_a_slow_proposer_works_ahead_of_busy_workers(
 
     ask = Sweeper.ask
 
-    def slow(self: Sweeper, *args: Any) -> Any:
+    def slow(self: Sweeper, **options: Any) -> Any:
         time.sleep(seconds)
-        return ask(self, *args)
+        return ask(self, **options)
 
     monkeypatch.setattr(Sweeper, "ask", slow)
     watcher = Watcher()

@@ -1,6 +1,8 @@
 """A driver killed in the middle: nothing that was finished is lost, nothing finished runs twice."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -10,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from sweeper import config, loop, objectives
-from sweeper.store import Store
+from sweeper.cli import main
+from sweeper.repair import catch_up, repair
+from sweeper.store import Store, StoreDamaged, TrialRow
 
 CONFIG = """
 name: t
@@ -127,7 +131,12 @@ def test_a_result_that_the_driver_could_not_record_any_more_is_taken_from_the_tr
         folder = store.trial_folder(trial.number)
     folder.mkdir(parents=True)
     result = objectives.Result("done", 5.0, 2.0, points=[(None, 2.0, 5.0)], seconds=1.0)
-    lines = [{"trial": 1, "attempt": 1}, {"step": None, "cost": 2.0, "score": 5.0}, {"end": vars(result)}]
+    ask = {"told": [], "record": {}, "earlier": {}}
+    lines = [
+        {"trial": 1, "attempt": 1, "ask": ask},
+        {"step": None, "cost": 2.0, "score": 5.0},
+        {"end": vars(result)},
+    ]
     (folder / "reports.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     assert loop.run(settings, tmp_path / "run").counts["done"] == 2
@@ -169,6 +178,109 @@ def test_a_torn_witness_is_not_believed(tmp_path: Path) -> None:
         store.start_trial(1, 0)
         folder = store.trial_folder(1)
         folder.mkdir(parents=True)
-        for text in ("", '{"trial": 1, "attempt": 1}\n{"end": {"sta', '{"trial": 1, "attempt": 1}\n'):
+        first = '{"trial": 1, "attempt": 1, "ask": {"told": [], "record": {}, "earlier": {}}}\n'
+        for text in ("", first + '{"end": {"sta', first, first[:30]):
             (folder / "reports.jsonl").write_text(text)
-            assert loop._witnessed(store, store.trial(1)) is None
+            assert catch_up(store) == ""
+            assert store.trial(1).status == "running"
+
+
+def test_a_power_cut_costs_nothing_that_a_trials_folder_knows(tmp_path: Path) -> None:
+    """The database cut at many offsets, its log too: it opens, or is written anew, and is whole."""
+    (tmp_path / "t.yaml").write_text(CONFIG)
+    (tmp_path / "mine.py").write_text(OBJECTIVE)
+    settings = config.load(tmp_path / "t.yaml", ["budget.trials=12"])
+    run = tmp_path / "run"
+    killed = """
+import os, sys
+from sweeper import config, loop
+from sweeper.store import Store
+class Show:
+    def update(self, state):
+        if state.counts["done"] == 12:
+            os.kill(os.getpid(), 9)  # the last commits are in the log only
+loop.run(config.load(sys.argv[1] + "/t.yaml", ["budget.trials=12"]), sys.argv[1] + "/run", Show())
+"""
+    subprocess.run([sys.executable, "-c", killed, str(tmp_path)], check=False)
+    with Store.open(run, readonly=True) as store:
+        before = store.trials()
+    assert [row.status for row in before] == ["done"] * 12
+    sizes = {name: (run / name).stat().st_size for name in ("run.db", "run.db-wal")}
+    assert sizes["run.db-wal"] > 100_000
+    cuts = [("run.db-wal", i / 8) for i in range(8)] + [("run.db", i / 3) for i in range(3)]
+    for name, share in cuts:
+        cut = tmp_path / "cut"
+        shutil.copytree(run, cut)
+        os.truncate(cut / name, int(sizes[name] * share) + 7 * (share > 0))
+        said = recovered(cut, settings)
+        with Store.open(cut, readonly=True) as store:
+            after = store.trials()
+            assert loop.verify_history(store) == [], (name, share)
+        assert [what_counts(row) for row in after] == [what_counts(row) for row in before], (
+            name,
+            share,
+            said,
+        )
+        shutil.rmtree(cut)
+
+
+def recovered(folder: Path, settings: config.SweepConfig) -> str:
+    try:
+        with Store.open(folder) as store:
+            return catch_up(store)
+    except StoreDamaged:
+        store, said = repair(folder, settings)
+        store.close()
+        return said
+
+
+def what_counts(row: TrialRow) -> tuple[object, ...]:
+    return (row.number, row.status, row.params, row.score, row.cost, row.points, row.attempts)
+
+
+def test_a_repair_that_is_killed_leaves_the_torn_database_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t.yaml").write_text(CONFIG)
+    (tmp_path / "mine.py").write_text(OBJECTIVE)
+    settings, run = config.load(tmp_path / "t.yaml", ["budget.trials=3"]), tmp_path / "run"
+    loop.run(settings, run)
+    torn = bytearray((run / "run.db").read_bytes())
+    torn[5000:] = b"\x55" * len(torn[5000:])
+    (run / "run.db").write_bytes(torn)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sweeper.repair._add", killed)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(settings, run)
+    assert (run / "run.db").read_bytes() == torn
+    assert list(run.glob(".repair-*")) == []
+    monkeypatch.undo()
+    outcome = loop.run(settings, run)
+    assert (outcome.ran, outcome.counts["done"]) == (0, 3)
+
+
+def test_sweep_repair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.yaml").write_text(CONFIG)
+    (tmp_path / "mine.py").write_text(OBJECTIVE)
+    loop.run(config.load("t.yaml", ["budget.trials=3"]), "runs/t")
+    path = tmp_path / "runs" / "t" / "run.db"
+
+    def said() -> str:
+        with pytest.raises(SystemExit) as end:
+            main(["repair", "t"])
+        assert end.value.code == 0
+        return capsys.readouterr().out
+
+    assert "run.db is whole: 3 done" in said()
+    torn = path.read_bytes()[:-5000]
+    path.write_bytes(torn)
+    assert "3 finished trials, 0 to run again" in said()
+    assert path.with_name("run.db.torn").read_bytes() == torn
+    assert "run.db is whole: 3 done" in said()
+    assert loop.run(config.load("t.yaml", ["budget.trials=4"]), "runs/t").ran == 1

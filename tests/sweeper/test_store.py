@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sweeper import config
-from sweeper.store import APPLICATION_ID, Point, RunLocked, Store, StoreError
+from sweeper.store import APPLICATION_ID, SCHEMA_VERSION, Point, RunLocked, Store, StoreError
 
 TEXT = "name: r\nobjective: {synthetic: log}\nparameters: {lr: {min: 0, max: 1}}\n"
 
@@ -204,3 +204,81 @@ def test_there_is_no_run_in_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no run in"):
         Store.open(tmp_path)
     assert not Store.exists(tmp_path)
+
+
+# What version 1 of the schema was; it is never edited.
+VERSION_1 = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE trials (
+    number INTEGER PRIMARY KEY,
+    status TEXT NOT NULL CHECK (status IN ('queued', 'running', 'done', 'failed', 'stopped', 'lost')),
+    params TEXT NOT NULL,
+    origin TEXT NOT NULL DEFAULT '',
+    score REAL, cost REAL,
+    failure TEXT, message TEXT NOT NULL DEFAULT '',
+    started REAL, seconds REAL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    worker INTEGER
+);
+CREATE TABLE points (
+    trial INTEGER NOT NULL REFERENCES trials (number),
+    idx INTEGER NOT NULL,
+    step REAL, cost REAL NOT NULL, score REAL NOT NULL,
+    PRIMARY KEY (trial, idx)
+) WITHOUT ROWID;
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
+    time REAL NOT NULL,
+    kind TEXT NOT NULL,
+    trial INTEGER REFERENCES trials (number),
+    data TEXT NOT NULL DEFAULT '{}'
+);
+INSERT INTO meta VALUES ('name', 'r'), ('elapsed', '3.5');
+INSERT INTO trials VALUES (1, 'done', '{"lr":0.5}', 'start', 2.0, 1.5, NULL, '', 1.0, 1.5, 1, 0);
+INSERT INTO points VALUES (1, 0, NULL, 1.5, 2.0);
+INSERT INTO events VALUES (1, 1.0, 'ask', 1, '{}'), (2, 2.0, 'tell', 1, '{"score":2.0,"cost":1.5}');
+PRAGMA user_version = 1;
+"""
+
+
+def version(folder: Path) -> int:
+    with sqlite3.connect(folder / "run.db") as db:
+        number: int = db.execute("PRAGMA user_version").fetchone()[0]
+    db.close()
+    return number
+
+
+def test_an_older_database_is_read_as_it_is_and_brought_up_to_date_to_be_written(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "run.db") as old:
+        old.executescript(f"{VERSION_1}PRAGMA application_id = {APPLICATION_ID};")
+    old.close()
+    with Store.open(tmp_path, readonly=True) as store:
+        before, history = store.trials(), store.history()
+        assert (before[0].score, before[0].points, before[0].excluded) == (
+            2.0,
+            (Point(None, 1.5, 2.0),),
+            False,
+        )
+    assert version(tmp_path) == 1
+    with Store.open(tmp_path) as store:
+        assert store.trials() == before
+        assert store.history() == history
+        store.exclude_trial(1, True)
+    assert version(tmp_path) == SCHEMA_VERSION
+    with Store.open(tmp_path) as store:  # once is enough
+        assert store.trial(1).excluded
+
+
+def test_a_migrated_database_has_the_schema_of_a_new_one(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "run.db") as old:
+        old.executescript(f"{VERSION_1}PRAGMA application_id = {APPLICATION_ID};")
+    old.close()
+    Store.open(tmp_path).close()
+    create(tmp_path / "new").close()
+    columns = []
+    for folder in (tmp_path, tmp_path / "new"):
+        with sqlite3.connect(folder / "run.db") as db:
+            tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master ORDER BY name")]
+            columns.append({name: db.execute(f"PRAGMA table_info({name})").fetchall() for name in tables})
+        db.close()
+    assert columns[0] == columns[1]
