@@ -73,5 +73,6 @@ def chance(sweeper: Sweeper, params: Mapping[str, Any], points: Sequence[Point])
     left = np.searchsorted(costs[front], log_cost, side="right") - 1
     if (left < 0).any():  # cheaper than all that is known
         return 1.0
-    least = means[front][left] + PRUNE * float(np.ptp(means[front]))
+    known = models.score.unwarp(means[front])
+    least = models.score.warp(known[left] + PRUNE * float(np.ptp(known)))
     return float(norm.sf((least - mean) / sd).max())
