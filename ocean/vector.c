@@ -1,5 +1,6 @@
 // The vector layer: one call steps all environments. It is compiled once for each environment, whose
 // header the compiler reads before this file (-include). No allocation after ocean_create.
+#include <assert.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -192,18 +193,24 @@ void ocean_step(Vector *vector, const Action *actions, Obs *obs, float *rewards,
     run_all(vector);
 }
 
-// The sums of all environments since the last call, field by field as in Log, then cleared. Always
-// added in the environments' order: the threads do not change a rounding.
-void ocean_log(Vector *vector, double *sums) {
+static_assert(sizeof(((Env *)0)->log) == AGENTS * sizeof(Log), "every agent has a log: Log log[AGENTS]");
+
+// The sums of all agents (or of those for which `only` is not 0) since they were last asked for, field
+// by field as in Log, then cleared. Always added in the agents' order: the threads change no rounding.
+void ocean_log(Vector *vector, const uint8_t *only, double *sums) {
     enum { FIELDS = sizeof(Log) / sizeof(double) };
     memset(sums, 0, sizeof(Log));
-    for (int32_t i = 0; i < vector->num_envs; i++) {
+    for (int64_t row = 0; row < (int64_t)vector->num_envs * AGENTS; row++) {
+        if (only != NULL && !only[row]) {
+            continue;
+        }
+        Log *log = (Log *)&vector->envs[row / AGENTS].log + row % AGENTS;
         double fields[FIELDS];
-        memcpy(fields, &vector->envs[i].log, sizeof(Log));
+        memcpy(fields, log, sizeof(Log));
         for (int f = 0; f < FIELDS; f++) {
             sums[f] += fields[f];
         }
-        memset(&vector->envs[i].log, 0, sizeof(Log));
+        memset(log, 0, sizeof(Log));
     }
 }
 

@@ -127,14 +127,20 @@ class Vector:
             u_address = self._address(truncations, 4)
         self._step(self._handle or self._open(), a_address, o_address, r_address, e_address, u_address)
 
-    def log(self) -> dict[str, float]:
+    def log(self, only: Array | None = None) -> dict[str, float]:
         """Means over the episodes that ended since the last call, and their number "n"; then cleared.
 
-        With no episode ended the means are 0.
+        With no episode ended the means are 0. `only`, bool [num_agents], leaves all other agents out,
+        whose episodes stay in the log.
         """
         fields = self.spec.log_fields
         sums = (ctypes.c_double * (len(fields) + 1))()
-        self._library.ocean_log(self._open(), sums)
+        handle, rows = self._open(), None
+        if only is not None:
+            if only.shape != (self.num_agents,):
+                raise ValueError(f"only must have the shape {(self.num_agents,)}, not {only.shape}")
+            rows = np.ascontiguousarray(only, bool)
+        self._library.ocean_log(handle, None if rows is None else rows.ctypes.data, sums)
         n = sums[len(fields)]
         means = {name: (sums[i] / n if n else 0.0) for i, name in enumerate(fields)}
         return {**means, "n": n}
@@ -221,7 +227,7 @@ def _library(header: Path) -> ctypes.CDLL:
         ("ocean_seed", [pointer, ctypes.c_uint64]),
         ("ocean_reset", [pointer] * 2),
         ("ocean_step", [pointer] * 6),
-        ("ocean_log", [pointer] * 2),
+        ("ocean_log", [pointer] * 3),
         ("ocean_get_state", [pointer] * 2),
         ("ocean_set_state", [pointer] * 2),
     ):

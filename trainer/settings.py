@@ -122,7 +122,7 @@ class TrainSettings:
     """Rewards are clipped to +- this; 0 is off."""
 
     eval_episodes: int = _bounded(100, 1)
-    """Episodes of every evaluation, each played in an environment of its own."""
+    """Episodes of every evaluation, each played by an agent of its own (environments are whole)."""
 
     eval_max_steps: int = _bounded(50_000, 1)
     """Steps after which an evaluation stops waiting; episodes still running are reported unfinished."""

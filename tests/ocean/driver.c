@@ -43,7 +43,7 @@ int main(int count, char **arguments) {
         if (step % 1000 == 999) {
             ocean_get_state(vector, state);
             ocean_set_state(vector, state);
-            ocean_log(vector, sums);
+            ocean_log(vector, NULL, sums);
             episodes += sums[sizeof(Log) / sizeof(double) - 1];
             ocean_reset(vector, obs);
         }
