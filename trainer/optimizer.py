@@ -55,7 +55,7 @@ def adam_reference(
 def _kernels() -> ctypes.CDLL:
     from ocean import build
 
-    library = build.library([Path(__file__).parent / "optimizer.c"], flags=["-ffp-contract=fast"])
+    library = build.library([Path(__file__).parent / "optimizer.c"])
     library.norm.argtypes, library.norm.restype = [_INT, _POINTER], ctypes.c_double
     library.scale.argtypes, library.scale.restype = [_INT, _FLOAT, _POINTER], None
     library.adam.argtypes = [_INT, *[_POINTER] * 4, _INT, *[_FLOAT] * 4]
