@@ -28,6 +28,7 @@ struct Vector {
     int32_t num_envs;
     Settings settings;
     Obs *final_obs;   // [num_envs * AGENTS, OBS_SIZE], the caller's
+    uint8_t *action_mask; // [num_envs * AGENTS, MASK_SIZE], the caller's; NULL without masks
     Call call;
     // The pool: worker 0 is the calling thread, so that one thread costs nothing.
     int32_t threads;
@@ -49,6 +50,7 @@ static void run_range(Vector *vector, int32_t first, int32_t last) {
         int64_t row = i * AGENTS;
         io.obs = call.obs + row * OBS_SIZE;
         io.final_obs = final_obs + row * OBS_SIZE;
+        io.action_mask = MASK_SIZE ? vector->action_mask + row * MASK_SIZE : NULL;
         if (call.actions == NULL) {
             io.actions = NULL;
             io.rewards = NULL;
@@ -133,7 +135,7 @@ void ocean_seed(Vector *vector, uint64_t seed) {
 // `settings` holds one number for each line of SETTINGS. NULL is returned where memory or threads
 // are not to be had.
 Vector *ocean_create(int32_t num_envs, uint64_t seed, int32_t threads, const double *settings,
-                     Obs *final_obs) {
+                     Obs *final_obs, uint8_t *action_mask) {
     Vector *vector = (Vector *)calloc(1, sizeof(Vector));
     if (vector == NULL) {
         return NULL;
@@ -151,6 +153,7 @@ Vector *ocean_create(int32_t num_envs, uint64_t seed, int32_t threads, const dou
     memset(vector->envs, 0, bytes);
     vector->num_envs = num_envs;
     vector->final_obs = final_obs;
+    vector->action_mask = action_mask;
     int field = 0;
 #define OCEAN_READ(kind, name, standard, low, high, help) vector->settings.name = (kind)settings[field++];
     SETTINGS(OCEAN_READ)

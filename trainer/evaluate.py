@@ -10,6 +10,7 @@ import torch
 
 import ocean
 from trainer.network import Network
+from trainer.rollout import clear_states
 from trainer.settings import Settings
 
 # Evaluations draw from streams of their own: no seed of a training run leads to the same episodes.
@@ -46,18 +47,21 @@ def evaluate(network: Network, settings: Settings, seed: int, device: torch.devi
         truncations, host_obs = np.zeros(rows, np.uint8), obs.numpy()
         host_actions = actions.numpy() if device.type == "cpu" else np.zeros((rows, components), np.int32)
         uniform = None if train.eval_greedy else torch.empty(rows, components)
+        state = torch.zeros(rows, network.policy.memory, device=device)
+        host_mask = torch.from_numpy(env.action_mask) if env.spec.masked else None
         playing = np.ones(rows, bool)  # has not ended its one episode
         total, count = 0.0, 0.0
         env.reset(host_obs)
         for _ in range(train.eval_max_steps):
             if uniform is not None:
                 torch.rand(uniform.shape, generator=generator, out=uniform)
-            network.act(
-                obs.to(device), uniform if uniform is None else uniform.to(device), actions, logprobs, values
-            )
+            draw = None if uniform is None else uniform.to(device)
+            mask = None if host_mask is None else host_mask.to(device)
+            network.act(obs.to(device), draw, actions, logprobs, values, state, mask)
             if device.type != "cpu":
                 host_actions[:] = actions.cpu().numpy()
             env.step(host_actions, host_obs, rewards, terminals, truncations)
+            clear_states(state, terminals, truncations)
             ended = (terminals | truncations).astype(bool) & playing
             if ended.any():
                 log = env.log(only=ended)
