@@ -148,7 +148,8 @@ class _Batch(ctypes.Structure):
 
     _fields_ = (
         [(name, _INT) for name in ("agents", "count")]
-        + [(name, _POINTER) for name in ("segments", "weights", "obs", "mask", *_READ, "old_values", *_WRITTEN)]
+        + [(name, _POINTER) for name in ("segments", "weights", "obs", "mask")]
+        + [(name, _POINTER) for name in (*_READ, "old_values", *_WRITTEN)]
         + [
             (name, ctypes.c_float)
             for name in (
@@ -229,7 +230,8 @@ class FusedNetwork:
 
     def values(self, obs: Tensor, values: Tensor, state: Tensor) -> None:
         """Fill values [rows]; the state stays."""
-        self._act(obs, None, None, None, None, values.data_ptr(), state if self._rnn is None else state.clone())
+        moving = state if self._rnn is None else state.clone()
+        self._act(obs, None, None, None, None, values.data_ptr(), moving)
 
     def _act(
         self,

@@ -126,7 +126,8 @@ class Fused:
 
     def _add_gradients(self, x: Tensor, gates: Tensor) -> None:
         weight, bias = self._grads[0], self._grads[-1]
-        assert weight is not None and bias is not None
+        assert weight is not None
+        assert bias is not None
         weight.addmm_(x.t(), gates)
         bias.add_(gates.sum(0))
 

@@ -154,13 +154,13 @@ class Rollout:
         Copies: a view would be saved with all of the buffer that it is a view of.
         """
         buffer, agents = self.buffer, self.env.num_agents
-        kept = {name: getattr(buffer, name) for name in KEPT if buffer.used > agents}
+        kept = [name for name in KEPT if buffer.used > agents and getattr(buffer, name) is not None]
         return {
             "obs": self._rows["obs"][-1].clone(),
             "memory": self.state,
             "mask": self.mask,
             "kept": buffer.kept,
-            "replay": {name: column[:, agents:].clone() for name, column in kept.items() if column is not None},
+            "replay": {name: getattr(buffer, name)[:, agents:].clone() for name in kept},
         }
 
     def load(self, state: dict[str, Any]) -> None:

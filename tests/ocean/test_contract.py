@@ -41,6 +41,7 @@ class Rollout:
         self.terminals, whole_terminals = guarded(rows, (), np.uint8, poison)
         self.truncations, whole_truncations = guarded(rows, (), np.uint8, poison)
         self.wholes = [whole_obs, whole_rewards, whole_terminals, whole_truncations]
+        env.action_mask[...] = poison
         env.reset(self.obs)
         self.check_guards()
 
@@ -48,6 +49,7 @@ class Rollout:
         for whole in self.wholes:
             whole.view(np.uint8)[...] = self.poison
         self.env.final_obs.view(np.uint8)[...] = self.poison
+        self.env.action_mask[...] = self.poison
         self.env.step(actions, self.obs, self.rewards, self.terminals, self.truncations)
         self.check_guards()
 
@@ -73,7 +75,7 @@ def random_actions(spec: ocean.Spec, steps: int, rows: int, seed: int = 0) -> np
 def trajectory(env: ocean.Vector, actions: np.ndarray) -> list[np.ndarray]:
     """Everything that can be seen of a run: [steps, rows, ...] each, final observations where valid."""
     rollout = Rollout(env)
-    seen: list[list[np.ndarray]] = [[], [], [], [], []]
+    seen: list[list[np.ndarray]] = [[], [], [], [], [], []]
     first = rollout.obs.copy()
     for row in actions:
         rollout.step(np.ascontiguousarray(row))
@@ -81,7 +83,7 @@ def trajectory(env: ocean.Vector, actions: np.ndarray) -> list[np.ndarray]:
         final[~rollout.ended] = 0
         for kept, now in zip(
             seen,
-            (rollout.obs, rollout.rewards, rollout.terminals, rollout.truncations, final),
+            (rollout.obs, rollout.rewards, rollout.terminals, rollout.truncations, final, env.action_mask),
             strict=True,
         ):
             kept.append(now.copy())
@@ -106,6 +108,7 @@ def test_every_element_of_every_buffer_is_written_by_every_step(name: str) -> No
     # Two equal vectors over buffers that were poisoned differently: what is not written differs.
     one, other = (Rollout(ocean.Vector(name, num_envs=16, seed=3), poison) for poison in (0xA5, 0x5A))
     np.testing.assert_array_equal(one.obs, other.obs)
+    np.testing.assert_array_equal(one.env.action_mask, other.env.action_mask)
     for actions in random_actions(one.env.spec, STEPS, one.env.num_agents):
         one.step(actions)
         other.step(actions)
@@ -113,6 +116,7 @@ def test_every_element_of_every_buffer_is_written_by_every_step(name: str) -> No
         np.testing.assert_array_equal(one.rewards, other.rewards)
         np.testing.assert_array_equal(one.terminals, other.terminals)
         np.testing.assert_array_equal(one.truncations, other.truncations)
+        np.testing.assert_array_equal(one.env.action_mask, other.env.action_mask)
         final = one.env.final_obs[one.ended]
         np.testing.assert_array_equal(final, other.env.final_obs[one.ended])
 
@@ -121,7 +125,7 @@ def test_values_lie_in_the_declared_ranges(name: str) -> None:
     env = ocean.Vector(name, num_envs=64, seed=1)
     spec = env.spec
     actions = random_actions(spec, STEPS, env.num_agents)
-    first, obs, rewards, terminals, truncations, final = trajectory(env, actions)
+    first, obs, rewards, terminals, truncations, final, masks = trajectory(env, actions)
     ended = (terminals | truncations).astype(bool)
     for seen in (first, obs, final[ended]):
         assert seen.dtype == spec.obs_dtype
@@ -135,6 +139,10 @@ def test_values_lie_in_the_declared_ranges(name: str) -> None:
     assert set(np.unique(terminals)) <= {0, 1}
     assert set(np.unique(truncations)) <= {0, 1}
     assert not (terminals & truncations).any()
+    assert set(np.unique(masks)) <= {0, 1}
+    if spec.masked:
+        for part in np.split(masks, np.cumsum(spec.action_sizes)[:-1], axis=-1):
+            assert part.any(axis=-1).all(), "an agent to whom everything is forbidden"
 
 
 @pytest.mark.parametrize(("size", "threads"), [(1, 1), (5, 1), (64, 3), (5, 5)])
