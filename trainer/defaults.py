@@ -20,6 +20,16 @@ _PROBE: dict[str, Any] = {
     "policy.hidden": 64,
 }
 
+_GAME: dict[str, Any] = {
+    "train.horizon": 32,
+    "train.minibatch_size": 4096,
+    "train.optimizer": "muon",
+    "train.learning_rate": 0.02,
+    "train.updates": 4,
+    "train.gamma": 0.99,
+    "train.gae_lambda": 0.9,
+}
+
 DEFAULTS: dict[str, dict[str, Any]] = {
     # The probes: each solved by all of four seeds and more.
     "bandit": {**_PROBE, "train.total_timesteps": 40_000, "train.ent_coef": 0.03},
@@ -49,6 +59,44 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "train.ent_coef": 0.003,
         "policy.rnn": "mingru",
     },
+    # The games: what their READMEs call solved, on one core in seconds to half a minute.
+    "pong": {
+        **_GAME,
+        "train.total_timesteps": 3_000_000,
+        "train.num_envs": 256,
+        "train.horizon": 64,
+        "train.minibatch_size": 8192,
+        "train.updates": 8,
+        "train.gamma": 0.995,
+        "train.gae_lambda": 0.95,
+        "train.ent_coef": 0.001,
+    },
+    "freeway": {
+        **_GAME,
+        "train.total_timesteps": 4_000_000,
+        "train.num_envs": 256,
+        "train.horizon": 64,
+        "train.updates": 16,
+        "train.gamma": 0.98,
+        "train.ent_coef": 0.01,
+    },
+    "connect4": {
+        **_GAME,
+        "train.total_timesteps": 6_000_000,
+        "train.num_envs": 1024,
+        "train.horizon": 16,
+        "train.updates": 8,
+        "train.ent_coef": 0.01,
+        "train.eval_episodes": 400,  # a game is won or lost: 100 tell no more than 4 percent
+    },
+    "snake": {
+        **_GAME,
+        "train.total_timesteps": 3_000_000,
+        "train.num_envs": 4,  # of 64 snakes each
+        "train.gamma": 0.98,
+        "train.ent_coef": 0.005,
+    },
+    "game2048": {**_GAME, "train.total_timesteps": 3_000_000, "train.num_envs": 256, "train.ent_coef": 0.005},
     # All of 500 steps in every episode of the evaluations of forty seeds.
     "cartpole": {
         "train.total_timesteps": 250_000,

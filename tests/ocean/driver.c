@@ -18,7 +18,7 @@ static Action draw_action(int column) {
 }
 
 int main(int count, char **arguments) {
-    enum { ENVS = 13, STEPS = 4000 };
+    enum { ENVS = AGENTS > 8 ? 3 : 13, STEPS = AGENTS > 8 ? 1000 : 4000 };
     size_t rows = ENVS * AGENTS;
     double settings[64];
     for (int i = 2; i < count && i < 66; i++) {
@@ -41,7 +41,7 @@ int main(int count, char **arguments) {
             actions[i] = draw_action((int)(i % ACTION_COUNT));
         }
         ocean_step(vector, actions, obs, rewards, terminals, truncations);
-        if (step % 1000 == 999) {
+        if (step % (STEPS / 4) == STEPS / 4 - 1) {
             ocean_get_state(vector, state);
             ocean_set_state(vector, state);
             ocean_log(vector, NULL, sums);
