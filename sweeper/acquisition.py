@@ -1,26 +1,31 @@
 """Where the next trial goes: the rating, the candidates it is given to, and how far out it may look.
 
-The rating of params x is a product of three things:
+The rating of params x is a quotient:
 
-    the expected improvement of x's score over its left neighbour,
-    the distance of x's log cost to its nearest neighbour on the front,
-    the probability that x does not fail.
+    the expected improvement of x's score over its left neighbour
+    times the distance of x's log cost to its nearest neighbour on the front
+    times the probability that x does not fail
+
+    over the price of x: its predicted cost and that of three average trials.
 
 The front is the posterior one: denoised means, so that lucky runs do not stand on it. The left neighbour of
 x is the best member of the front that costs no more; left of the cheapest member it is the worst score
 seen. One so improves on what is known and fills what is empty: between two members of equal score the best
-place is the middle.
+place is the middle. The price counts both what is spent and how many trials it took: a cheap trial is not
+free, for it takes its place among the hundred that a user waits for.
 
-Params predicted to cost more than a cap are not looked at: twice the end of the front, where members that
-buy almost nothing are left out. So money follows score, not the other way round. There are two exceptions
-in which the cap is twice the dearest trial:
+Params that may cost more than a cap (by their predicted log cost and one sd of it) are not looked at: twice
+the end of the front, where members that buy almost nothing are left out. So money follows score, not the
+other way round. There are two exceptions in which the cap is twice the dearest trial:
 
     every third trial, while such probes are less than a quarter of all spending;
-    while scores have not risen out of the noise. Then every second trial also has to climb, for where all
-    scores are alike there is nothing to learn, and every fifth repeats a member to learn the noise.
+    while scores have not risen out of the noise. Then the models know nothing to go by: every second trial
+    continues the space-filling design among the dearer half of costs, every other one has to climb beyond the
+    dearest, and every fifth repeats a member to learn the noise.
 
 Where runs differ by luck, every eighth trial, once the front has had time to form, repeats its end until that
-rests on three runs: one lucky run must not decide what is handed out as the best.
+rests on three runs, while repeats are less than a tenth of all spending: one lucky run must not decide what
+is handed out as the best.
 """
 
 from __future__ import annotations
@@ -39,8 +44,9 @@ LEAP = math.log(2.0)  # beyond the front's end, in log cost
 PRUNE = 0.02  # of the front's range: its end and the centres of search are members that lift it by so much
 LOW_SIGNAL = 5.0  # noise sds that a front must span to have risen out of the noise
 EXPLAINED, JUDGED = 0.3, 10  # share of their variance that must be predictable, judged from so many trials on
+OVERHEAD = 3.0  # average trials, what a trial takes beside its own cost
 PROBE_EVERY, PROBE_SHARE = 3, 0.25
-REPEAT_EVERY = 5
+REPEAT_EVERY, REPEAT_SHARE = 5, 0.1
 NOISY, SETTLE_EVERY, SETTLED = 0.03, 8, 3  # noise sd as a share of the front's rise; trials; runs
 SETTLE_FROM = 24  # trials: before, the noise is mostly its prior, and money better spent on what is new
 _AROUND, _ANYWHERE, _REFINED, _STEPS, _ROUNDS = 800, 80, 6, 16, 4
@@ -67,12 +73,16 @@ class Acquisition:
         front = pareto.front(costs, means)
         self.front_scores, self.front_costs = means[front], costs[front]  # cheapest first
         self.means, self.costs = means[: len(self.done)], costs[: len(self.done)]
-        self.members = pareto.prune(self.costs, self.means, PRUNE)
+        self.members = pareto.prune(self.costs, self.models.score.unwarp(self.means), PRUNE)
         self.span = max(float(np.ptp(costs)), 1.0)  # of log cost; below it all costs are much the same
         self.near = 0.02 * self.span  # closer than this is at equal cost, and an improvement there counts too
         self.limit = math.inf if self.cost_limit is None else math.log(self.cost_limit)
         self.cap = min(float(self.costs[self.members[-1]]) + LEAP, self.limit)
         self.bottom = -math.inf
+        dearest = float(self.costs.max())
+        self.overhead = dearest + math.log(
+            OVERHEAD * float(np.mean(np.exp(self.costs - dearest)))
+        )  # log cost
 
     @property
     def rise(self) -> float:
@@ -89,17 +99,16 @@ class Acquisition:
         noise = self.rise < LOW_SIGNAL * self.models.score.noise_sd
         return noise or (len(self.done) >= JUDGED and self.models.explained < EXPLAINED)
 
-    def look_from_dearest(self, climb: bool = False) -> None:
-        """Ties the cap to the dearest trial; with `climb`, cheaper ones than that are not looked at."""
-        dearest = float(self.costs.max())
-        self.cap = min(dearest + LEAP, self.limit)
-        self.bottom = dearest if climb else -math.inf
+    def look_from_dearest(self, bottom: float = 0.0) -> None:
+        """Ties the cap to the dearest trial; what costs less than a share `bottom` of trials is left out."""
+        self.cap = min(float(self.costs.max()) + LEAP, self.limit)
+        self.bottom = float(np.quantile(self.costs, bottom)) if bottom else -math.inf
 
     def rating(self, units: np.ndarray) -> np.ndarray:
         """Log of the rating of [n, dim]; -inf for what is taken, out of bounds or breaks a constraint."""
         features = self.space.features(units)
         mean, sd = self.models.score.predict(features)
-        log_cost = self.models.log_cost.predict(features)[0]
+        log_cost, cost_sd = self.models.log_cost.predict(features)
         left = np.searchsorted(self.front_costs, log_cost + self.near, side="right") - 1
         neighbour = np.where(left < 0, self.means.min(), self.front_scores[np.maximum(left, 0)])
         distance = np.abs(log_cost[:, None] - self.front_costs[None, :]).min(axis=1)
@@ -108,8 +117,9 @@ class Acquisition:
             log_expected_improvement(mean, sd, neighbour)
             + np.log(np.maximum(distance, self.near) / self.span)
             + np.log(self.models.success_probability(features))
+            - np.logaddexp(log_cost, self.overhead)
         )
-        inside = (log_cost >= self.bottom) & (log_cost <= self.cap) & self.space.feasible(units)
+        inside = (log_cost >= self.bottom) & (log_cost + cost_sd <= self.cap) & self.space.feasible(units)
         return np.where(inside & ~among(units, self.taken), rating, -np.inf)
 
     def best(self, generator: np.random.Generator) -> np.ndarray | None:
@@ -144,15 +154,29 @@ class Acquisition:
 
 
 def log_expected_improvement(mean: np.ndarray, sd: np.ndarray, incumbent: np.ndarray) -> np.ndarray:
-    """log E[max(f - incumbent, 0)], f ~ N(mean, sd^2), finite however hopeless (after Ament et al. 2023)."""
-    z = (mean - incumbent) / sd
-    above, below = np.maximum(z, 0.0), np.minimum(z, 0.0)
-    # phi(z) + z Phi(z), for z < 0 as phi(z) (1 - |z| sqrt(pi / 2) erfcx(|z| / sqrt 2)), far out phi(z) / z^2.
-    body = np.exp(-0.5 * above**2) / math.sqrt(2 * math.pi) + above * (1 - 0.5 * erfc(above / math.sqrt(2)))
-    ratio = 1 + below * math.sqrt(math.pi / 2) * erfcx(-below / math.sqrt(2))
-    ratio = np.where(below > -1e3, np.maximum(ratio, 1e-300), 1 / np.maximum(below * below, 1e6))
-    tail = -0.5 * below**2 - 0.5 * math.log(2 * math.pi) + np.log(ratio)
-    return np.log(sd) + np.where(z > 0, np.log(body), tail)
+    """log E[max(e^f - e^incumbent, 0)], f ~ N(mean, sd^2): of scores r where f = log(r + offset) is modelled.
+
+    The formula of an option's price (Black and Scholes 1973): e^(mean + sd^2/2) Phi(d + sd) - e^incumbent
+    Phi(d), d = (mean - incumbent) / sd. Finite however hopeless: for d < 0 both Phi are taken by their ratio
+    to phi(d), by erfcx. An sd above 3 counts as 3: a doubt of more than e^3 is no hope.
+    """
+    sd = np.minimum(sd, 3.0)
+    d = (mean - incumbent) / sd
+    above, below = np.clip(d, 0.0, 30.0), np.minimum(d, 0.0)
+    gain = np.exp(np.clip(mean - incumbent, 0.0, 300.0) + 0.5 * sd**2) * _normal(above + sd) - _normal(above)
+    ratio = _mills(below + sd) - _mills(below)
+    tail = -0.5 * below**2 - 0.5 * math.log(2 * math.pi) + np.log(np.maximum(ratio, 1e-300))
+    return incumbent + np.where(d > 0, np.log(np.maximum(gain, 1e-300)), tail)
+
+
+def _normal(x: np.ndarray) -> np.ndarray:
+    """Phi(x)."""
+    return 1 - 0.5 * erfc(x / math.sqrt(2))
+
+
+def _mills(x: np.ndarray) -> np.ndarray:
+    """Phi(x) / phi(x)."""
+    return math.sqrt(math.pi / 2) * erfcx(-x / math.sqrt(2))
 
 
 def perturb(space: Space, centres: np.ndarray, sds: np.ndarray, generator: np.random.Generator) -> np.ndarray:

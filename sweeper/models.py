@@ -2,7 +2,10 @@
 
 A model is what `GaussianProcess.as_gpytorch` builds: a zero-mean exact process on standardised targets,
 Matern-5/2 with one lengthscale a parameter, plus (for cost) a linear kernel that extrapolates beyond the
-dearest trial. gpytorch takes some ten milliseconds of Python for one likelihood, so the same likelihood and
+dearest trial. Scores are modelled as log(r + offset), r their height above the worst in units of their range,
+the offset fitted with the lengthscales: small where scores grow by factors (ten times the steps, ten times
+the score), so that what cheap trials show carries over to dear ones; large, and then the identity, where they
+do not. gpytorch takes some ten milliseconds of Python for one likelihood, so the same likelihood and
 its gradient are written out here over torch float64 matrices; a test holds the two against each other.
 """
 
@@ -43,27 +46,31 @@ def one_thread() -> Iterator[None]:
 
 
 class Priors:
-    """Normal priors (mean, sd) on the logs of [lengthscales..., outputscale, noise variance(, linear)].
+    """Normal priors (mean, sd) on logs of [lengthscales..., outputscale, noise variance(, linear)(, offset)].
 
     Targets are standardised, the box is 2 wide. The lengthscale's centre grows with sqrt(dim), as distances
     between random points do (Hvarfner et al. 2024, "Vanilla Bayesian optimization performs great in high
     dimensions").
     """
 
-    def __init__(self, dim: int, linear: bool, noise_variance: float) -> None:
+    def __init__(self, dim: int, linear: bool, noise_variance: float, warped: bool) -> None:
         rows = [(math.log(0.5 * math.sqrt(dim)), 1.0)] * dim
         rows += [(0.0, 1.0), (math.log(noise_variance), 1.5)]
         rows += [(0.0, 1.0)] if linear else []
+        rows += [(math.log(0.1), 1.0)] if warped else []
         self.mean, self.sd = np.array(rows).T
         self.low = np.full(len(rows), -8.0)
         self.high = np.full(len(rows), 6.0)
         self.low[dim + 1], self.high[dim + 1] = math.log(1e-7), math.log(4.0)
+        if warped:  # beyond a hundred it is the identity
+            self.low[-1], self.high[-1] = math.log(1e-3), math.log(100.0)
 
 
 class GaussianProcess:
     """One exact process. `features` [n, f], `targets` [n] (standardised inside), `groups` [f]: the parameter
-    of each feature. `trials` [n]: which rows share a trial and so a part of their noise (None: all apart).
-    `hyper` is the vector that `Priors` describes; at its prior mean until `fit`.
+    of each feature. `linear`: with a linear kernel. `warped`: of log(r + offset), see above; predictions then
+    are in these units, which `unwarp` leads back. `trials` [n]: which rows share a trial and so a part of
+    their noise (None: all apart). `hyper` is the vector of `Priors`; at its prior mean until `fit`.
     """
 
     def __init__(
@@ -73,6 +80,7 @@ class GaussianProcess:
         groups: np.ndarray,
         *,
         linear: bool = False,
+        warped: bool = False,
         noise_variance: float = 0.01,
         trials: np.ndarray | None = None,
     ) -> None:
@@ -83,19 +91,43 @@ class GaussianProcess:
         self.shift = float(np.mean(targets / largest)) * largest
         self.y = torch.as_tensor((targets - self.shift) / self.scale, dtype=torch.float64)  # [n]
         self.groups, self.linear, self.trials = torch.as_tensor(groups), linear, trials
+        self.warped, self.low = warped, float(targets.min())
+        self.range = max(float(targets.max() - self.low), 1e-12 * largest)
+        self.heights = torch.as_tensor((targets - self.low) / self.range, dtype=torch.float64)  # [n], 0..1
         self.dim = int(self.groups.max()) + 1
-        self.priors = Priors(self.dim, linear, noise_variance)
-        self.hyper = self.priors.mean.copy()
+        self.priors = Priors(self.dim, linear, noise_variance, warped)
+        self.set_hyper(self.priors.mean.copy())
         self.noise_shape = torch.eye(len(self.y), dtype=torch.float64)  # [n, n], times the noise variance
         if trials is not None:
             shared = torch.as_tensor(trials[:, None] == trials[None, :], dtype=torch.float64)
             self.noise_shape = _SHARED_NOISE * shared + (1 - _SHARED_NOISE) * self.noise_shape
+
+    def set_hyper(self, hyper: np.ndarray) -> None:
+        """Takes the vector that `Priors` describes, and with it the targets as its offset warps them."""
+        self.hyper = hyper
         self._factor: tuple[torch.Tensor, torch.Tensor] | None = None
+        if self.warped:
+            self._warp(hyper)
+
+    def _warp(self, hyper: np.ndarray) -> None:
+        logs = torch.log(self.heights + math.exp(hyper[-1]))
+        self.shift, spread = float(logs.mean()), float(logs.std(unbiased=False))
+        self.scale = spread if spread > 1e-9 else 1.0
+        self.y = (logs - self.shift) / self.scale
+
+    def unwarp(self, values: np.ndarray) -> np.ndarray:
+        """Predictions to targets: the inverse of the warp, at most a hundred ranges above the worst."""
+        if not self.warped:
+            return values
+        heights = np.exp(np.minimum(values, math.log(200.0))) - math.exp(self.hyper[-1])
+        return self.low + self.range * np.minimum(heights, 100.0)
 
     # -- the likelihood ------------------------------------------------------------------------
 
     def loss(self, hyper: np.ndarray, prior: bool = True) -> tuple[float, np.ndarray]:
         """Negative log posterior (or, without the prior, likelihood) of `hyper`, and its gradient."""
+        if self.warped:
+            self._warp(hyper)
         noise, linear = math.exp(hyper[self.dim + 1]), math.exp(hyper[-1]) if self.linear else 0.0
         z = self._scaled(self.x, hyper)
         matern, slope = _matern(z, z, math.exp(hyper[self.dim]))
@@ -114,6 +146,14 @@ class GaussianProcess:
         gradient[self.dim + 1] = -0.5 * noise * float((w * self.noise_shape).sum())
         if self.linear:
             gradient[-1] = -0.5 * linear * float((w * dot).sum())
+        if self.warped:
+            # The likelihood is that of the scores: the log slopes of warp and standardising belong to it.
+            offset = math.exp(hyper[-1])
+            value += float(torch.log(self.heights + offset).sum()) + len(self.y) * math.log(self.scale)
+            slopes = offset / (self.heights + offset)  # d log(r + offset) / d log offset
+            shared = float((self.y * slopes).mean()) / self.scale
+            moved = (slopes - slopes.mean()) / self.scale - shared * self.y
+            gradient[-1] = float(alpha @ moved) + float(slopes.sum()) + len(self.y) * shared
         if prior:
             off = (hyper - self.priors.mean) / self.priors.sd
             value, gradient = value + 0.5 * float(off @ off), gradient + off / self.priors.sd
@@ -122,20 +162,23 @@ class GaussianProcess:
     def fit(self, starts: list[np.ndarray], steps: int) -> GaussianProcess:
         """Sets `hyper` to the best maximum a posteriori found by L-BFGS from each of `starts`."""
         bounds = list(zip(self.priors.low, self.priors.high, strict=True))
-        best = math.inf
+        best, hyper = math.inf, self.hyper
         for start in starts:
             start = np.clip(start, self.priors.low, self.priors.high)
             options = {"maxiter": steps, "ftol": 1e-5}
             found = minimize(self.loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
             if found.fun < best:
-                best, self.hyper = float(found.fun), found.x
-        self._factor = None
+                best, hyper = float(found.fun), found.x
+        self.set_hyper(hyper)
         return self
 
     # -- the posterior ---------------------------------------------------------------------------
 
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Posterior mean [m] and standard deviation [m] of the noise-free function at `features` [m, f]."""
+        """Posterior mean [m] and standard deviation [m] of the noise-free function at `features` [m, f].
+
+        In the units of the targets; of a warped process in those of log(r + offset).
+        """
         mean, sd = self._predict(torch.as_tensor(features, dtype=torch.float64))
         return self.shift + self.scale * mean.numpy(), self.scale * sd.numpy()
 
@@ -276,8 +319,9 @@ def fit_models(
     curves = not final.all()
     owners = np.append(seen.trials, -1 - np.arange(failures))
     score = GaussianProcess(
-        np.concatenate([seen.features, seen.failed]), scores, groups, trials=owners if curves else None
-    )
+        np.concatenate([seen.features, seen.failed]), scores, groups, warped=True,
+        trials=owners if curves else None,
+    )  # fmt: skip
     log_cost = GaussianProcess(
         seen.features, seen.log_costs, groups, linear=True, noise_variance=1e-3,
         trials=seen.trials if curves else None,
@@ -291,9 +335,9 @@ def fit_models(
     rows = count + failures
     due = rows - before.get("seen", -math.inf) >= max(1, rows**2 // 10_000)
     for name, process in processes.items():
-        known = [np.array(before[name])] if name in before else []
+        known = [np.array(before[name])] if len(before.get(name, ())) == len(process.hyper) else []
         if known and not due:
-            process.hyper = known[0]
+            process.set_hyper(known[0])
             continue
         if count < 30 or not known:
             mean, sd = process.priors.mean, process.priors.sd

@@ -17,6 +17,7 @@ from sweeper.acquisition import (
     PROBE_SHARE,
     PRUNE,
     REPEAT_EVERY,
+    REPEAT_SHARE,
     SETTLE_EVERY,
     SETTLED,
     Acquisition,
@@ -27,7 +28,7 @@ from sweeper.models import Models, Observations, fit_models, one_thread
 from sweeper.space import Space
 
 DESIGN = 6  # trials before the models choose
-LADDER = 0.6  # of the fidelity's range, from its cheap end: where the design lies
+LADDER = 0.45  # of the fidelity's range, from its cheap end: where the design lies
 MAX_NUMBER = 1e305  # beyond it sums overflow: as good as infinite
 CURVE_POINTS = 5  # of a trial that teach the models
 _STEPS_WORDS = ("steps", "timesteps", "epochs", "iterations", "updates", "frames", "episodes")
@@ -222,17 +223,18 @@ class Sweeper:
                 self._observations(), self.space.groups, self._models, np.random.default_rng([self.seed, 0])
             )
             features = self.space.features(self._units("done"))
-            mean, sd = models.score.predict(features)
+            warped, sd = models.score.predict(features)
+            low, mean, high = (models.score.unwarp(warped + sds * sd) for sds in (-1, 0, 1))
             log_costs = models.log_cost.predict(features)[0]
             safe = np.flatnonzero(models.success_probability(features) >= 0.5)
         safe = safe if len(safe) else np.arange(len(done))  # what mostly fails is no setting to hand out
         shown = self._to_value(np.array([e.score for e in done])).max()
         members = []
         for i in safe[pareto.prune(log_costs[safe], mean[safe], PRUNE)]:
-            low, high = self._to_score(mean[i] - sd[i]), self._to_score(mean[i] + sd[i])
+            score_sd = abs(self._to_score(high[i]) - self._to_score(low[i])) / 2
             params, number = done[i].trial.params, self._number(done[i])
             score = self._to_score(min(mean[i], shown))  # luck aside, none is better than the best run of all
-            members.append(Member(params, score, _exp(log_costs[i]), number, abs(high - low) / 2))
+            members.append(Member(params, score, _exp(log_costs[i]), number, score_sd))
         self._front = (*known, members)
         return list(members)
 
@@ -301,8 +303,9 @@ class Sweeper:
             else:
                 unit, origin, models = self._by_models(number, options, generator)
                 features = self.space.features(unit[None])
+                value = models.score.unwarp(models.score.predict(features)[0])
                 predicted = {
-                    "predicted_score": self._to_score(float(models.score.predict(features)[0][0])),
+                    "predicted_score": self._to_score(float(value[0])),
                     "predicted_cost": _exp(float(models.log_cost.predict(features)[0][0])),
                     "models": models.record,
                 }
@@ -320,8 +323,7 @@ class Sweeper:
         space, origin = self.space, "design"
         rung = index / (DESIGN - 1) if index < DESIGN else (0.618034 * index) % 1.0
         height = -1 + 2 * LADDER * rung
-        sobol = torch.quasirandom.SobolEngine(space.dim, scramble=True, seed=self.seed)
-        units = 2 * sobol.draw(1024, dtype=torch.float64).numpy()[index % 512 :] - 1
+        units = self._sobol(index)
         if index == 0:
             units[0], origin = space.to_unit(space.start()), "start"
         column = None if self._ladder is None else space.column[self._ladder]
@@ -370,15 +372,22 @@ class Sweeper:
                 front = front[~among(front, pending)]
                 if len(front):
                     return front[generator.integers(len(front))], "repeat", models
-            acquisition.look_from_dearest(climb=number % 2 == 1)
+            acquisition.look_from_dearest(bottom=1.0 if number % 2 else 0.5)
+            if number % 2 == 0 and options is None:
+                units = space.snap(self._sobol(number))
+                fits = np.isfinite(acquisition.rating(units))
+                if fits.any():
+                    return units[np.argmax(fits)], "design", models
         elif (
-            number % SETTLE_EVERY == 0 and acquisition.noisy and options is None and self._runs(top) < SETTLED
+            number % SETTLE_EVERY == 0
+            and acquisition.noisy
+            and options is None
+            and self._runs(top) < SETTLED
+            and self._spent_share("repeat") < REPEAT_SHARE
         ):
             return top, "repeat", models
-        elif number % PROBE_EVERY == 0:
-            spent = [(e.cost, e.trial.origin == "probe") for e in self._entries if e.cost > 0]
-            if sum(cost for cost, probe in spent if probe) < PROBE_SHARE * sum(cost for cost, _ in spent):
-                acquisition.look_from_dearest()
+        elif number % PROBE_EVERY == 0 and self._spent_share("probe") < PROBE_SHARE:
+            acquisition.look_from_dearest()
         if options is not None:
             return acquisition.best_of(options), "pool", models
         unit = acquisition.best(generator)
@@ -392,6 +401,16 @@ class Sweeper:
             return unit, "repeat" if among(unit[None], done)[0] else "model", models
         dear = models.log_cost.predict(space.features(unit[None]))[0][0] > ordinary_cap
         return unit, "probe" if dear and not acquisition.low_signal else "model", models
+
+    def _sobol(self, index: int) -> np.ndarray:
+        """Space-filling points [at least 512, dim] in [-1, 1] for the trial of this index."""
+        sobol = torch.quasirandom.SobolEngine(self.space.dim, scramble=True, seed=self.seed)
+        return 2 * sobol.draw(1024, dtype=torch.float64).numpy()[index % 512 :] - 1
+
+    def _spent_share(self, origin: str) -> float:
+        """The part of all that was spent on trials of this origin."""
+        spent = [(e.cost, e.trial.origin == origin) for e in self._entries if e.cost > 0]
+        return sum(cost for cost, counts in spent if counts) / sum(cost for cost, _ in spent)
 
     def _runs(self, unit: np.ndarray) -> int:
         """How many trials of this very unit [dim] there are."""

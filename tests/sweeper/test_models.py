@@ -36,12 +36,14 @@ def test_likelihood_and_posterior_are_gpytorchs(linear: bool, groups: list[int])
     np.testing.assert_allclose(sd, process.scale * posterior.stddev.numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize(("linear", "warped"), [(False, False), (True, False), (False, True)])
 @pytest.mark.parametrize("curves", [False, True])
-def test_gradient_is_that_of_the_loss(linear: bool, curves: bool) -> None:
+def test_gradient_is_that_of_the_loss(linear: bool, warped: bool, curves: bool) -> None:
     x = np.random.default_rng(2).uniform(-1, 1, (12, 3))
     trials = np.arange(12) // 3 if curves else None
-    process = GaussianProcess(x, x[:, 0] ** 2, np.array([0, 1, 1]), linear=linear, trials=trials)
+    process = GaussianProcess(
+        x, x[:, 0] ** 2, np.array([0, 1, 1]), linear=linear, warped=warped, trials=trials
+    )
     steps = 1e-5 * np.eye(len(process.hyper))
     around = [(process.loss(process.hyper + s)[0], process.loss(process.hyper - s)[0]) for s in steps]
     numeric = [(above - below) / 2e-5 for above, below in around]
@@ -67,9 +69,35 @@ def test_the_linear_part_extrapolates_costs() -> None:
 @pytest.mark.parametrize("scale", [1e-300, 1e-9, 1.0, 1e9, 1e300])
 def test_magnitudes_do_not_matter(scale: float) -> None:
     x = np.linspace(-1, 1, 10)[:, None]
-    process = GaussianProcess(x, scale * np.sin(2 * x[:, 0]), np.array([0]))
-    process.fit([process.priors.mean], 30)
-    assert process.predict(np.array([[0.5]]))[0][0] / scale == pytest.approx(np.sin(1.0), abs=0.05)
+    for warped in (False, True):
+        process = GaussianProcess(x, scale * np.sin(2 * x[:, 0]), np.array([0]), warped=warped)
+        process.fit([process.priors.mean], 30)
+        mean = process.unwarp(process.predict(np.array([[0.5]]))[0])
+        assert mean[0] / scale == pytest.approx(np.sin(1.0), abs=0.05)
+
+
+def test_scores_that_grow_by_factors_are_seen_to() -> None:
+    x = np.linspace(-1, 0.5, 10)[:, None]
+    process = GaussianProcess(x, np.exp(4 * x[:, 0]), np.array([0]), warped=True)
+    process.fit([process.priors.mean], 40)
+    beyond = process.unwarp(process.predict(np.array([[0.7]]))[0])[0]
+    assert beyond == pytest.approx(np.exp(2.8), rel=0.3)  # the dearest seen: exp(2)
+
+
+def test_a_straight_line_stays_straight() -> None:
+    x = np.linspace(-1, 1, 15)[:, None]
+    luck = 0.05 * np.random.default_rng(0).standard_normal(15)
+    process = GaussianProcess(x, 1e-3 * x[:, 0] + 1e-3 * luck, np.array([0]), warped=True)
+    process.fit([process.priors.mean], 40)
+    at = np.array([[-0.5], [0.0], [0.5]])
+    np.testing.assert_allclose(process.unwarp(process.predict(at)[0]), 1e-3 * at[:, 0], atol=8e-5)
+
+
+def test_equal_scores_are_no_division_by_zero() -> None:
+    x = np.linspace(-1, 1, 6)[:, None]
+    process = GaussianProcess(x, np.full(6, 7.0), np.array([0]), warped=True)
+    process.fit([process.priors.mean], 40)
+    assert process.unwarp(process.predict(x)[0]) == pytest.approx(7.0)
 
 
 def seen(features: np.ndarray, scores: np.ndarray, failed: np.ndarray) -> Observations:
@@ -95,7 +123,7 @@ def test_one_disaster_does_not_flatten_the_others() -> None:
     scores = np.sin(2 * x[:, 0])
     scores[0] = -1e12
     models = fit_models(seen(x, scores, np.zeros((0, 1))), np.array([0]), {}, np.random.default_rng(0))
-    mean = models.score.predict(np.array([[0.8], [-0.4]]))[0]
+    mean = models.score.unwarp(models.score.predict(np.array([[0.8], [-0.4]]))[0])
     assert mean[0] - mean[1] > 0.8
 
 
