@@ -97,7 +97,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "train.ent_coef": 0.005,
     },
     "game2048": {**_GAME, "train.total_timesteps": 3_000_000, "train.num_envs": 256, "train.ent_coef": 0.005},
-    # All of 500 steps in every episode of the evaluations of forty seeds.
+    # All of 500 steps in every episode from 97 of 100 seeds, 475 or more from 99.
     "cartpole": {
         "train.total_timesteps": 250_000,
         "train.num_envs": 64,

@@ -20,6 +20,9 @@ from trainer.settings import TrainSettings
 
 def segment_probabilities(advantages: Tensor, prio_alpha: float) -> Tensor:
     """How likely each segment is drawn: advantages [horizon, agents] to [agents], summing to 1."""
+    if prio_alpha == 0.0:
+        count = advantages.shape[1]
+        return torch.full((count,), 1 / count, dtype=torch.float64, device=advantages.device)
     weights = advantages.abs().sum(0).double().pow(prio_alpha)
     total = weights.sum()
     return weights / total if total > 0 else torch.full_like(weights, 1 / len(weights))
@@ -108,7 +111,11 @@ class Updater:
                 probabilities = segment_probabilities(buffer.advantages[:, :used], train.prio_alpha)
                 weights = (used * probabilities).pow(-beta).float()
                 count = min(per_pass, train.updates - update)
-                drawn = draw_segments(probabilities, count * per_minibatch, self.generator)
+                if train.prio_alpha == 0.0 and count * per_minibatch == used:
+                    # One pass over all: what the comb would give, at the price of a shuffle.
+                    drawn = torch.randperm(used, generator=self.generator).to(everyone.device)
+                else:
+                    drawn = draw_segments(probabilities, count * per_minibatch, self.generator)
                 minibatches = drawn.view(count, per_minibatch).sort(1).values
             segments = minibatches[update % per_pass]
             whole = per_minibatch == buffer.columns and torch.equal(segments, everyone)
