@@ -8,6 +8,7 @@ env.step(actions, obs, rewards, terminals, truncations)
 
 from ocean import build
 from ocean.build import BuildError, check_compiler
+from ocean.contract import check
 from ocean.header import Setting, Spec, names, settings, spec
 from ocean.vector import Vector
 
@@ -17,6 +18,7 @@ __all__ = [
     "Spec",
     "Vector",
     "build",
+    "check",
     "check_compiler",
     "names",
     "settings",

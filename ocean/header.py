@@ -69,6 +69,8 @@ class Spec:
     """Choices of each discrete action; empty where actions are continuous."""
     action_dim: int | None
     """Floats of a continuous action; None where actions are discrete."""
+    masked: bool
+    """Are there actions that are forbidden at times (Vector.action_mask)?"""
     agents_per_env: int
     log_fields: tuple[str, ...]
     """What `Vector.log` gives the means of, without the count "n"."""
@@ -157,6 +159,8 @@ def parse(text: str, path: Path) -> Spec:
         raise ValueError(f"{path}: OBS_SHAPE has more than four dimensions")
     if ("ACTION_SIZES" in defined) == ("ACTION_DIM" in defined):
         raise ValueError(f"{path}: define one of ACTION_SIZES (discrete) and ACTION_DIM (continuous)")
+    if "ACTION_MASK" in defined and len(sizes("ACTION_SIZES")) > 8:
+        raise ValueError(f"{path}: ACTION_MASK is for at most eight ACTION_SIZES")
     low, high = numbers("OBS_RANGE", 2)
     lowest, highest = numbers("REWARD_RANGE", 2)
     random_low, random_high = numbers("RANDOM_SCORE", 2)
@@ -169,6 +173,7 @@ def parse(text: str, path: Path) -> Spec:
         reward_range=(lowest, highest),
         action_sizes=sizes("ACTION_SIZES") if "ACTION_SIZES" in defined else (),
         action_dim=sizes("ACTION_DIM")[0] if "ACTION_DIM" in defined else None,
+        masked="ACTION_MASK" in defined,
         agents_per_env=sizes("AGENTS")[0] if "AGENTS" in defined else 1,
         log_fields=_log_fields(text, path),
         settings=_settings(defined, path),

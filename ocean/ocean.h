@@ -30,6 +30,15 @@ static const int32_t ocean_action_sizes[] = {ACTION_SIZES};
 enum { ACTION_COUNT = sizeof(ocean_action_sizes) / sizeof(ocean_action_sizes[0]) };
 #endif
 
+// MASK_SIZE: choices of all actions together, where the header defines ACTION_MASK; else nothing.
+#ifdef ACTION_MASK
+#define OCEAN_SUM(a, b, c, d, e, f, g, h, ...) ((a) + (b) + (c) + (d) + (e) + (f) + (g) + (h))
+#define OCEAN_CHOICES(...) OCEAN_SUM(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0, 0)
+enum { MASK_SIZE = OCEAN_CHOICES(ACTION_SIZES) };
+#else
+enum { MASK_SIZE = 0 };
+#endif
+
 // OBS_SIZE: elements of one agent's observation, the product of up to four entries of OBS_SHAPE.
 #define OCEAN_PRODUCT(a, b, c, d, ...) ((a) * (b) * (c) * (d))
 #define OCEAN_SIZE(...) OCEAN_PRODUCT(__VA_ARGS__, 1, 1, 1, 1)
@@ -49,6 +58,8 @@ typedef struct {
     uint8_t *terminals;    // [AGENTS] 1 where the episode ended by the rules, else 0
     uint8_t *truncations;  // [AGENTS] 1 where it was cut short (time), else 0; never both
     Obs *final_obs;        // [AGENTS, OBS_SIZE] last observation of an episode, written where one ended
+    uint8_t *action_mask;  // [AGENTS, MASK_SIZE] with ACTION_MASK: 1 where the next action may be taken, 0
+                           // where it is forbidden; written by every reset and step
 } Io;
 
 // ---- Random numbers -----------------------------------------------------------------------------

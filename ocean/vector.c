@@ -1,5 +1,6 @@
 // The vector layer: one call steps all environments. It is compiled once for each environment, whose
 // header the compiler reads before this file (-include). No allocation after ocean_create.
+#include <assert.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -27,6 +28,7 @@ struct Vector {
     int32_t num_envs;
     Settings settings;
     Obs *final_obs;   // [num_envs * AGENTS, OBS_SIZE], the caller's
+    uint8_t *action_mask; // [num_envs * AGENTS, MASK_SIZE], the caller's; NULL without masks
     Call call;
     // The pool: worker 0 is the calling thread, so that one thread costs nothing.
     int32_t threads;
@@ -48,6 +50,7 @@ static void run_range(Vector *vector, int32_t first, int32_t last) {
         int64_t row = i * AGENTS;
         io.obs = call.obs + row * OBS_SIZE;
         io.final_obs = final_obs + row * OBS_SIZE;
+        io.action_mask = MASK_SIZE ? vector->action_mask + row * MASK_SIZE : NULL;
         if (call.actions == NULL) {
             io.actions = NULL;
             io.rewards = NULL;
@@ -132,7 +135,7 @@ void ocean_seed(Vector *vector, uint64_t seed) {
 // `settings` holds one number for each line of SETTINGS. NULL is returned where memory or threads
 // are not to be had.
 Vector *ocean_create(int32_t num_envs, uint64_t seed, int32_t threads, const double *settings,
-                     Obs *final_obs) {
+                     Obs *final_obs, uint8_t *action_mask) {
     Vector *vector = (Vector *)calloc(1, sizeof(Vector));
     if (vector == NULL) {
         return NULL;
@@ -150,6 +153,7 @@ Vector *ocean_create(int32_t num_envs, uint64_t seed, int32_t threads, const dou
     memset(vector->envs, 0, bytes);
     vector->num_envs = num_envs;
     vector->final_obs = final_obs;
+    vector->action_mask = action_mask;
     int field = 0;
 #define OCEAN_READ(kind, name, standard, low, high, help) vector->settings.name = (kind)settings[field++];
     SETTINGS(OCEAN_READ)
@@ -192,18 +196,24 @@ void ocean_step(Vector *vector, const Action *actions, Obs *obs, float *rewards,
     run_all(vector);
 }
 
-// The sums of all environments since the last call, field by field as in Log, then cleared. Always
-// added in the environments' order: the threads do not change a rounding.
-void ocean_log(Vector *vector, double *sums) {
+static_assert(sizeof(((Env *)0)->log) == AGENTS * sizeof(Log), "every agent has a log: Log log[AGENTS]");
+
+// The sums of all agents (or of those for which `only` is not 0) since they were last asked for, field
+// by field as in Log, then cleared. Always added in the agents' order: the threads change no rounding.
+void ocean_log(Vector *vector, const uint8_t *only, double *sums) {
     enum { FIELDS = sizeof(Log) / sizeof(double) };
     memset(sums, 0, sizeof(Log));
-    for (int32_t i = 0; i < vector->num_envs; i++) {
+    for (int64_t row = 0; row < (int64_t)vector->num_envs * AGENTS; row++) {
+        if (only != NULL && !only[row]) {
+            continue;
+        }
+        Log *log = (Log *)&vector->envs[row / AGENTS].log + row % AGENTS;
         double fields[FIELDS];
-        memcpy(fields, &vector->envs[i].log, sizeof(Log));
+        memcpy(fields, log, sizeof(Log));
         for (int f = 0; f < FIELDS; f++) {
             sums[f] += fields[f];
         }
-        memset(&vector->envs[i].log, 0, sizeof(Log));
+        memset(log, 0, sizeof(Log));
     }
 }
 

@@ -60,6 +60,9 @@ class Vector:
 
         # Rows are valid where the last step set terminals or truncations.
         self.final_obs: Array = np.zeros((self.num_agents, *self.spec.obs_shape), self.spec.obs_dtype)
+        # One row an agent, 0 where its next action is forbidden; written by every reset and step.
+        choices = sum(self.spec.action_sizes) if self.spec.masked else 0
+        self.action_mask: Array = np.ones((self.num_agents, choices), np.uint8)
         self._library = _library(self.spec.path)
         values = list(self.settings.values())
         handle = self._library.ocean_create(
@@ -68,12 +71,14 @@ class Vector:
             min(operator.index(threads), self.num_envs),
             (ctypes.c_double * max(1, len(values)))(*values),
             self.final_obs.ctypes.data,
+            self.action_mask.ctypes.data,
         )
         if not handle:
             raise MemoryError(f"no memory or threads for {self.num_envs} environments")
         self._handle: int | None = handle
-        # Holds final_obs too: C writes into it for as long as the handle lives.
-        self._finalizer = weakref.finalize(self, _destroy, self._library, handle, self.final_obs, os.getpid())
+        # Holds these arrays too: C writes into them for as long as the handle lives.
+        arrays = (self.final_obs, self.action_mask)
+        self._finalizer = weakref.finalize(self, _destroy, self._library, handle, arrays, os.getpid())
         self._step = self._library.ocean_step
         self._addresses: dict[tuple[int, int], tuple[weakref.ref[Array], int]] = {}
         rows = self.num_agents
@@ -103,7 +108,8 @@ class Vector:
 
         actions int32 [num_agents] ([num_agents, n] for n > 1 actions; float32 for continuous ones), obs
         [num_agents, *obs_shape] of obs_dtype, rewards float32 [num_agents], terminals and truncations
-        uint8 [num_agents]. The arrays are C-contiguous (rows of a larger buffer are) and no copies are
+        uint8 [num_agents]. Where the environment has forbidden actions, `action_mask` says which the next
+        ones are. The arrays are C-contiguous (rows of a larger buffer are) and no copies are
         made. Where an episode ended, obs is the first one of the next episode and `final_obs` holds the
         last one of the old. Raises ValueError for any other type, shape or layout.
         """
@@ -127,14 +133,20 @@ class Vector:
             u_address = self._address(truncations, 4)
         self._step(self._handle or self._open(), a_address, o_address, r_address, e_address, u_address)
 
-    def log(self) -> dict[str, float]:
+    def log(self, only: Array | None = None) -> dict[str, float]:
         """Means over the episodes that ended since the last call, and their number "n"; then cleared.
 
-        With no episode ended the means are 0.
+        With no episode ended the means are 0. `only`, bool [num_agents], leaves all other agents out,
+        whose episodes stay in the log.
         """
         fields = self.spec.log_fields
         sums = (ctypes.c_double * (len(fields) + 1))()
-        self._library.ocean_log(self._open(), sums)
+        handle, rows = self._open(), None
+        if only is not None:
+            if only.shape != (self.num_agents,):
+                raise ValueError(f"only must have the shape {(self.num_agents,)}, not {only.shape}")
+            rows = np.ascontiguousarray(only, bool)
+        self._library.ocean_log(handle, None if rows is None else rows.ctypes.data, sums)
         n = sums[len(fields)]
         means = {name: (sums[i] / n if n else 0.0) for i, name in enumerate(fields)}
         return {**means, "n": n}
@@ -142,7 +154,7 @@ class Vector:
     def get_state(self) -> bytes:
         """All environments with their generators, as bytes: `set_state` continues from here.
 
-        Not in it: observations (the last ones are the caller's) and settings.
+        Not in it: observations and action masks (the last ones are the caller's) and settings.
         """
         handle = self._open()
         state = ctypes.create_string_buffer(self._library.ocean_state_bytes(handle))
@@ -196,8 +208,8 @@ class Vector:
         return address
 
 
-def _destroy(library: ctypes.CDLL, handle: int, final_obs: Array, owner: int) -> None:
-    """`final_obs` is taken to be kept alive until here."""
+def _destroy(library: ctypes.CDLL, handle: int, arrays: tuple[Array, ...], owner: int) -> None:
+    """`arrays` are taken to be kept alive until here."""
     if os.getpid() == owner:  # a forked child has no such threads: it would wait for them for ever
         library.ocean_destroy(handle)
 
@@ -212,7 +224,7 @@ def _checked_seed(seed: int) -> int:
 def _library(header: Path) -> ctypes.CDLL:
     library = build.library([FOLDER / "vector.c"], include=[header], folders=[FOLDER])
     pointer, int32 = ctypes.c_void_p, ctypes.c_int32
-    library.ocean_create.argtypes = [int32, ctypes.c_uint64, int32, pointer, pointer]
+    library.ocean_create.argtypes = [int32, ctypes.c_uint64, int32, pointer, pointer, pointer]
     library.ocean_create.restype = pointer
     library.ocean_state_bytes.argtypes = [pointer]
     library.ocean_state_bytes.restype = ctypes.c_int64
@@ -221,7 +233,7 @@ def _library(header: Path) -> ctypes.CDLL:
         ("ocean_seed", [pointer, ctypes.c_uint64]),
         ("ocean_reset", [pointer] * 2),
         ("ocean_step", [pointer] * 6),
-        ("ocean_log", [pointer] * 2),
+        ("ocean_log", [pointer] * 3),
         ("ocean_get_state", [pointer] * 2),
         ("ocean_set_state", [pointer] * 2),
     ):

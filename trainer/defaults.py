@@ -7,8 +7,97 @@ from __future__ import annotations
 
 from typing import Any
 
+# Small and quick; what each probe needs beside it stands with it.
+_PROBE: dict[str, Any] = {
+    "train.num_envs": 64,
+    "train.horizon": 32,
+    "train.minibatch_size": 1024,
+    "train.optimizer": "muon",
+    "train.learning_rate": 0.02,
+    "train.updates": 4,  # two passes
+    "train.gamma": 0.99,
+    "train.gae_lambda": 0.9,
+    "policy.hidden": 64,
+}
+
+_GAME: dict[str, Any] = {
+    "train.horizon": 32,
+    "train.minibatch_size": 4096,
+    "train.optimizer": "muon",
+    "train.learning_rate": 0.02,
+    "train.updates": 4,
+    "train.gamma": 0.99,
+    "train.gae_lambda": 0.9,
+}
+
 DEFAULTS: dict[str, dict[str, Any]] = {
-    # All of 500 steps in every episode of the evaluations of forty seeds.
+    # The probes: each solved by all of four seeds and more.
+    "bandit": {**_PROBE, "train.total_timesteps": 40_000, "train.ent_coef": 0.03},
+    "password": {**_PROBE, "train.total_timesteps": 150_000, "train.ent_coef": 0.01},
+    "credit": {**_PROBE, "train.total_timesteps": 150_000, "train.ent_coef": 0.01},
+    "stochastic": {
+        **_PROBE,
+        "train.total_timesteps": 200_000,
+        "train.learning_rate": 0.005,
+        "train.updates": 2,
+        "train.gamma": 1.0,
+        "train.gae_lambda": 1.0,
+        "train.ent_coef": 0.0,
+    },
+    "multiagent": {
+        **_PROBE,
+        "train.total_timesteps": 200_000,
+        "train.updates": 16,  # of its four agents each: two passes
+        "train.gamma": 0.5,
+        "train.ent_coef": 0.01,
+    },
+    "memory": {
+        **_PROBE,
+        "train.total_timesteps": 150_000,
+        "train.updates": 8,
+        "train.gamma": 0.8,
+        "train.ent_coef": 0.003,
+        "policy.rnn": "mingru",
+    },
+    # The games: what their READMEs call solved, on one core in seconds to half a minute.
+    "pong": {
+        **_GAME,
+        "train.total_timesteps": 3_000_000,
+        "train.num_envs": 256,
+        "train.horizon": 64,
+        "train.minibatch_size": 8192,
+        "train.updates": 8,
+        "train.gamma": 0.995,
+        "train.gae_lambda": 0.95,
+        "train.ent_coef": 0.001,
+    },
+    "freeway": {
+        **_GAME,
+        "train.total_timesteps": 4_000_000,
+        "train.num_envs": 256,
+        "train.horizon": 64,
+        "train.updates": 16,
+        "train.gamma": 0.98,
+        "train.ent_coef": 0.01,
+    },
+    "connect4": {
+        **_GAME,
+        "train.total_timesteps": 6_000_000,
+        "train.num_envs": 1024,
+        "train.horizon": 16,
+        "train.updates": 8,
+        "train.ent_coef": 0.01,
+        "train.eval_episodes": 400,  # a game is won or lost: 100 tell no more than 4 percent
+    },
+    "snake": {
+        **_GAME,
+        "train.total_timesteps": 3_000_000,
+        "train.num_envs": 4,  # of 64 snakes each
+        "train.gamma": 0.98,
+        "train.ent_coef": 0.005,
+    },
+    "game2048": {**_GAME, "train.total_timesteps": 3_000_000, "train.num_envs": 256, "train.ent_coef": 0.005},
+    # All of 500 steps in every episode from 97 of 100 seeds, 475 or more from 99.
     "cartpole": {
         "train.total_timesteps": 250_000,
         "train.num_envs": 64,

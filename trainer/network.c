@@ -12,33 +12,10 @@
 
 #include "lanes.h"
 
-#define MAX_OUTPUTS 257 /* logits of all action components, and the value */
+#define MAX_OUTPUTS 512 /* at most 256 logits of all action components, and the value's, at most 256 */
 
-INLINE lanes all(float x) { return x - (lanes){0}; }
-INLINE lanes choose(bits mask, lanes yes, lanes no) { return (lanes)((mask & (bits)yes) | (~mask & (bits)no)); }
-INLINE lanes least(lanes a, lanes b) { return choose(a < b, a, b); }
-INLINE lanes most(lanes a, lanes b) { return choose(a > b, a, b); }
 /* ReLU; what is not a number passes, so that a network that has diverged shows it */
 INLINE lanes rectify(lanes a) { return choose(a < 0.0f, all(0.0f), a); }
-
-/* e^x to 2 units in the last place; not a number stays one, outside +-87 it saturates. */
-INLINE lanes exp_lanes(lanes x)
-{
-    lanes y = choose(x < -87.0f, all(-87.0f), x);
-    y = choose(y > 87.0f, all(87.0f), y);
-    lanes shifted = y * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: rounds to a whole number */
-    lanes n = shifted - 12582912.0f;
-    lanes r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
-    lanes p = all(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    lanes scaled = (lanes)((bits)p + ((bits)shifted << 23));
-    return choose(x == x, scaled, x);
-}
 
 /* Natural logarithm of a positive, normal x. */
 INLINE lanes log_lanes(lanes x)
@@ -63,24 +40,29 @@ INLINE lanes log_lanes(lanes x)
 
 struct network {
     int64_t inputs, hidden, components;
+    int64_t bins;                 /* the value is a number (0), or the mean of a distribution over bins */
     const int32_t *sizes;         /* [components] actions of each */
-    const float *weight, *bias;   /* [inputs, hidden] or null where torch multiplies; [hidden] */
+    const float *weight, *bias;   /* [inputs, hidden] or null where torch multiplies; [hidden] or null where
+                                   * the heads read `pre` as it is */
     const float *head, *head_bias; /* [outputs, hidden], a row for every logit, then the value's; [outputs] */
     float *grad_weight, *grad_bias, *grad_head, *grad_head_bias;
     float *scratch;               /* [16, hidden], with `weight` only */
+    float value_limit;            /* the bins divide [-value_limit, value_limit] */
 };
 
-static int count_outputs(const struct network *net)
+static int count_logits(const struct network *net)
 {
-    int outputs = 1;
+    int logits = 0;
     for (int64_t c = 0; c < net->components; c++)
-        outputs += net->sizes[c];
-    return outputs;
+        logits += net->sizes[c];
+    return logits;
 }
 
 /* Adds bias, applies ReLU in place. */
 INLINE void relu(int rows, int64_t hidden, float *pre, const float *bias)
 {
+    if (!bias)
+        return;
     for (int64_t j = 0; j < hidden; j += LANES) {
         lanes b = *(const lanes *)(bias + j);
         for (int r = 0; r < rows; r++) {
@@ -227,6 +209,11 @@ static void heads_backward(int rows, const struct network *net, int outputs, flo
             default: pull(4, rows, hidden, h + j, w, slopes + o, back, grad); break;
             }
         }
+        if (!net->bias) {
+            for (int r = 0; r < rows; r++)
+                *(lanes *)(h + r * hidden + j) = back[r];
+            continue;
+        }
         lanes bias = *(const lanes *)(net->grad_bias + j);
         for (int r = 0; r < rows; r++) {
             lanes *unit = (lanes *)(h + r * hidden + j);
@@ -256,19 +243,40 @@ INLINE void log_softmax(int size, lanes *logits, lanes *probs)
     }
 }
 
+/* Logits of forbidden actions fall so low that their probability is 0. */
+INLINE void forbid(int row, int size, const uint8_t *allowed, lanes *logits)
+{
+    for (int a = 0; a < size; a++)
+        if (!allowed[a])
+            ((float *)&logits[a])[row] = -1e9f;
+}
+
+/* The mean of the distribution over bins; their logits become log-probabilities, `probs` beside. */
+static lanes mean_value(const struct network *net, lanes *logits, lanes *probs)
+{
+    float width = 2.0f * net->value_limit / (float)net->bins;
+    lanes mean = {0};
+    log_softmax((int)net->bins, logits, probs);
+    for (int64_t k = 0; k < net->bins; k++)
+        mean += probs[k] * (((float)k + 0.5f) * width - net->value_limit);
+    return mean;
+}
+
 /* ---- rollout ---- */
 
 /* Values of all rows; and, unless `actions` is null, actions with the logarithm of their
  * probability: drawn by inverting the distribution function at `uniform` in [0, 1),
- * or the most probable ones where `uniform` is null. */
+ * or the most probable ones where `uniform` is null. An action of probability 0 is never drawn. */
 void act(const struct network *net, int64_t rows, const float *obs, /* [rows, inputs], with net->weight */
          float *pre,           /* [rows, hidden], without net->weight; overwritten */
          const float *uniform, /* [rows, components] */
+         const uint8_t *mask,  /* [rows, logits], 0 where an action is forbidden; or null */
          int32_t *actions,     /* [rows, components] */
          float *logprobs, float *values)
 {
     const int32_t *sizes = net->sizes;
-    int outputs = count_outputs(net), components = (int)net->components;
+    int all_logits = count_logits(net), outputs = all_logits + (net->bins ? (int)net->bins : 1);
+    int components = (int)net->components;
     int64_t hidden = net->hidden;
     for (int64_t start = 0; start < rows; start += LANES) {
         int n = rows - start < LANES ? (int)(rows - start) : LANES;
@@ -284,11 +292,15 @@ void act(const struct network *net, int64_t rows, const float *obs, /* [rows, in
         }
         memset(out, 0, outputs * sizeof(lanes));
         heads(n, hidden, outputs, h, net->head, net->head_bias, out);
-        memcpy(values + start, &out[outputs - 1], n * sizeof(float));
+        lanes value = net->bins ? mean_value(net, out + all_logits, probs) : out[all_logits];
+        memcpy(values + start, &value, n * sizeof(float));
         if (!actions)
             continue;
         lanes *logits = out;
         for (int c = 0; c < components; logits += sizes[c], c++) {
+            if (mask)
+                for (int r = 0; r < n; r++)
+                    forbid(r, sizes[c], mask + (start + r) * all_logits + (logits - out), logits);
             log_softmax(sizes[c], logits, probs);
             lanes draw = {0}, below = {0}, best = logits[0], chosen = logits[0];
             bits action = {0};
@@ -297,7 +309,7 @@ void act(const struct network *net, int64_t rows, const float *obs, /* [rows, in
                     ((float *)&draw)[r] = uniform[(start + r) * components + c];
             for (int a = 1; a < sizes[c]; a++) {
                 below += probs[a - 1];
-                bits further = uniform ? draw >= below : logits[a] > best;
+                bits further = uniform ? (draw >= below) & (probs[a] > 0.0f) : logits[a] > best;
                 best = choose(further, logits[a], best);
                 chosen = choose(further, logits[a], chosen);
                 action = (further & a) | (~further & action);
@@ -319,6 +331,7 @@ struct batch {
     const int64_t *segments;      /* [count] */
     const float *weights;         /* [agents] importance weights */
     const float *obs;             /* [horizon * agents, inputs], with net->weight */
+    const uint8_t *mask;          /* [horizon * agents, logits], 0 where an action was forbidden; or null */
     const int32_t *actions;
     const float *logprobs, *advantages, *returns;
     const float *old_values;      /* a copy of values: a segment may be in a minibatch more than once */
@@ -346,6 +359,39 @@ void moments(const struct batch *batch, int64_t horizon, double *mean_and_deviat
 
 enum { POLICY_LOSS, VALUE_LOSS, ENTROPY, KL, CLIPPED }; /* places in `sums` */
 
+/* The error function to 2e-7 (Abramowitz and Stegun 1964, 7.1.26). */
+INLINE lanes erf_lanes(lanes x)
+{
+    lanes size = choose(x < 0.0f, -x, x), t = 1.0f / (1.0f + 0.3275911f * size);
+    lanes p = 1.061405429f * t - 1.453152027f;
+    p = p * t + 1.421413741f;
+    p = p * t - 0.284496736f;
+    p = p * t + 0.254829592f;
+    lanes y = 1.0f - p * t * exp_lanes(-size * size);
+    return choose(x < 0.0f, -y, y);
+}
+
+/* Cross-entropy between the value's distribution and a Gaussian around `target`, whose deviation is
+ * 0.75 of a bin (HL-Gauss of Farebrother et al. 2024; see `hl_gauss` in policy.py). From the bins'
+ * log-probabilities, which become the loss's slopes times `factor`. */
+static lanes histogram_loss(const struct network *net, lanes target, lanes factor, const lanes *probs,
+                            lanes *logprobs)
+{
+    float width = 2.0f * net->value_limit / (float)net->bins, scale = 1.0f / (0.75f * 1.41421356f * width);
+    lanes near = least(most(target, all(-net->value_limit)), all(net->value_limit)), loss = {0};
+    near = choose(target == target, near, target); /* what has diverged shows it */
+    lanes below = erf_lanes((-net->value_limit - near) * scale);
+    lanes whole = erf_lanes((net->value_limit - near) * scale) - below;
+    for (int64_t k = 0; k < net->bins; k++) {
+        lanes above = erf_lanes(((float)(k + 1) * width - net->value_limit - near) * scale);
+        lanes share = (above - below) / whole;
+        loss -= share * logprobs[k];
+        logprobs[k] = (probs[k] - share) * factor;
+        below = above;
+    }
+    return loss;
+}
+
 /* The PPO loss of `rows` rows of a minibatch, summed into `sums`, and its gradients, added to the
  * network's and, without net->weight, left in `pre`. New ratios and values are written back. */
 void loss(const struct network *net, const struct batch *batch, int64_t first, int64_t rows, float *pre,
@@ -353,7 +399,8 @@ void loss(const struct network *net, const struct batch *batch, int64_t first, i
 {
     struct batch s = *batch;
     const int32_t *sizes = net->sizes, *actions = s.actions;
-    int outputs = count_outputs(net), components = (int)net->components;
+    int all_logits = count_logits(net), outputs = all_logits + (net->bins ? (int)net->bins : 1);
+    int components = (int)net->components;
     int64_t hidden = net->hidden;
     int64_t step = first / s.count, at = first % s.count; /* of the next row: step, place in segments */
     for (int64_t start = 0; start < rows; start += LANES) {
@@ -389,6 +436,9 @@ void loss(const struct network *net, const struct batch *batch, int64_t first, i
         }
         lanes *logits = out, *p = probs;
         for (int c = 0; c < components; logits += sizes[c], p += sizes[c], c++) {
+            if (s.mask)
+                for (int r = 0; r < n; r++)
+                    forbid(r, sizes[c], s.mask + place[r] * all_logits + (logits - out), logits);
             log_softmax(sizes[c], logits, p);
             for (int a = 0; a < sizes[c]; a++)
                 entropy -= p[a] * logits[a];
@@ -406,28 +456,32 @@ void loss(const struct network *net, const struct batch *batch, int64_t first, i
         /* d loss / d logprob: nothing where the clipped gain is the smaller one */
         lanes slope = choose(gain <= clipped_gain, -gain * scale, all(0.0f));
 
-        lanes *value = &out[outputs - 1], error = *value - target;
-        lanes moved = *value - old_value;
+        lanes *value_out = &out[all_logits];
+        lanes value = net->bins ? mean_value(net, value_out, probs + all_logits) : *value_out;
+        lanes error = value - target, moved = value - old_value;
         lanes clipped_move = least(most(moved, all(-s.vf_clip)), all(s.vf_clip));
         lanes clipped_error = old_value + clipped_move - target;
         bits plain = error * error >= clipped_error * clipped_error;
         bits free = (moved == clipped_move);
-        lanes worst = choose(plain, error, clipped_error);
+        lanes worst = choose(plain, error, clipped_error), value_loss = 0.5f * worst * worst;
+        if (net->bins)
+            value_loss = histogram_loss(net, target, scale * s.vf_coef, probs + all_logits, value_out);
+        else
+            *value_out = choose(plain | free, error * scale * s.vf_coef, all(0.0f));
 
         for (int r = 0; r < n; r++) {
             float w = ((const float *)&scale)[r];
-            float q = ((const float *)&ratio)[r], e = ((const float *)&worst)[r];
+            float q = ((const float *)&ratio)[r];
             float g = ((const float *)&gain)[r], cg = ((const float *)&clipped_gain)[r];
             sums[POLICY_LOSS] -= w * (g < cg ? g : cg);
-            sums[VALUE_LOSS] += w * 0.5f * e * e;
+            sums[VALUE_LOSS] += w * ((const float *)&value_loss)[r];
             sums[ENTROPY] += w * ((const float *)&entropy)[r];
             sums[KL] += s.row_scale * ((q - 1.0f) - ((const float *)&log_ratio)[r]);
             sums[CLIPPED] += q < 1.0f - s.clip || q > 1.0f + s.clip ? s.row_scale : 0.0f;
             s.ratios[place[r]] = q;
-            s.values[place[r]] = ((const float *)value)[r];
+            s.values[place[r]] = ((const float *)&value)[r];
         }
 
-        *value = choose(plain | free, error * scale * s.vf_coef, all(0.0f));
         logits = out, p = probs;
         for (int c = 0; c < components; logits += sizes[c], p += sizes[c], c++) {
             lanes own_entropy = {0};

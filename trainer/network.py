@@ -14,12 +14,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trainer import recurrence
 from trainer.buffer import Buffer
-from trainer.policy import Policy
+from trainer.policy import Policy, hl_gauss
 from trainer.settings import TrainSettings
 
 # Rows that pass through the network at once: activations stay in the second-level cache.
 TILE = 512
+# Segments that pass through an LSTM at once: its products, step by step, are too small with fewer.
+LSTM_SEGMENTS = 64
 
 TINY = 1e-8  # keeps the division by a deviation of nothing finite
 
@@ -35,14 +38,15 @@ FEW_INPUTS = 32
 class Minibatch:
     """All steps of some segments, step by step: row i is step i // count of segments[i % count]."""
 
-    segments: Tensor  # [count] int64 agents
-    weights: Tensor  # [agents] float32 importance weights
-    whole: bool  # segments counts 0, 1, 2, ... all agents: observations need not be gathered
+    segments: Tensor  # [count] int64 columns
+    weights: Tensor  # [columns] float32 importance weights
+    whole: bool  # segments counts 0, 1, 2, ... all columns: observations need not be gathered
 
-    def places(self, buffer: Buffer) -> Tensor:
-        """[horizon * count] places in the flat buffers."""
-        steps = torch.arange(0, buffer.horizon * buffer.agents, buffer.agents, device=self.segments.device)
-        return (steps[:, None] + self.segments).view(-1)
+
+def places(buffer: Buffer, segments: Tensor) -> Tensor:
+    """[horizon * count] places of segments [count] in the flat buffers."""
+    steps = torch.arange(0, buffer.horizon * buffer.columns, buffer.columns, device=segments.device)
+    return (steps[:, None] + segments).view(-1)
 
 
 @dataclass
@@ -64,24 +68,38 @@ class TorchNetwork:
 
     @torch.no_grad()
     def act(
-        self, obs: Tensor, uniform: Tensor | None, actions: Tensor, logprobs: Tensor, values: Tensor
+        self,
+        obs: Tensor,
+        uniform: Tensor | None,
+        actions: Tensor,
+        logprobs: Tensor,
+        values: Tensor,
+        state: Tensor,
+        mask: Tensor | None = None,
     ) -> None:
-        """Fill actions [rows, components], logprobs and values [rows]; see Policy.act."""
-        drawn = self.policy.act(obs.flatten(1).float(), uniform)
-        actions.copy_(drawn[0])
-        logprobs.copy_(drawn[1])
-        values.copy_(drawn[2])
+        """Fill actions [rows, components], logprobs and values [rows]; see Policy.act.
+
+        `state` [rows, memory] moves on by a step; `mask` [rows, logits] is 0 for forbidden actions.
+        """
+        drawn = self.policy.act(obs.flatten(1).float(), uniform, state, mask)
+        for column, new in zip((actions, logprobs, values, state), drawn, strict=True):
+            column.copy_(new)
 
     @torch.no_grad()
-    def values(self, obs: Tensor, values: Tensor) -> None:
-        """Fill values [rows]."""
-        values.copy_(self.policy(obs.flatten(1).float())[1])
+    def values(self, obs: Tensor, values: Tensor, state: Tensor) -> None:
+        """Fill values [rows]; the state stays."""
+        values.copy_(self.policy.act(obs.flatten(1).float(), None, state)[2])
 
     def gradients(self, batch: Minibatch, buffer: Buffer, train: TrainSettings, ent_coef: float) -> LossSums:
         """Add d loss / d parameters to the policy's gradients; write back ratios and values."""
-        place, weights = batch.places(buffer), batch.weights[batch.segments].repeat(buffer.horizon)
-        obs = buffer.flat_obs[place].float()
-        logprob, entropy, value = self.policy.logprob_entropy(obs, buffer.flat("actions")[place])
+        policy, segments = self.policy, batch.segments
+        place, weights = places(buffer, segments), batch.weights[segments].repeat(buffer.horizon)
+        obs = buffer.obs[:-1, segments].flatten(2).float()
+        hidden, _ = policy.unroll(obs, buffer.states[0, segments], buffer.fresh(segments)[:-1])
+        mask = None if buffer.masks is None else buffer.flat("masks")[place]
+        logits, value_out = policy(hidden.flatten(0, 1), mask)
+        logprob, entropy = policy.logprob_entropy(logits, buffer.flat("actions")[place])
+        value = policy.value(value_out)
         log_ratio = logprob - buffer.flat("logprobs")[place]
         ratio = log_ratio.exp()
         advantage = buffer.flat("advantages")[place]
@@ -91,8 +109,12 @@ class TorchNetwork:
         policy_loss = -(weights * torch.minimum(ratio * advantage, clipped * advantage)).mean()
 
         old_value, target = buffer.flat("values")[place], buffer.flat("returns")[place]
-        near = old_value + (value - old_value).clamp(-train.vf_clip_coef, train.vf_clip_coef)
-        value_loss = 0.5 * (weights * torch.maximum((value - target) ** 2, (near - target) ** 2)).mean()
+        if policy.bins:
+            shares = hl_gauss(target, policy.bins, policy.value_limit)
+            value_loss = -(weights[:, None] * shares * value_out.log_softmax(1)).sum(1).mean()
+        else:
+            near = old_value + (value - old_value).clamp(-train.vf_clip_coef, train.vf_clip_coef)
+            value_loss = 0.5 * (weights * torch.maximum((value - target) ** 2, (near - target) ** 2)).mean()
         entropy_mean = (weights * entropy).mean()
         loss = policy_loss + train.vf_coef * value_loss - ent_coef * entropy_mean
         loss.backward()
@@ -108,13 +130,17 @@ class TorchNetwork:
 class _Network(ctypes.Structure):
     """`struct network` of network.c."""
 
-    _fields_ = [(name, _INT) for name in ("inputs", "hidden", "components")] + [
-        (name, _POINTER)
-        for name in (
-            *("sizes", "weight", "bias", "head", "head_bias"),
-            *("grad_weight", "grad_bias", "grad_head", "grad_head_bias", "scratch"),
-        )
-    ]
+    _fields_ = (
+        [(name, _INT) for name in ("inputs", "hidden", "components", "bins")]
+        + [
+            (name, _POINTER)
+            for name in (
+                *("sizes", "weight", "bias", "head", "head_bias"),
+                *("grad_weight", "grad_bias", "grad_head", "grad_head_bias", "scratch"),
+            )
+        ]
+        + [("value_limit", ctypes.c_float)]
+    )
 
 
 class _Batch(ctypes.Structure):
@@ -122,7 +148,8 @@ class _Batch(ctypes.Structure):
 
     _fields_ = (
         [(name, _INT) for name in ("agents", "count")]
-        + [(name, _POINTER) for name in ("segments", "weights", "obs", *_READ, "old_values", *_WRITTEN)]
+        + [(name, _POINTER) for name in ("segments", "weights", "obs", "mask")]
+        + [(name, _POINTER) for name in (*_READ, "old_values", *_WRITTEN)]
         + [
             (name, ctypes.c_float)
             for name in (
@@ -137,9 +164,8 @@ class _Batch(ctypes.Structure):
 def _kernels() -> ctypes.CDLL:
     from ocean import build
 
-    # Contraction is safe here: every row is computed by the same vector instructions wherever it lies.
-    library = build.library([Path(__file__).parent / "network.c"], flags=["-ffp-contract=fast"])
-    library.act.argtypes = [_POINTER, _INT, *[_POINTER] * 6]
+    library = build.library([Path(__file__).parent / "network.c"])
+    library.act.argtypes = [_POINTER, _INT, *[_POINTER] * 7]
     library.moments.argtypes = [_POINTER, _INT, _POINTER]
     library.loss.argtypes = [_POINTER, _POINTER, _INT, _INT, _POINTER, _POINTER]
     library.act.restype = library.moments.restype = library.loss.restype = None
@@ -153,58 +179,86 @@ class FusedNetwork:
         self.policy = policy
         self._library = _kernels()
         # Decided once: torch and C must not alternate in computing one layer.
-        self._in_c = policy.obs_size <= FEW_INPUTS and len(policy.weights) == 1 and obs_dtype == torch.float32
+        few = policy.obs_size <= FEW_INPUTS and len(policy.weights) == 1 and obs_dtype == torch.float32
+        self._rnn = recurrence.fused(policy.rnn, policy.gates)
+        self._in_c = few and self._rnn is None
         self._weights = [weight.detach() for weight in policy.weights]
         self._biases = [bias.detach() for bias in policy.biases]
-        self._hidden = [torch.empty(TILE, policy.hidden) for _ in policy.weights]  # a tile, layer by layer
-        self._obs = torch.empty(TILE, policy.obs_size)  # a tile's observations, gathered or converted
+        self._make_room(TILE)
         self._sizes = torch.tensor(policy.action_sizes, dtype=torch.int32)
         self._sums = torch.zeros(5, dtype=torch.float64)
         self._moments = torch.zeros(2, dtype=torch.float64)
         heads = (policy.biases[-1], policy.action_head, policy.head_bias)
         self._struct = _Network(
-            *(policy.obs_size, policy.hidden, len(policy.action_sizes)),
+            *(policy.obs_size, policy.hidden, len(policy.action_sizes), policy.bins),
             self._sizes.data_ptr(),
-            *(self._weights[0].data_ptr() if self._in_c else None, *(part.data_ptr() for part in heads)),
+            self._weights[0].data_ptr() if self._in_c else None,
+            # What a recurrent layer gives needs neither bias nor ReLU.
+            *(part.data_ptr() if i or self._rnn is None else None for i, part in enumerate(heads)),
             *(_grad(policy.weights[0]).data_ptr(), *(_grad(part).data_ptr() for part in heads)),
-            self._hidden[0].data_ptr(),
+            *(self._hidden[0].data_ptr(), policy.value_limit),
         )
         self._address = ctypes.addressof(self._struct)
 
+    def _make_room(self, rows: int) -> None:
+        """For what passes through at once: activations layer by layer, observations gathered or converted."""
+        self._hidden = [torch.empty(rows, self.policy.hidden) for _ in self._weights]
+        self._obs = torch.empty(rows, self.policy.obs_size)
+
     def act(
-        self, obs: Tensor, uniform: Tensor | None, actions: Tensor, logprobs: Tensor, values: Tensor
+        self,
+        obs: Tensor,
+        uniform: Tensor | None,
+        actions: Tensor,
+        logprobs: Tensor,
+        values: Tensor,
+        state: Tensor,
+        mask: Tensor | None = None,
     ) -> None:
         """Fill actions [rows, components], logprobs and values [rows]; see Policy.act.
 
         All are contiguous, `obs` [rows, *obs_shape] of any type, `uniform` float32 [rows, components].
+        `state` [rows, memory] moves on by a step; `mask` [rows, logits] is 0 for forbidden actions.
         """
-        places = (
+        drawn = (
             uniform.data_ptr() if uniform is not None else None,
+            mask.data_ptr() if mask is not None else None,
             actions.data_ptr(),
             logprobs.data_ptr(),
         )
-        self._act(obs, *places, values.data_ptr())
+        self._act(obs, *drawn, values.data_ptr(), state)
 
-    def values(self, obs: Tensor, values: Tensor) -> None:
-        """Fill values [rows]."""
-        self._act(obs, None, None, None, values.data_ptr())
+    def values(self, obs: Tensor, values: Tensor, state: Tensor) -> None:
+        """Fill values [rows]; the state stays."""
+        moving = state if self._rnn is None else state.clone()
+        self._act(obs, None, None, None, None, values.data_ptr(), moving)
 
     def _act(
-        self, obs: Tensor, uniform: int | None, actions: int | None, logprobs: int | None, values: int
+        self,
+        obs: Tensor,
+        uniform: int | None,
+        mask: int | None,
+        actions: int | None,
+        logprobs: int | None,
+        values: int,
+        state: Tensor,
     ) -> None:
-        rows = obs.shape[0]
+        rows, library = obs.shape[0], self._library
         if self._in_c:
-            self._library.act(self._address, rows, obs.data_ptr(), None, uniform, actions, logprobs, values)
+            library.act(self._address, rows, obs.data_ptr(), None, uniform, mask, actions, logprobs, values)
             return
-        components = len(self.policy.action_sizes)
+        components, logits = len(self.policy.action_sizes), sum(self.policy.action_sizes)
         for start in range(0, rows, TILE):
             pre = self._last_layer(self._rows(obs, start))
-            self._library.act(
+            if self._rnn is not None:
+                pre = self._rnn.step(pre, state[start : start + TILE])
+            library.act(
                 self._address,
                 pre.shape[0],
                 None,
                 pre.data_ptr(),
                 uniform and uniform + 4 * start * components,
+                mask and mask + start * logits,
                 actions and actions + 4 * start * components,
                 logprobs and logprobs + 4 * start,
                 values + 4 * start,
@@ -217,9 +271,11 @@ class FusedNetwork:
         read, written = ([getattr(buffer, name).data_ptr() for name in names] for names in (_READ, _WRITTEN))
         self._old_values = buffer.values.clone()
         where = (batch.segments.data_ptr(), batch.weights.data_ptr(), buffer.obs.data_ptr())
+        mask = buffer.masks.data_ptr() if buffer.masks is not None else None
         coefs = (train.clip_coef, train.vf_clip_coef, train.vf_coef, ent_coef, 1.0 / rows)
         struct = _Batch(
-            buffer.agents, count, *where, *read, self._old_values.data_ptr(), *written, 0.0, 1.0, *coefs
+            *(buffer.columns, count, *where, mask, *read, self._old_values.data_ptr(), *written),
+            *(0.0, 1.0, *coefs),
         )
         address, sums = ctypes.addressof(struct), self._sums
         if train.normalize_advantages:
@@ -230,17 +286,41 @@ class FusedNetwork:
         if self._in_c:
             self._library.loss(self._address, address, 0, rows, None, sums.data_ptr())
             return LossSums(*sums.tolist())
-        obs, places = buffer.flat_obs[:rows], None if batch.whole else batch.places(buffer)
+        if self._rnn is not None:
+            self._through_time(self._rnn, batch.segments, buffer, struct)
+            return LossSums(*sums.tolist())
+        obs, place = buffer.flat_obs[:rows], None if batch.whole else places(buffer, batch.segments)
         for start in range(0, rows, TILE):
             tile = (
-                self._rows(obs, start)
-                if places is None
-                else self._gather(buffer, places[start : start + TILE])
+                self._rows(obs, start) if place is None else self._gather(buffer, place[start : start + TILE])
             )
             pre = self._last_layer(tile)
             self._library.loss(self._address, address, start, pre.shape[0], pre.data_ptr(), sums.data_ptr())
             self._backward(tile, pre)
         return LossSums(*sums.tolist())
+
+    def _through_time(
+        self,
+        rnn: recurrence.FusedMinGRU | recurrence.FusedLSTM,
+        segments: Tensor,
+        buffer: Buffer,
+        struct: _Batch,
+    ) -> None:
+        """Gradients of whole segments, some at a time."""
+        at_once = LSTM_SEGMENTS if self.policy.rnn == "lstm" else max(1, TILE // buffer.horizon)
+        if self._obs.shape[0] < at_once * buffer.horizon:
+            self._make_room(at_once * buffer.horizon)
+        address, sums = ctypes.addressof(struct), self._sums.data_ptr()
+        fresh, states = buffer.fresh(segments), buffer.states[0, segments]
+        for start in range(0, len(segments), at_once):
+            some = segments[start : start + at_once]
+            struct.segments, struct.count = some.data_ptr(), len(some)
+            tile = self._gather(buffer, places(buffer, some))
+            x = self._last_layer(tile)
+            cleared = fresh[:-1, start : start + at_once].contiguous()
+            out = rnn.forward(x, buffer.horizon, states[start : start + at_once], cleared)
+            self._library.loss(self._address, address, 0, out.shape[0], out.data_ptr(), sums)
+            self._backward(tile, rnn.backward(out).mul_(x > 0))
 
     def _rows(self, obs: Tensor, start: int) -> Tensor:
         """A tile of consecutive observations, as floats [rows, obs_size]."""
@@ -254,10 +334,10 @@ class FusedNetwork:
         return rows.copy_(obs[places])
 
     def _last_layer(self, obs: Tensor) -> Tensor:
-        """The last hidden layer before its bias and ReLU, which the kernels add."""
+        """The last hidden layer before its bias and ReLU, which the kernels add; with recurrence after."""
         for weight, bias, hidden in zip(self._weights, self._biases, self._hidden, strict=True):
             pre = torch.mm(obs, weight, out=hidden[: obs.shape[0]])
-            if weight is not self._weights[-1]:
+            if weight is not self._weights[-1] or self._rnn is not None:
                 obs = pre.add_(bias).relu_()
         return pre
 
@@ -266,7 +346,7 @@ class FusedNetwork:
         for layer in reversed(range(len(self._weights))):
             below = self._hidden[layer - 1][: obs.shape[0]] if layer else obs
             _grad(self.policy.weights[layer]).addmm_(below.t(), grad)
-            if layer < len(self._weights) - 1:
+            if layer < len(self._weights) - 1 or self._rnn is not None:
                 _grad(self.policy.biases[layer]).add_(grad.sum(0))
             if layer:
                 grad = torch.mm(grad, self._weights[layer].t()).mul_(below > 0)

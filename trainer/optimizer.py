@@ -55,7 +55,7 @@ def adam_reference(
 def _kernels() -> ctypes.CDLL:
     from ocean import build
 
-    library = build.library([Path(__file__).parent / "optimizer.c"], flags=["-ffp-contract=fast"])
+    library = build.library([Path(__file__).parent / "optimizer.c"])
     library.norm.argtypes, library.norm.restype = [_INT, _POINTER], ctypes.c_double
     library.scale.argtypes, library.scale.restype = [_INT, _FLOAT, _POINTER], None
     library.adam.argtypes = [_INT, *[_POINTER] * 4, _INT, *[_FLOAT] * 4]
@@ -79,9 +79,9 @@ class Optimizer:
             if train.optimizer == "adam":
                 self.others.append((offset, part.numel(), 1.0))
             elif part.dim() == 2:
-                # Heads are stored [outputs, inputs], hidden weights [inputs, outputs].
-                hidden = any(part is weight for weight in policy.weights)
-                inputs, outputs = part.shape if hidden else part.shape[::-1]
+                # Heads are stored [outputs, inputs], all other weights [inputs, outputs].
+                head = part is policy.action_head or part is policy.value_head
+                inputs, outputs = part.shape[::-1] if head else part.shape
                 self.matrices.append((offset, *part.shape, math.sqrt(max(1.0, outputs / inputs))))
             else:
                 self.others.append((offset, part.numel(), ADAM_SHARE))

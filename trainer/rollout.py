@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import ocean
-from trainer.buffer import Buffer
+from trainer.buffer import KEPT, Buffer
 from trainer.network import Network
 from trainer.settings import SettingsError, TrainSettings
 
@@ -49,6 +49,13 @@ def check_discrete(env: ocean.Vector) -> None:
         )
 
 
+def clear_states(state: Tensor, terminals: Any, truncations: Any) -> None:
+    """Forget, in `state` [rows, memory], where an episode has ended."""
+    ended = np.flatnonzero(terminals | truncations)
+    if len(ended):
+        state[torch.from_numpy(ended).to(state.device)] = 0.0
+
+
 class Rollout:
     """Fills `buffer` with the next `horizon` steps of `env`, again and again."""
 
@@ -62,67 +69,106 @@ class Rollout:
     ) -> None:
         check_discrete(env)
         self.env, self.network, self.train, self.generator = env, network, train, generator
-        spec = env.spec
+        spec, agents = env.spec, env.num_agents
         dtype = torch.from_numpy(env.final_obs).dtype
-        shape = (train.horizon, env.num_agents, tuple(spec.obs_shape), dtype, len(spec.action_sizes))
-        self.buffer = Buffer.make(*shape, device)
+        shape = (train.horizon, agents, tuple(spec.obs_shape), dtype, len(spec.action_sizes))
+        memory, logits = network.policy.memory, sum(spec.action_sizes) if spec.masked else 0
+        replay = round(train.replay_factor * agents)
+        self.buffer = Buffer.make(*shape, device, memory, logits, replay)
         # The environments live in the computer's memory; on a GPU the rows are copied over.
         self.host = self.buffer if device.type == "cpu" else Buffer.make(*shape, torch.device("cpu"))
-        self.uniform = torch.empty(train.horizon, env.num_agents, len(spec.action_sizes))
+        self.uniform = torch.empty(train.horizon, agents, len(spec.action_sizes))
         self._host_rows: dict[str, list[Any]] = {
-            name: [row.numpy() for row in getattr(self.host, name)] for name in _COLUMNS
+            name: [row[:agents].numpy() for row in getattr(self.host, name)] for name in _COLUMNS
         }
-        self._rows: dict[str, list[Tensor]] = {name: list(getattr(self.buffer, name)) for name in _COLUMNS}
+        self._rows: dict[str, list[Tensor]] = {
+            name: [row[:agents] for row in getattr(self.buffer, name)] for name in _COLUMNS
+        }
+        self.state = torch.zeros(agents, memory, device=device)  # of the recurrent layer, carried on
+        self.mask = torch.from_numpy(env.action_mask) if spec.masked else None  # of the next actions
         env.reset(self._host_rows["obs"][-1])
         if self.host is not self.buffer:
-            self.buffer.obs[-1].copy_(self.host.obs[-1])
+            self._rows["obs"][-1].copy_(self.host.obs[-1])
 
     def collect(self, seconds: Seconds) -> Buffer:
         """One rollout, its seconds added to `seconds`. The buffer is the same every time."""
         begin = perf_counter()
         buffer, host, network, env = self.buffer, self.host, self.network, self.env
-        rows, host_rows = self._rows, self._host_rows
-        on_host = host is buffer
-        buffer.obs[0].copy_(buffer.obs[-1])
-        buffer.ratios.fill_(1.0)
+        rows, host_rows, state, agents = self._rows, self._host_rows, self.state, env.num_agents
+        on_host, memory, columns = host is buffer, network.policy.memory, buffer.columns
+        rows["obs"][0].copy_(rows["obs"][-1])
+        buffer.ratios[:, :agents].fill_(1.0)
+        masks = [] if buffer.masks is None else [row[:agents] for row in buffer.masks]
+        buffer.states[0, :agents].copy_(state)
         uniforms = torch.rand(self.uniform.shape, generator=self.generator, out=self.uniform).to(
             buffer.obs.device
         )
-        cut: list[tuple[Any, Any]] = []  # places that were truncated, and their final observations
+        # Places that were truncated, their final observations, and the states that belong to these.
+        cut: list[tuple[Any, Any, Tensor]] = []
         in_env = 0.0
         for t, uniform in enumerate(uniforms):
-            network.act(rows["obs"][t], uniform, rows["actions"][t], rows["logprobs"][t], rows["values"][t])
+            mask = None if self.mask is None else masks[t].copy_(self.mask)
+            drawn = (rows["actions"][t], rows["logprobs"][t], rows["values"][t])
+            network.act(rows["obs"][t], uniform, *drawn, state, mask)
             if not on_host:
-                host.actions[t].copy_(buffer.actions[t])
+                host.actions[t].copy_(rows["actions"][t])
             start = perf_counter()
-            truncations = host_rows["truncations"][t]
+            terminals, truncations = host_rows["terminals"][t], host_rows["truncations"][t]
             env.step(
                 host_rows["actions"][t],
                 host_rows["obs"][t + 1],
                 host_rows["rewards"][t],
-                host_rows["terminals"][t],
+                terminals,
                 truncations,
             )
             if truncations.any():
-                agents = np.flatnonzero(truncations)
-                cut.append((agents + t * env.num_agents, env.final_obs[agents]))
+                late = np.flatnonzero(truncations)
+                states = state[late] if memory else state[: len(late)]
+                cut.append((late + t * columns, env.final_obs[late], states))
             in_env += perf_counter() - start
+            if memory:
+                clear_states(state, terminals, truncations)
             if not on_host:
-                buffer.obs[t + 1].copy_(host.obs[t + 1])
-        network.values(rows["obs"][-1], rows["values"][-1])
+                rows["obs"][t + 1].copy_(host.obs[t + 1])
+        network.values(rows["obs"][-1], rows["values"][-1], state)
         if not on_host:
             for name in ("rewards", "terminals", "truncations"):
-                getattr(buffer, name).copy_(getattr(host, name))
+                getattr(buffer, name)[:, :agents].copy_(getattr(host, name))
         if cut:
-            places = torch.from_numpy(np.concatenate([places for places, _ in cut])).to(buffer.obs.device)
+            device = buffer.obs.device
+            places = torch.from_numpy(np.concatenate([places for places, _, _ in cut])).to(device)
             # Cloned into torch's memory, which is aligned: products may round by where a matrix lies.
-            final_obs = torch.from_numpy(np.concatenate([obs for _, obs in cut])).clone()
-            final_obs = final_obs.to(buffer.obs.device)
-            final_values = torch.empty(len(places), device=buffer.obs.device)
-            network.values(final_obs, final_values)
+            final_obs = torch.from_numpy(np.concatenate([obs for _, obs, _ in cut])).clone().to(device)
+            final_values = torch.empty(len(places), device=device)
+            network.values(final_obs, final_values, torch.cat([states for _, _, states in cut]))
             buffer.flat("final_values")[places] = final_values
         if self.train.reward_clip:
-            buffer.rewards.clamp_(-self.train.reward_clip, self.train.reward_clip)
+            buffer.rewards[:, :agents].clamp_(-self.train.reward_clip, self.train.reward_clip)
         seconds.env += in_env
         seconds.policy += perf_counter() - begin - in_env
         return buffer
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next rollout begins with, and the segments kept of earlier ones.
+
+        Copies: a view would be saved with all of the buffer that it is a view of.
+        """
+        buffer, agents = self.buffer, self.env.num_agents
+        kept = [name for name in KEPT if buffer.used > agents and getattr(buffer, name) is not None]
+        return {
+            "obs": self._rows["obs"][-1].clone(),
+            "memory": self.state,
+            "mask": self.mask,
+            "kept": buffer.kept,
+            "replay": {name: getattr(buffer, name)[:, agents:].clone() for name in kept},
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict()`."""
+        self._rows["obs"][-1].copy_(state["obs"])
+        self.state.copy_(state["memory"])
+        if self.mask is not None:
+            self.mask.copy_(state["mask"])
+        self.buffer.kept = state["kept"]
+        for name, column in state["replay"].items():
+            getattr(self.buffer, name)[:, self.env.num_agents :].copy_(column)

@@ -106,6 +106,9 @@ class TrainSettings:
     recompute_advantages: bool = False
     """Recompute advantages before each update (with its new ratios and values) or once a rollout."""
 
+    replay_factor: float = _bounded(0.0, 0.0, 64.0)
+    """Segments of earlier rollouts that are learned from beside the last one, as a multiple of it."""
+
     prio_alpha: float = _bounded(0.0, 0.0)
     """Segments are drawn with weight (sum |advantage|)^this; 0 is uniform."""
 
@@ -122,7 +125,7 @@ class TrainSettings:
     """Rewards are clipped to +- this; 0 is off."""
 
     eval_episodes: int = _bounded(100, 1)
-    """Episodes of every evaluation, each played in an environment of its own."""
+    """Episodes of every evaluation, each played by an agent of its own (environments are whole)."""
 
     eval_max_steps: int = _bounded(50_000, 1)
     """Steps after which an evaluation stops waiting; episodes still running are reported unfinished."""
@@ -149,6 +152,15 @@ class PolicySettings:
 
     layers: int = _bounded(1, 1, 8)
     """Hidden layers."""
+
+    rnn: str = _bounded("none", choices=("none", "mingru", "lstm"))
+    """A recurrent layer above them, for tasks that need memory; it looks back one horizon in training."""
+
+    value_bins: int = _bounded(0, 0, 256)
+    """0: the value is one number. Else the mean of a histogram of as many bins (HL-Gauss; about 50)."""
+
+    value_limit: float = _bounded(10.0, _SMALLEST)
+    """The bins divide +- this, which returns should not leave; without bins it means nothing."""
 
     action_gain: float = _bounded(0.01, 0.0)
     """Gain of the action head's orthogonal initialisation: small is a nearly uniform first policy."""

@@ -177,7 +177,7 @@ class _Training:
             "optimizer": {"steps": optimizer.steps, "mean": optimizer.mean, "square": optimizer.square},
             "generators": [generator.get_state() for generator in self.generators],
             "environments": torch.frombuffer(bytearray(self.env.get_state()), dtype=torch.uint8),
-            "obs": self.rollout.buffer.obs[-1],
+            **self.rollout.state_dict(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -194,7 +194,7 @@ class _Training:
         for generator, generator_state in zip(self.generators, state["generators"], strict=True):
             generator.set_state(generator_state)
         self.env.set_state(state["environments"].numpy().tobytes())
-        self.rollout.buffer.obs[-1].copy_(state["obs"])
+        self.rollout.load(state)
 
     def _evaluate(self) -> None:
         outcome = evaluate(self.network, self.settings, self.seed, self.device)

@@ -20,6 +20,9 @@ from trainer.settings import TrainSettings
 
 def segment_probabilities(advantages: Tensor, prio_alpha: float) -> Tensor:
     """How likely each segment is drawn: advantages [horizon, agents] to [agents], summing to 1."""
+    if prio_alpha == 0.0:
+        count = advantages.shape[1]
+        return torch.full((count,), 1 / count, dtype=torch.float64, device=advantages.device)
     weights = advantages.abs().sum(0).double().pow(prio_alpha)
     total = weights.sum()
     return weights / total if total > 0 else torch.full_like(weights, 1 / len(weights))
@@ -38,6 +41,26 @@ def draw_segments(probabilities: Tensor, count: int, generator: torch.Generator)
         max=len(probabilities) - 1
     )
     return segments[torch.randperm(count, generator=generator).to(segments.device)]
+
+
+@torch.no_grad()
+def refresh(policy: Policy, buffer: Buffer) -> None:
+    """What the policy now thinks of segments of earlier rollouts: their ratios and values.
+
+    The values of truncated episodes' final observations, which are not kept, stay those of their time.
+    """
+    for start in range(buffer.agents, buffer.used, REFRESHED):
+        columns = slice(start, min(start + REFRESHED, buffer.used))
+        steps, rows = buffer.horizon, columns.stop - start
+        obs = buffer.obs[:, columns].flatten(2).float()
+        hidden, _ = policy.unroll(obs, buffer.states[0, columns], buffer.fresh(columns))
+        mask = None if buffer.masks is None else buffer.masks[:, columns].flatten(0, 1)
+        logits, _ = policy(hidden[:-1].flatten(0, 1), mask)
+        _, value_out = policy(hidden.flatten(0, 1))
+        logprob, _ = policy.logprob_entropy(logits, buffer.actions[:, columns].flatten(0, 1))
+        old = buffer.logprobs[:, columns]
+        buffer.ratios[:, columns] = (logprob.view(steps, rows) - old).exp()
+        buffer.values[:, columns] = policy.value(value_out).view(steps + 1, rows)
 
 
 @dataclass
@@ -72,23 +95,30 @@ class Updater:
         ent_coef = train.ent_coef * (left if train.anneal_entropy else 1.0)
         beta = 1.0 - (1.0 - train.prio_beta0) * left if train.anneal_beta else train.prio_beta0
         per_minibatch = train.minibatch_size // buffer.horizon
-        per_pass = buffer.agents // per_minibatch  # minibatches until every segment could have been seen
-        everyone = torch.arange(buffer.agents, device=buffer.obs.device)
+        used = buffer.used
+        per_pass = used // per_minibatch  # minibatches until every segment could have been seen
+        everyone = torch.arange(buffer.columns, device=buffer.obs.device)
         stats = UpdateStats()
         for update in range(train.updates):
             begin = perf_counter()
+            if update == 0 and used > buffer.agents:
+                refresh(self.policy, buffer)
             if update == 0 or train.recompute_advantages:
                 self._advantages(buffer)
             seconds.advantage += perf_counter() - begin
             begin = perf_counter()
             if update % per_pass == 0:
-                probabilities = segment_probabilities(buffer.advantages, train.prio_alpha)
-                weights = (buffer.agents * probabilities).pow(-beta).float()
+                probabilities = segment_probabilities(buffer.advantages[:, :used], train.prio_alpha)
+                weights = (used * probabilities).pow(-beta).float()
                 count = min(per_pass, train.updates - update)
-                drawn = draw_segments(probabilities, count * per_minibatch, self.generator)
+                if train.prio_alpha == 0.0 and count * per_minibatch == used:
+                    # One pass over all: what the comb would give, at the price of a shuffle.
+                    drawn = torch.randperm(used, generator=self.generator).to(everyone.device)
+                else:
+                    drawn = draw_segments(probabilities, count * per_minibatch, self.generator)
                 minibatches = drawn.view(count, per_minibatch).sort(1).values
             segments = minibatches[update % per_pass]
-            whole = per_minibatch == buffer.agents and torch.equal(segments, everyone)
+            whole = per_minibatch == buffer.columns and torch.equal(segments, everyone)
             batch = Minibatch(segments, weights, whole)
             self.policy.flat_grad.zero_()
             sums = self.network.gradients(batch, buffer, train, ent_coef)
@@ -99,6 +129,7 @@ class Updater:
             seconds.update += perf_counter() - begin
             if stats.failure is not None:
                 break
+        buffer.keep()
         return stats
 
     def _advantages(self, buffer: Buffer) -> None:
@@ -123,5 +154,6 @@ class Updater:
 
 # An update that finds its policy this far (nats, mean) from the one that acted no longer learns from it.
 MAX_KL = 10.0
+REFRESHED = 64  # segments at once: their activations are to stay in a cache
 # Below this share of the greatest entropy no other action is ever tried again.
 MIN_ENTROPY = 1e-5

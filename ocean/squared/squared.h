@@ -34,7 +34,7 @@ typedef struct {
 // Required: everything one environment remembers. Fixed size, no pointers: its bytes are its state.
 typedef struct {
     Rng rng;  // Required: seeded by the vector layer, never by the environment
-    Log log;  // Required
+    Log log;  // Required; `Log log[AGENTS]` where there is more than one agent
     int32_t steps;              // of this episode
     int32_t agent_x, agent_y;   // cells, from the upper left corner
     int32_t target_x, target_y;

@@ -199,16 +199,17 @@ MANY = """
 #define SETTINGS(X)
 #include "ocean.h"
 typedef struct {{ double score; double n; }} Log;
-typedef struct {{ Rng rng; Log log; }} Env;
+typedef struct {{ Rng rng; Log log[AGENTS]; }} Env;
 OCEAN_FN void env_reset(Env *env, const Settings *settings, const Io *io) {{
     (void)settings;
     for (int i = 0; i < AGENTS * OBS_SIZE; i++) io->obs[i] = rng_uniform(&env->rng, 0.0f, 1.0f);
 }}
 OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {{
-    (void)env; (void)settings;
+    (void)settings;
     for (int i = 0; i < AGENTS; i++) {{
+        env->log[i].score += io->rewards[i] = (float)i;
+        env->log[i].n += 1;
         for (int k = 0; k < 2; k++) io->obs[i * 2 + k] = (float)io->actions[i * 2 + k];
-        io->rewards[i] = (float)i;
         io->terminals[i] = io->truncations[i] = 0;
     }}
 }}
@@ -238,6 +239,14 @@ def test_several_agents_and_several_actions(
     np.testing.assert_array_equal(rewards, [0, 1, 2] * 4)
     with pytest.raises(ValueError, match="actions must have the shape"):
         env.step(chosen[:, 0].copy(), obs, rewards, flags[0], flags[1])
+
+    some = np.arange(12) % 3 == 2
+    some[-1] = False
+    assert env.log(only=some) == {"score": 2, "n": 3}
+    assert env.log(only=some)["n"] == 0
+    assert env.log() == {"score": pytest.approx((0 * 4 + 1 * 4 + 2) / 9), "n": 9}
+    with pytest.raises(ValueError, match="only must have the shape"):
+        env.log(only=some[:4])
 
 
 def test_a_fork_ends_in_peace() -> None:

@@ -33,7 +33,19 @@ def stop_after(rollouts: int) -> object:
     return lambda: next(left, None) is None
 
 
-@pytest.mark.parametrize("changes", [{}, {"optimizer": "muon", "prio_alpha": 0.5, "anneal_lr": True}])
+EVERYTHING = {"rnn": "mingru", "hidden": 32, "replay_factor": 0.7, "value_bins": 11, "value_limit": 40.0}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer": "muon", "prio_alpha": 0.5, "anneal_lr": True},
+        {"rnn": "lstm", "hidden": 32, "horizon": 16},
+        {"replay_factor": 2.5, "prio_alpha": 0.5},
+        EVERYTHING,
+    ],
+)
 def test_continuing_equals_never_having_stopped(tmp_path: Path, changes: dict) -> None:
     file, wanted = tmp_path / "run.pt", settings(**changes)
     straight = train(wanted, seed=2)
@@ -50,12 +62,27 @@ def test_continuing_equals_never_having_stopped(tmp_path: Path, changes: dict) -
     assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
 
 
-def test_a_finished_run_can_be_extended(tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{}, EVERYTHING])
+def test_extending_a_finished_run_equals_the_longer_one(tmp_path: Path, changes: dict) -> None:
     file = tmp_path / "run.pt"
-    train(settings(total_timesteps=8 * 512, curve_points=1), checkpoint=file)
-    extended = train(settings(curve_points=1), checkpoint=file)
-    assert extended.points[-1].score == train(settings(curve_points=1)).score
+    short = train(settings(total_timesteps=8 * 512, curve_points=1, **changes), checkpoint=file)
+    longer = settings(curve_points=1, **changes)
+    extended = train(longer, checkpoint=file)
+    straight = train(longer)
+    assert torch.equal(extended.policy.flat, straight.policy.flat)
+    assert extended.points[-1].score == straight.score
+    assert extended.points[0] == short.points[0]
     assert len(extended.points) == 2
+    assert extended.seconds > short.seconds  # all of it: what the extension cost is the difference
+
+
+def test_a_checkpoint_is_no_larger_than_what_continuing_needs(tmp_path: Path) -> None:
+    file = tmp_path / "run.pt"
+    train(settings(total_timesteps=512), checkpoint=file)
+    state = checkpoint.load(file)
+    tensors = [state["policy"], state["optimizer"]["mean"], state["optimizer"]["square"]]
+    needed = sum(tensor.numel() * 4 for tensor in tensors) + state["environments"].numel()
+    assert file.stat().st_size < needed + 40_000  # generators and torch's own
 
 
 @pytest.mark.parametrize("changes", [{"learning_rate": 0.1}, {"hidden": 64}])

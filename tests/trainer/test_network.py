@@ -7,7 +7,7 @@ import torch
 
 from trainer.buffer import Buffer
 from trainer.network import FusedNetwork, Minibatch, TorchNetwork
-from trainer.policy import Policy
+from trainer.policy import Policy, bin_centers, hl_gauss
 from trainer.settings import PolicySettings, TrainSettings
 
 # observation size, action sizes, hidden units, layers, agents: tiles and blocks both whole and cut
@@ -19,21 +19,46 @@ SHAPES = [
 ]
 
 
-def make_case(shape: tuple, dtype: torch.dtype = torch.float32) -> tuple[Policy, Buffer]:
+KINDS: list[dict] = [
+    {},
+    {"masked": True},
+    {"value_bins": 21, "value_limit": 2.5},
+    {"rnn": "mingru"},
+    {"rnn": "lstm", "masked": True, "value_bins": 9},
+]
+
+
+def make_case(
+    shape: tuple, dtype: torch.dtype = torch.float32, masked: bool = False, **kind: object
+) -> tuple[Policy, Buffer]:
     """A policy and a filled buffer whose old probabilities differ from the policy's."""
     obs_size, sizes, hidden, layers, agents = shape
     generator = torch.Generator().manual_seed(agents)
-    settings = PolicySettings(hidden=hidden, layers=layers, action_gain=1.0)
+    settings = PolicySettings(hidden=hidden, layers=layers, action_gain=1.0, **kind)
     policy = Policy(obs_size, sizes, settings, generator)
     for bias in [*policy.biases, policy.head_bias]:
         bias.data.normal_(0, 0.5, generator=generator)
-    buffer = Buffer.make(5, agents, (obs_size,), dtype, len(sizes), torch.device("cpu"))
+    policy.value_head.data.normal_(0, 0.5, generator=generator)
+    logits = sum(sizes) if masked else 0
+    buffer = Buffer.make(
+        5, agents, (obs_size,), dtype, len(sizes), torch.device("cpu"), policy.memory, logits
+    )
     buffer.obs.copy_(torch.randn(buffer.obs.shape, generator=generator) * 2)
+    buffer.states.normal_(generator=generator)
+    for flags in (buffer.terminals, buffer.truncations):
+        flags.copy_(torch.rand(flags.shape, generator=generator) < 0.15)
     for i, size in enumerate(sizes):
         buffer.actions[:, :, i] = torch.randint(0, size, buffer.actions.shape[:2], generator=generator)
+    if buffer.masks is not None:
+        buffer.masks.copy_(torch.rand(buffer.masks.shape, generator=generator) < 0.5)
+        for part, actions in zip(buffer.masks.split(sizes, 2), buffer.actions.split(1, 2), strict=True):
+            part.scatter_(2, actions.long(), 1)  # what was done was allowed
     with torch.no_grad():
-        obs = buffer.flat_obs[: 5 * agents].float()
-        logprob, _, value = policy.logprob_entropy(obs, buffer.flat("actions"))
+        hidden, _ = policy.unroll(buffer.obs[:-1].float(), buffer.states[0], buffer.fresh(slice(None))[:-1])
+        mask = None if buffer.masks is None else buffer.flat("masks")
+        logits, value_out = policy(hidden.flatten(0, 1), mask)
+        logprob, _ = policy.logprob_entropy(logits, buffer.flat("actions"))
+        value = policy.value(value_out)
         noise = (
             torch.randn(2, 5 * agents, generator=generator) * 0.3
         )  # ratios and values on both sides of the clips
@@ -44,21 +69,26 @@ def make_case(shape: tuple, dtype: torch.dtype = torch.float32) -> tuple[Policy,
     return policy, buffer
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_fused_actions_are_those_of_torch(shape: tuple) -> None:
-    policy, buffer = make_case(shape)
+def test_fused_actions_are_those_of_torch(shape: tuple, kind: dict) -> None:
+    policy, buffer = make_case(shape, **kind)
     generator = torch.Generator().manual_seed(3)
     rows, components = buffer.agents, len(policy.action_sizes)
-    obs = buffer.obs[0]
+    obs, mask = buffer.obs[0], None if buffer.masks is None else buffer.masks[0]
     for uniform in (torch.rand(rows, components, generator=generator), None):
         results = []
         for network in (FusedNetwork(policy), TorchNetwork(policy)):
             out = torch.zeros(rows, components, dtype=torch.int32), torch.zeros(rows), torch.zeros(rows)
-            network.act(obs, uniform, *out)
-            alone = torch.zeros(rows)
-            network.values(obs, alone)
+            state, alone = buffer.states[0].clone(), torch.zeros(rows)
+            network.values(obs, alone, state)
+            assert torch.equal(state, buffer.states[0])  # only acting moves it
+            network.act(obs, uniform, *out, state, mask)
             torch.testing.assert_close(alone, out[2])
-            results.append(out)
+            if mask is not None:
+                places = out[0] + torch.tensor([0, *policy.action_sizes[:-1]]).cumsum(0)
+                assert bool(mask.gather(1, places.long()).all())
+            results.append((*out, state))
         for fused, plain in zip(*results, strict=True):
             torch.testing.assert_close(fused, plain, atol=1e-5, rtol=1e-4)
 
@@ -66,8 +96,11 @@ def test_fused_actions_are_those_of_torch(shape: tuple) -> None:
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int8])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_fused_gradients_are_those_of_autograd(shape: tuple, dtype: torch.dtype, whole: bool) -> None:
-    policy, buffer = make_case(shape, dtype)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_fused_gradients_are_those_of_autograd(
+    kind: dict, shape: tuple, dtype: torch.dtype, whole: bool
+) -> None:
+    policy, buffer = make_case(shape, dtype, **kind)
     generator = torch.Generator().manual_seed(4)
     agents = buffer.agents
     segments = (
@@ -87,3 +120,34 @@ def test_fused_gradients_are_those_of_autograd(shape: tuple, dtype: torch.dtype,
     for one, other in zip(fused_columns, plain_columns, strict=True):
         torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
     assert vars(fused_sums) == pytest.approx(vars(plain_sums), abs=1e-4, rel=1e-3)
+
+
+@pytest.mark.parametrize("form", [FusedNetwork, TorchNetwork])
+def test_what_is_forbidden_is_never_drawn(form: type) -> None:
+    """At the ends of the unit interval too, and however much the network would like to."""
+    policy, _ = make_case((4, (3, 4), 16, 1, 1))
+    with torch.no_grad():
+        policy.head_bias[:7] = torch.tensor([30.0, 0, 30, 30, 0, 0, 30])
+    mask = torch.tensor([0, 1, 0, 0, 1, 1, 0], dtype=torch.uint8).expand(400, 7).contiguous()
+    generator = torch.Generator().manual_seed(5)
+    drawn = torch.rand(398, 2, generator=generator)
+    uniform = torch.cat([torch.zeros(1, 2), torch.full((1, 2), 1 - 2**-24), drawn])
+    obs = torch.randn(400, 4, generator=generator)
+    actions, logprobs = torch.zeros(400, 2, dtype=torch.int32), torch.zeros(400)
+    for draw in (uniform, None):
+        network = form(policy)
+        network.act(obs, draw, actions, logprobs, torch.zeros(400), torch.zeros(400, 0), mask)
+        assert set(actions[:, 0].tolist()) == {1}
+        assert set(actions[:, 1].tolist()) <= {1, 2}
+        assert bool((logprobs <= 1e-6).all())
+        assert bool((logprobs > -30).all())
+
+
+def test_a_histogram_has_the_mean_of_its_gaussian() -> None:
+    target = torch.tensor([-3.0, -1.9, 0.0, 0.33, 1.5, 7.0])
+    shares = hl_gauss(target, 41, 2.0)
+    torch.testing.assert_close(shares.sum(1), torch.ones(6))
+    means = shares @ bin_centers(41, 2.0, torch.device("cpu"))
+    torch.testing.assert_close(means[2:5], target[2:5], atol=1e-3, rtol=0)
+    assert means[0] < -1.9  # what lies outside is taken for the end
+    assert means[5] > 1.9

@@ -55,6 +55,8 @@ def test_breakout_learns() -> None:
         {},
         {"optimizer": "muon", "prio_alpha": 0.7, "recompute_advantages": True, "layers": 2},
         {"anneal_lr": True, "anneal_entropy": True, "anneal_beta": True, "prio_beta0": 0.4},
+        {"rnn": "mingru", "hidden": 32, "value_bins": 21},
+        {"rnn": "lstm", "hidden": 32, "replay_factor": 0.5},
     ],
 )
 @pytest.mark.parametrize("env", ["cartpole", "breakout"])

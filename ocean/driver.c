@@ -18,7 +18,7 @@ static Action draw_action(int column) {
 }
 
 int main(int count, char **arguments) {
-    enum { ENVS = 13, STEPS = 4000 };
+    enum { ENVS = AGENTS > 8 ? 3 : 13, STEPS = AGENTS > 8 ? 1000 : 4000 };
     size_t rows = ENVS * AGENTS;
     double settings[64];
     for (int i = 2; i < count && i < 66; i++) {
@@ -30,8 +30,9 @@ int main(int count, char **arguments) {
     float *rewards = (float *)malloc(rows * sizeof(float));
     uint8_t *terminals = (uint8_t *)malloc(rows);
     uint8_t *truncations = (uint8_t *)malloc(rows);
+    uint8_t *action_mask = (uint8_t *)malloc(rows * MASK_SIZE + 1);
     double *sums = (double *)malloc(sizeof(Log));
-    Vector *vector = ocean_create(ENVS, 1, atoi(arguments[1]), settings, final_obs);
+    Vector *vector = ocean_create(ENVS, 1, atoi(arguments[1]), settings, final_obs, action_mask);
     void *state = malloc((size_t)ocean_state_bytes(vector));
     ocean_reset(vector, obs);
     double episodes = 0;
@@ -40,10 +41,10 @@ int main(int count, char **arguments) {
             actions[i] = draw_action((int)(i % ACTION_COUNT));
         }
         ocean_step(vector, actions, obs, rewards, terminals, truncations);
-        if (step % 1000 == 999) {
+        if (step % (STEPS / 4) == STEPS / 4 - 1) {
             ocean_get_state(vector, state);
             ocean_set_state(vector, state);
-            ocean_log(vector, sums);
+            ocean_log(vector, NULL, sums);
             episodes += sums[sizeof(Log) / sizeof(double) - 1];
             ocean_reset(vector, obs);
         }
@@ -55,6 +56,7 @@ int main(int count, char **arguments) {
     free(rewards);
     free(terminals);
     free(truncations);
+    free(action_mask);
     free(sums);
     free(state);
     printf("%.0f episodes\n", episodes);

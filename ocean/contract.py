@@ -1,0 +1,413 @@
+"""What every environment owes its users, checked on any header: `check("path/to/yours.h")`.
+
+Each check runs the environment as the vector layer does and compares what it sees with what the header
+declares. The first is done in a process of its own with sanitizers, since a header that writes where it
+should not may take its process with it; the others are only done where that one finds nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ocean import build
+from ocean.header import FOLDER, Spec
+from ocean.header import spec as read_spec
+from ocean.vector import Vector
+
+Array = np.ndarray[Any, Any]
+GUARD = 64  # rows before and after each buffer that nobody may touch
+STEPS = 400
+SANITIZERS = ("address,undefined", "thread")
+SANITIZED_SECONDS = 300
+BUFFERS = ("observations", "rewards", "terminals", "truncations")
+
+
+class ContractError(Exception):
+    """An environment that does not keep the contract; the message says how."""
+
+
+class Unsupported(Exception):
+    """A check that this machine cannot do; the message says why."""
+
+
+def check(name_or_path: str | Path, only: Iterable[str] | None = None) -> list[str]:
+    """What is wrong with an environment, one line a check that fails; empty where all is well.
+
+    `only` names some of CHECKS. Takes seconds. Raises ValueError for a declaration that cannot be read
+    and BuildError, with the compiler's line, for a header that does not compile.
+    """
+    spec = read_spec(name_or_path)
+    Vector(spec.path, 1).close()  # compiles: the compiler's own words come first
+    wrong: list[str] = []
+    for name in CHECKS if only is None else only:
+        try:
+            CHECKS[name](spec.path)
+        except ContractError as error:
+            wrong.append(f"{name}: {error}")
+            if CHECKS[name] is memory_safety:
+                break  # what follows would run it in this process
+        except Unsupported:
+            continue
+    return wrong
+
+
+def require(condition: object, message: str) -> None:
+    """Raise ContractError with `message` unless `condition` is true."""
+    if not condition:
+        raise ContractError(message)
+
+
+def make(path: str | Path, num_envs: int, **arguments: Any) -> Vector:
+    """A Vector of `num_envs` agents, in no less than eight environments (or as many as asked for)."""
+    agents = read_spec(path).agents_per_env
+    return Vector(path, num_envs=min(num_envs, max(8, num_envs // agents)), **arguments)
+
+
+def guarded(rows: int, shape: tuple[int, ...], dtype: Any, poison: int) -> tuple[Array, Array]:
+    """A poisoned buffer of `rows`, and the larger array that it lies in the middle of."""
+    whole = np.empty((rows + 2 * GUARD, *shape), dtype)
+    whole.view(np.uint8)[...] = poison
+    return whole[GUARD : GUARD + rows], whole
+
+
+class Rollout:
+    """Steps a Vector through guarded buffers that are poisoned before each step."""
+
+    def __init__(self, env: Vector, poison: int = 0xA5) -> None:
+        self.env = env
+        self.poison = poison
+        rows, spec = env.num_agents, env.spec
+        self.obs, whole_obs = guarded(rows, spec.obs_shape, spec.obs_dtype, poison)
+        self.rewards, whole_rewards = guarded(rows, (), np.float32, poison)
+        self.terminals, whole_terminals = guarded(rows, (), np.uint8, poison)
+        self.truncations, whole_truncations = guarded(rows, (), np.uint8, poison)
+        self.wholes = [whole_obs, whole_rewards, whole_terminals, whole_truncations]
+        env.action_mask[...] = poison
+        env.reset(self.obs)
+        self.check_guards()
+
+    def step(self, actions: Array) -> None:
+        for whole in self.wholes:
+            whole.view(np.uint8)[...] = self.poison
+        self.env.final_obs.view(np.uint8)[...] = self.poison
+        self.env.action_mask[...] = self.poison
+        self.env.step(actions, self.obs, self.rewards, self.terminals, self.truncations)
+        self.check_guards()
+
+    def check_guards(self) -> None:
+        for name, whole in zip(BUFFERS, self.wholes, strict=True):
+            before, after = whole[:GUARD].view(np.uint8), whole[-GUARD:].view(np.uint8)
+            require((before == self.poison).all(), f"{name}: written before the beginning of the buffer")
+            require((after == self.poison).all(), f"{name}: written past the end of the buffer")
+
+    @property
+    def ended(self) -> Array:
+        return (self.terminals | self.truncations).astype(bool)
+
+    def seen(self) -> dict[str, Array]:
+        """Copies of all that can be seen after a step; final observations where they are valid."""
+        final = self.env.final_obs.copy()
+        final[~self.ended] = 0
+        buffers = (self.obs, self.rewards, self.terminals, self.truncations)
+        copies = {name: buffer.copy() for name, buffer in zip(BUFFERS, buffers, strict=True)}
+        return {**copies, "final observations": final, "action masks": self.env.action_mask.copy()}
+
+
+def random_actions(spec: Spec, steps: int, rows: int, seed: int = 0) -> Array:
+    """[steps, rows, components], forbidden ones among them."""
+    rng = np.random.default_rng(seed)
+    shape = (steps, rows, spec.action_count)
+    if spec.action_dim is not None:
+        return rng.uniform(-1, 1, shape).astype(np.float32)
+    return rng.integers(0, spec.action_sizes, shape).astype(np.int32)
+
+
+def trajectory(env: Vector, actions: Array) -> dict[str, Array]:
+    """Everything that can be seen of a run: [steps, rows, ...] each."""
+    rollout = Rollout(env)
+    first = rollout.obs.copy()
+    steps = []
+    for row in actions:
+        rollout.step(np.ascontiguousarray(row))
+        steps.append(rollout.seen())
+    run = {name: np.stack([step[name] for step in steps]) for name in steps[0]}
+    return {"first observations": first[None], **run}
+
+
+def difference(one: dict[str, Array], other: dict[str, Array]) -> str | None:
+    """The first thing in which two runs differ, in words; None where they are the same."""
+    for name in one:
+        unequal = one[name] != other[name]
+        if unequal.any():
+            step, row = np.argwhere(unequal)[0][:2]
+            return f"{name} of row {row} after step {step}"
+    return None
+
+
+def every_element_is_written(path: str | Path) -> None:
+    """Two equal vectors over buffers that were poisoned differently: what is not written differs."""
+    one, other = (Rollout(make(path, 16, seed=3), poison) for poison in (0xA5, 0x5A))
+    require(np.array_equal(one.obs, other.obs), "observations: not all elements are written by a reset")
+    masks = (one.env.action_mask, other.env.action_mask)
+    require(np.array_equal(*masks), "action masks: not all elements are written by a reset")
+    for actions in random_actions(one.env.spec, STEPS, one.env.num_agents):
+        one.step(actions)
+        other.step(actions)
+        for (name, a), b in zip(one.seen().items(), other.seen().values(), strict=True):
+            require(np.array_equal(a, b, equal_nan=True), f"{name}: not all elements are written by a step")
+
+
+def values_lie_in_the_declared_ranges(path: str | Path) -> None:
+    env = make(path, 64, seed=1)
+    spec = env.spec
+    run = trajectory(env, random_actions(spec, STEPS, env.num_agents))
+    ended = (run["terminals"] | run["truncations"]).astype(bool)
+    finals = run["final observations"][ended]
+    _within("first observations", run["first observations"], "OBS_RANGE", spec.obs_range)
+    _within("observations", run["observations"], "OBS_RANGE", spec.obs_range)
+    _within("final observations", finals, "OBS_RANGE", spec.obs_range)
+    _within("rewards", run["rewards"], "REWARD_RANGE", spec.reward_range)
+    for name in ("terminals", "truncations", "action masks"):
+        require(set(np.unique(run[name])) <= {0, 1}, f"{name}: something else than 0 and 1")
+    both = run["terminals"] & run["truncations"]
+    require(not both.any(), "an episode that ended by the rules and was cut short at once")
+    if spec.masked:
+        for part in np.split(run["action masks"], np.cumsum(spec.action_sizes)[:-1], axis=-1):
+            require(part.any(axis=-1).all(), "action masks: an agent to whom everything is forbidden")
+
+
+def _within(name: str, seen: Array, declared: str, limits: tuple[float, float]) -> None:
+    if seen.size:  # no episode may have ended
+        low, high = limits
+        require(np.isfinite(seen).all(), f"{name}: not all are finite")
+        found = f"{seen.min():g} to {seen.max():g}"
+        inside = low <= seen.min() and seen.max() <= high
+        require(inside, f"{name}: {found} is not in {declared} {low:g}, {high:g}")
+
+
+def seed_and_index_alone_decide(path: str | Path) -> None:
+    env = make(path, 64, seed=7)
+    actions = random_actions(env.spec, STEPS, env.num_agents)
+    reference = trajectory(env, actions)
+    for size, threads in ((1, 1), (5, 1), (64, 3), (5, 5)):
+        small = make(path, size, seed=7, threads=threads)
+        rows = small.num_agents
+        other = difference(
+            trajectory(small, actions[:, :rows]), {name: seen[:, :rows] for name, seen in reference.items()}
+        )
+        require(other is None, f"{size} environments on {threads} threads: other {other}")
+
+
+def seeds_and_environments_differ(path: str | Path) -> None:
+    env = make(path, 8, seed=0)
+    actions = random_actions(env.spec, STEPS, env.num_agents)
+    actions[:] = actions[:, :1]  # all do the same
+    one = trajectory(env, actions)
+    require(difference(one, trajectory(make(path, 8, seed=1), actions)), "another seed changes nothing")
+    agents = env.spec.agents_per_env
+    first, second = (
+        {name: seen[:, start : start + agents] for name, seen in one.items()} for start in (0, agents)
+    )
+    require(difference(first, second), "two environments of one seed are the same")
+
+
+def a_seeded_reset_starts_anew(path: str | Path) -> None:
+    env = make(path, 8, seed=0)
+    actions = random_actions(env.spec, 50, env.num_agents)
+    trajectory(env, actions)
+    obs = np.empty((env.num_agents, *env.spec.obs_shape), env.spec.obs_dtype)
+    env.reset(obs, seed=5)
+    fresh = make(path, 8, seed=5)
+    fresh.reset(obs)
+    # Both have drawn one first state from seed 5, and draw their second in this rollout.
+    other = difference(trajectory(env, actions), trajectory(fresh, actions))
+    require(other is None, f"a reset leaves something behind: other {other}")
+
+
+def the_log_agrees_with_rewards_and_ends(path: str | Path) -> None:
+    env = make(path, 32, seed=2)
+    returns, lengths = np.zeros(env.num_agents), np.zeros(env.num_agents)
+    episodes, total_return, total_length = 0, 0.0, 0.0
+    rollout = Rollout(env)
+    for actions in random_actions(env.spec, 2000, env.num_agents):
+        rollout.step(actions)
+        returns += rollout.rewards
+        lengths += 1
+        ended = rollout.ended
+        episodes += int(ended.sum())
+        total_return += float(returns[ended].sum())
+        total_length += float(lengths[ended].sum())
+        returns[ended] = 0
+        lengths[ended] = 0
+    log = env.log()
+    require(
+        log["n"] == episodes,
+        f"the log counts {log['n']:g} episodes where terminals and truncations say {episodes}",
+    )
+    require(episodes > 0, "no episode of a random agent ends within 2,000 steps")
+    for name, total in (("episode_return", total_return), ("episode_length", total_length)):
+        if name in log:
+            close = abs(log[name] * episodes - total) <= 1e-3 + 1e-5 * abs(total)
+            require(close, f"the log's {name} is {log[name]:g} where the steps say {total / episodes:g}")
+    require(env.log()["n"] == 0, "the log is not empty after it was read")
+
+
+def a_random_agent_scores_as_documented(path: str | Path) -> None:
+    env = make(path, 512, seed=4)
+    rollout, ended = Rollout(env), 0
+    for seed in range(4):  # 1,000 steps, or more where episodes are long
+        for actions in random_actions(env.spec, 1000, env.num_agents, seed):
+            rollout.step(actions)
+            ended += int(rollout.ended.sum())
+        if ended >= 512:  # about one of each environment: not those alone that are soon over
+            break
+    log, (low, high) = env.log(), env.spec.random_score
+    require(log["n"] >= 100, f"{log['n']:g} episodes of a random agent end in 4,000 steps: too few to judge")
+    require(low <= log["score"] <= high, f"it scores {log['score']:g}, not in RANDOM_SCORE {low:g}, {high:g}")
+    require(env.spec.solved_score > high, "SOLVED_SCORE is not above RANDOM_SCORE")
+
+
+def every_setting_changes_something(path: str | Path) -> None:
+    spec = read_spec(path)
+    actions = random_actions(spec, STEPS, make(path, 16).num_agents)
+
+    def run(**settings: float) -> dict[str, Array]:
+        return trajectory(make(path, 16, seed=0, settings=settings), actions)
+
+    standard = run()
+    for key, setting in spec.settings.items():
+        ends = [end for end in (setting.low, setting.high) if end != setting.default]
+        changes = any(difference(standard, run(**{key: end})) for end in ends)
+        require(changes, f"setting {key} changes nothing between its lowest and its highest value")
+
+
+def the_readme_documents_it(path: str | Path) -> None:
+    spec = read_spec(path)
+    readme = spec.path.parent / "README.md"
+    require(readme.is_file(), "there is no README.md beside the header")
+    text = readme.read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (int|float) \| ([^|]+) \| ([^|]+) to ([^|]+) \|", text, re.MULTILINE)
+    documented = {key: (kind, float(a), float(b), float(c)) for key, kind, a, b, c in rows}
+    for key, setting in spec.settings.items():
+        wanted = (setting.kind, setting.default, setting.low, setting.high)
+        line = (
+            f"| `{key}` | {setting.kind} | {setting.default:g} | {setting.low:g} to {setting.high:g} | ... |"
+        )
+        require(documented.get(key) == wanted, f"README.md lacks the row {line}")
+    others = sorted(set(documented) - set(spec.settings))
+    require(not others, f"README.md has settings that there are not: {', '.join(others)}")
+    for line in (
+        f"Solved: {spec.solved_score:g}",
+        f"Random: {spec.random_score[0]:g} to {spec.random_score[1]:g}",
+    ):
+        found = re.search(re.escape(line) + r"(?!\.?\d)", text)
+        require(found, f"README.md lacks the line '{line}'")
+
+
+def a_restored_state_continues(path: str | Path) -> None:
+    env = make(path, 16, seed=0)
+    actions = random_actions(env.spec, 2 * STEPS, env.num_agents)
+    rollout = Rollout(env)
+    for row in actions[:STEPS]:
+        rollout.step(row)
+    other = Rollout(make(path, 16, seed=99, threads=2))
+    other.env.set_state(env.get_state())
+    for row in actions[STEPS:]:
+        rollout.step(row)
+        other.step(row)
+        for (name, a), b in zip(rollout.seen().items(), other.seen().values(), strict=True):
+            require(np.array_equal(a, b), f"{name} differ after the state was put back")
+    require(env.log() == other.env.log(), "the log differs after the state was put back")
+
+
+def sanitized(path: str | Path, sanitizers: str) -> None:
+    """Run the environment under `sanitizers` with any action and with the ends of all settings."""
+    spec = read_spec(path)
+    command = [*build.compiler(), f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        probe = folder / "probe.c"
+        probe.write_text("int main(void) { return 0; }\n")
+        built = subprocess.run([*command, str(probe), "-o", str(folder / "probe")], capture_output=True)
+        if built.returncode:
+            raise Unsupported(f"this compiler lacks -fsanitize={sanitizers}")
+        unit, program = folder / "unit.c", folder / "driver"
+        unit.write_text('#include "vector.c"\n#include "driver.c"\n')
+        flags = ["-g", "-O1", "-ffp-contract=off", "-pthread", "-Wall", "-Wextra", "-Werror"]
+        flags += ["-Wno-unused-function", "-I", str(FOLDER), "-include", str(spec.path)]
+        result = subprocess.run(
+            [*command, *flags, str(unit), "-o", str(program), "-lm"], capture_output=True, text=True
+        )
+        require(result.returncode == 0, f"the compiler warns: {_told(result.stderr)}")
+        # Leaks need ptrace, which is often forbidden.
+        environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
+        for threads, end in (("1", "default"), ("3", "low"), ("1", "high")):
+            values = [repr(float(getattr(setting, end))) for setting in spec.settings.values()]
+            try:
+                result = subprocess.run(
+                    [program, threads, *values],
+                    capture_output=True,
+                    text=True,
+                    env=environment,
+                    timeout=SANITIZED_SECONDS,
+                )
+            except subprocess.TimeoutExpired:
+                raise ContractError(f"a step does not end, or takes very long, with {end} settings") from None
+            if "unexpected memory mapping" in result.stderr:
+                raise Unsupported("the thread sanitizer does not run on this kernel")
+            require(result.returncode == 0, f"with {end} settings: {_told(result.stderr)}")
+
+
+def _told(messages: str) -> str:
+    """The line of a compiler or a sanitizer that says what is wrong, and where in the header."""
+    lines = [line.strip() for line in messages.splitlines()]
+    said = next((line for line in lines if re.search(r"error:|ERROR:|WARNING:", line)), "it crashes")
+    place = next((found[0] for line in lines if (found := re.findall(r"\b\S+\.h:\d+", line))), "")
+    return said if not place or place in said else f"{said} ({place})"
+
+
+def memory_safety(path: str | Path) -> None:
+    sanitized(path, "address,undefined")
+
+
+def threads_are_apart(path: str | Path) -> None:
+    sanitized(path, "thread")
+
+
+def compiles_as_cuda_would_have_it(path: str | Path) -> None:
+    """CUDA is C++: no C-only syntax may slip into a header."""
+    plus = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if plus is None:
+        raise Unsupported("no C++ compiler")
+    with tempfile.TemporaryDirectory() as name:
+        unit = Path(name) / "unit.cpp"
+        unit.write_text('#include "vector.c"\n')
+        command = [plus, "-fsyntax-only", "-Wall", "-I", FOLDER, "-include", read_spec(path).path, unit]
+        result = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    require(result.returncode == 0, _told(result.stderr))
+
+
+CHECKS: dict[str, Callable[[str | Path], None]] = {
+    "memory": memory_safety,  # first: see above
+    "threads": threads_are_apart,
+    "c++": compiles_as_cuda_would_have_it,
+    "written": every_element_is_written,
+    "ranges": values_lie_in_the_declared_ranges,
+    "index": seed_and_index_alone_decide,
+    "seeds": seeds_and_environments_differ,
+    "reset": a_seeded_reset_starts_anew,
+    "log": the_log_agrees_with_rewards_and_ends,
+    "random": a_random_agent_scores_as_documented,
+    "settings": every_setting_changes_something,
+    "readme": the_readme_documents_it,
+    "state": a_restored_state_continues,
+}
