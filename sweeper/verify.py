@@ -13,7 +13,7 @@ from sweeper.logs import last_lines, printable
 from sweeper.summary import FrontMember
 from sweeper.units import format_cost, format_number
 
-FIRST_SEED = 500_000  # a sweep's trials count up from far below
+FIRST_SEED = 500_000  # a sweep's trials count up from far below; every sweep seed has a thousand of its own
 
 
 def verify(config: SweepConfig, member: FrontMember, seeds: int, say: Callable[[str], None]) -> int:
@@ -28,12 +28,13 @@ def verify(config: SweepConfig, member: FrontMember, seeds: int, say: Callable[[
     which = f"trial {member.trial}" if member.trial is not None else "the setting"
     claim = f"{name} {format_number(member.score)} for {format_cost(member.cost, unit)}"
     say(f"{config.name}: {which} ({claim}) again, with {seeds} fresh seeds")
+    first = FIRST_SEED + 1000 * (config.seed % 1_000_000)
     scores: list[float] = []
     costs: list[float] = []
     with tempfile.TemporaryDirectory(prefix="sweep-verify-") as folder:
-        jobs = [(member.params, FIRST_SEED + number) for number in range(seeds)]
+        jobs = [(member.params, first + number) for number in range(seeds)]
         for number, result in evaluate(config, jobs, Path(folder)):
-            seed = FIRST_SEED + number
+            seed = first + number
             if result.status == "done" and result.score is not None and result.cost is not None:
                 scores.append(result.score)
                 costs.append(result.cost)
