@@ -88,7 +88,7 @@ def fit(x, steps):
         step = round(steps * i / 8)
         report(score=max(0, 1 - 2 * x) * math.log(1 + step), cost=step / 10, step=step)
         if slow and x > 0.7:
-            time.sleep(0.5)
+            time.sleep(1.5)
 """
 REPORT = "from sweeper import report\n"
 MAIN = """
