@@ -146,6 +146,9 @@ class Acquisition:
     def best_of(self, units: np.ndarray) -> np.ndarray:
         """The best of a finite pool [n, dim]; the cheapest where all are out of bounds; taken ones last."""
         ratings = self.rating(units)
+        if not np.isfinite(ratings).any():  # nothing up there: look lower
+            self.bottom = -math.inf
+            ratings = self.rating(units)
         if not np.isfinite(ratings).any():
             free = ~among(units, self.taken)
             units = units[free] if free.any() else units
