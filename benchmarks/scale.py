@@ -22,6 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -119,10 +120,14 @@ def simulate(workers: int, trials: int, folder: Path) -> None:
     text = CONFIG.replace("WORKERS", str(workers)).replace("TRIALS", str(trials))
     (folder / "scale.yaml").write_text(text)
     executor = Simulated(workers)
-    loop._Session._executor = lambda session, mark: executor  # type: ignore[method-assign]
-    history.new_sweeper = lambda settings: Random(settings["parameters"], seed=settings["seed"])
     began, cpu = time.monotonic(), time.process_time()
-    outcome = loop.run(config.load(folder / "scale.yaml"), folder / "run")
+    with (
+        mock.patch.object(loop._Session, "_executor", lambda session, mark: executor),
+        mock.patch.object(
+            history, "new_sweeper", lambda settings: Random(settings["parameters"], seed=settings["seed"])
+        ),
+    ):
+        outcome = loop.run(config.load(folder / "scale.yaml"), folder / "run")
     seconds, busy = time.monotonic() - began, time.process_time() - cpu
     assert outcome.counts["done"] == trials, outcome.counts
     with Store.open(folder / "run", readonly=True) as store:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -246,7 +247,7 @@ def _mean(x: np.ndarray, y: np.ndarray, at: np.ndarray, fitted: Any, steps: int)
         return (kernel(wanted, inputs) @ weights)[:, 0].numpy(), raw.detach()
 
 
-class _Optuna:
+class _Optuna(ABC):
     """Optuna with two objectives: score and log cost. Failures are told as FAIL, which samplers leave out."""
 
     def __init__(self, task: Task, seed: int) -> None:
@@ -262,8 +263,9 @@ class _Optuna:
         self.trial: Any = None
         self.asked: Params = {}
 
+    @abstractmethod
     def sampler(self, seed: int) -> Any:
-        raise NotImplementedError
+        """Optuna's sampler that chooses."""
 
     def distributions(self) -> dict[str, Any]:
         """Optuna's own kinds where it has them; log odds and exponents where it has none."""

@@ -112,7 +112,9 @@ def test_training_sees_the_states_of_the_rollout(rnn: str, form: str) -> None:
 
 
 @pytest.mark.parametrize("rnn", ["mingru", "lstm"])
-def test_truncated_episodes_are_bootstrapped_with_their_own_memory(rnn: str) -> None:
+def test_truncated_episodes_are_bootstrapped_with_their_own_memory(
+    rnn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The final observation is judged by the state of its episode, not by that of the next one."""
     rollout, network = make_rollout(rnn, "fused")
     rollout.collect(Seconds())
@@ -123,7 +125,7 @@ def test_truncated_episodes_are_bootstrapped_with_their_own_memory(rnn: str) -> 
         step(*arrays)
         seen.append((torch.from_numpy(rollout.env.final_obs.copy()), rollout.state.clone()))
 
-    rollout.env.step = watched  # type: ignore[method-assign]
+    monkeypatch.setattr(rollout.env, "step", watched)
     buffer = rollout.collect(Seconds())
     steps, agents = torch.nonzero(buffer.truncations, as_tuple=True)
     for t, agent in zip(steps.tolist(), agents.tolist(), strict=True):
