@@ -122,7 +122,7 @@ def simulate(workers: int, trials: int, folder: Path) -> None:
     executor = Simulated(workers)
     began, cpu = time.monotonic(), time.process_time()
     with (
-        mock.patch.object(loop._Session, "_executor", lambda session, mark: executor),
+        mock.patch.object(loop._Session, "_executor", return_value=executor),
         mock.patch.object(
             history, "new_sweeper", lambda settings: Random(settings["parameters"], seed=settings["seed"])
         ),
