@@ -44,8 +44,8 @@ LEAP = math.log(2.0)  # beyond the front's end, in log cost
 PRUNE = 0.02  # of the front's range: its end and the centres of search are members that lift it by so much
 LOW_SIGNAL = 5.0  # noise sds that a front must span to have risen out of the noise
 EXPLAINED, JUDGED = 0.3, 10  # share of their variance that must be predictable, judged from so many trials on
-OVERHEAD = 3.0  # average trials, what a trial takes beside its own cost
-PROBE_EVERY, PROBE_SHARE = 3, 0.25
+PROBE_EVERY, PROBE_SHARE = 3, 0.1
+BLIND = 4.0  # trials that all spending so far must pay for before one as dear is tried in the dark
 REPEAT_EVERY, REPEAT_SHARE = 5, 0.1
 NOISY, SETTLE_EVERY, SETTLED = 0.03, 8, 3  # noise sd as a share of the front's rise; trials; runs
 SETTLE_FROM = 24  # trials: before, the noise is mostly its prior, and money better spent on what is new
@@ -77,12 +77,9 @@ class Acquisition:
         self.span = max(float(np.ptp(costs)), 1.0)  # of log cost; below it all costs are much the same
         self.near = 0.02 * self.span  # closer than this is at equal cost, and an improvement there counts too
         self.limit = math.inf if self.cost_limit is None else math.log(self.cost_limit)
-        self.cap = min(float(self.costs[self.members[-1]]) + LEAP, self.limit)
+        self.end = float(self.costs[self.members[-1]])  # log cost of the front's dearest member
+        self.cap = min(self.end + LEAP, self.limit)
         self.bottom = -math.inf
-        dearest = float(self.costs.max())
-        self.overhead = dearest + math.log(
-            OVERHEAD * float(np.mean(np.exp(self.costs - dearest)))
-        )  # log cost
 
     @property
     def rise(self) -> float:
@@ -99,10 +96,16 @@ class Acquisition:
         noise = self.rise < LOW_SIGNAL * self.models.score.noise_sd
         return noise or (len(self.done) >= JUDGED and self.models.explained < EXPLAINED)
 
-    def look_from_dearest(self, bottom: float = 0.0) -> None:
-        """Ties the cap to the dearest trial; what costs less than a share `bottom` of trials is left out."""
+    def probe(self) -> None:
+        """Ties the cap to the dearest trial."""
         self.cap = min(float(self.costs.max()) + LEAP, self.limit)
-        self.bottom = float(np.quantile(self.costs, bottom)) if bottom else -math.inf
+
+    def grope(self, spent: float) -> None:
+        """While nothing is known: beyond the dearest where `spent` allows that, else the dearer half."""
+        dearest = float(self.costs.max())
+        self.cap = min(dearest + LEAP, max(dearest, math.log(spent / BLIND)), self.limit)
+        climbs = self.cap > dearest + LEAP / 2
+        self.bottom = dearest if climbs else float(np.median(self.costs))
 
     def rating(self, units: np.ndarray) -> np.ndarray:
         """Log of the rating of [n, dim]; -inf for what is taken, out of bounds or breaks a constraint."""
@@ -117,7 +120,7 @@ class Acquisition:
             log_expected_improvement(mean, sd, neighbour)
             + np.log(np.maximum(distance, self.near) / self.span)
             + np.log(self.models.success_probability(features))
-            - np.logaddexp(log_cost, self.overhead)
+            - np.logaddexp(log_cost, self.end)
         )
         inside = (log_cost >= self.bottom) & (log_cost + cost_sd <= self.cap) & self.space.feasible(units)
         return np.where(inside & ~among(units, self.taken), rating, -np.inf)

@@ -1,8 +1,9 @@
 """Gaussian processes for score, log cost and success.
 
 A model is what `GaussianProcess.as_gpytorch` builds: a zero-mean exact process on standardised targets,
-Matern-5/2 with one lengthscale a parameter, plus (for cost) a linear kernel that extrapolates beyond the
-dearest trial. Scores are modelled as log(r + offset), r their height above the worst in units of their range,
+Matern-5/2 with one lengthscale a parameter, plus (for cost and success) a linear kernel with one slope
+variance a parameter: cost extrapolates beyond the dearest trial, a category that always fails does so
+everywhere; a few trials tell which slopes there are. Scores are modelled as log(r + offset), r their height above the worst in units of their range,
 the offset fitted with the lengthscales: small where scores grow by factors (ten times the steps, ten times
 the score), so that what cheap trials show carries over to dear ones; large, and then the identity, where they
 do not. gpytorch takes some ten milliseconds of Python for one likelihood, so the same likelihood and
@@ -25,6 +26,7 @@ from scipy.optimize import minimize
 from threadpoolctl import ThreadpoolController
 
 _JITTER = 1e-8
+_LEVEL = 1.0  # variance of a linear kernel's constant, in standardised targets
 # Of a warp: below, the worst scores stretch until luck among them rules; beyond, it is the identity.
 _OFFSETS = 0.06, 100.0
 _SHARED_NOISE = 0.7  # of the noise is one draw for all points of a trial's curve: they share a seed
@@ -48,7 +50,8 @@ def one_thread() -> Iterator[None]:
 
 
 class Priors:
-    """Normal priors (mean, sd) on logs of [lengthscales..., outputscale, noise variance(, linear)(, offset)].
+    """Normal priors (mean, sd) on logs of [lengthscales..., outputscale, noise variance(, slope variances...)
+    (, offset)].
 
     Targets are standardised, the box is 2 wide. The lengthscale's centre grows with sqrt(dim), as distances
     between random points do (Hvarfner et al. 2024, "Vanilla Bayesian optimization performs great in high
@@ -57,8 +60,9 @@ class Priors:
 
     def __init__(self, dim: int, linear: bool, noise_variance: float, warped: bool) -> None:
         rows = [(math.log(0.5 * math.sqrt(dim)), 1.0)] * dim
-        rows += [(0.0, 1.0), (math.log(noise_variance), 1.5)]
-        rows += [(0.0, 1.0)] if linear else []
+        # Of a linear process the rest is a correction, and few of its slopes matter (any may be large).
+        rows += [(math.log(0.1), 1.5) if linear else (0.0, 1.0), (math.log(noise_variance), 1.5)]
+        rows += [(math.log(0.1), 3.0)] * dim if linear else []
         rows += [(math.log(0.1), 1.0)] if warped else []
         self.mean, self.sd = np.array(rows).T
         self.low = np.full(len(rows), -8.0)
@@ -137,11 +141,11 @@ class GaussianProcess:
         """Negative log posterior (or, without the prior, likelihood) of `hyper`, and its gradient."""
         if self.warped:
             self._warp(hyper)
-        noise, linear = math.exp(hyper[self.dim + 1]), math.exp(hyper[-1]) if self.linear else 0.0
+        noise = math.exp(hyper[self.dim + 1])
         z = self._scaled(self.x, hyper)
         matern, slope = _matern(z, z, math.exp(hyper[self.dim]))
-        dot = 1 + self.x @ self.x.T if self.linear else torch.zeros(())
-        factor = _cholesky(matern + linear * dot + noise * self.noise_shape)
+        kernel = matern + self._line(self.x, self.x, hyper) if self.linear else matern
+        factor = _cholesky(kernel + noise * self.noise_shape)
         alpha = torch.cholesky_solve(self.y[:, None], factor)[:, 0]
         value = 0.5 * float(self.y @ alpha) + float(factor.diagonal().log().sum())
         value += 0.5 * len(self.y) * math.log(2 * math.pi)
@@ -154,7 +158,8 @@ class GaussianProcess:
         gradient[self.dim] = -0.5 * float((w * matern).sum())
         gradient[self.dim + 1] = -0.5 * noise * float((w * self.noise_shape).sum())
         if self.linear:
-            gradient[-1] = -0.5 * linear * float((w * dot).sum())
+            by_feature = (self.x * (w @ self.x)).sum(0).numpy() * np.exp(hyper[self.dim + 2 :])[self.groups]
+            np.add.at(gradient, self.dim + 2 + self.groups.numpy(), -0.5 * by_feature)
         if self.warped:
             # The likelihood is that of the scores: the log slopes of warp and standardising belong to it.
             offset = math.exp(hyper[-1])
@@ -197,7 +202,7 @@ class GaussianProcess:
         solved = torch.linalg.solve_triangular(factor, cross.T, upper=False)
         prior = torch.full((len(x),), math.exp(self.hyper[self.dim]), dtype=torch.float64)
         if self.linear:
-            prior += math.exp(self.hyper[-1]) * (1 + (x * x).sum(1))
+            prior += _LEVEL + (x * x) @ torch.as_tensor(np.exp(self.hyper[self.dim + 2 :]))[self.groups]
         variance = prior - (solved * solved).sum(0)
         return cross @ alpha, variance.clamp_min(1e-12).sqrt()
 
@@ -215,18 +220,28 @@ class GaussianProcess:
         new._factor = None
         return new
 
-    def explained(self) -> float:
-        """Share of the targets' variance that the rest predicts when each trial is left out, at most 1."""
+    def left_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of each row, by how much the prediction from all other trials misses it, and the sd of that, [n].
+
+        Luck included; in the units of predictions. Rows that share a trial are left out together
+        (Rasmussen and Williams 2006, 5.4.2).
+        """
         factor, alpha = self._factored()
         inverse = torch.cholesky_inverse(factor)
         if self.trials is None:
-            residuals = alpha / inverse.diagonal()
-        else:
-            residuals = torch.empty_like(alpha)
-            for trial in np.unique(self.trials):
-                rows = torch.as_tensor(np.flatnonzero(self.trials == trial))
-                residuals[rows] = torch.linalg.solve(inverse[rows][:, rows], alpha[rows])
-        return 1 - float((residuals**2).mean()) / max(float((self.y**2).mean()), 1e-12)
+            variance = 1 / inverse.diagonal()
+            return self.scale * (alpha * variance).numpy(), self.scale * variance.sqrt().numpy()
+        off, variance = torch.empty_like(alpha), torch.empty_like(alpha)
+        for trial in np.unique(self.trials):
+            rows = torch.as_tensor(np.flatnonzero(self.trials == trial))
+            block = torch.linalg.inv(inverse[rows][:, rows])
+            off[rows], variance[rows] = block @ alpha[rows], block.diagonal()
+        return self.scale * off.numpy(), self.scale * variance.sqrt().numpy()
+
+    def explained(self) -> float:
+        """Share of the targets' variance that the rest predicts when each trial is left out, at most 1."""
+        off = self.left_out()[0] / self.scale
+        return 1 - float((off**2).mean()) / max(float((self.y**2).mean()), 1e-12)
 
     @property
     def noise_sd(self) -> float:
@@ -252,9 +267,11 @@ class GaussianProcess:
                 self.covar_module = gpytorch.kernels.ScaleKernel(matern)
                 self.covar_module.outputscale = hyper[process.dim]
                 if process.linear:
-                    slope, bias = gpytorch.kernels.LinearKernel(), gpytorch.kernels.ConstantKernel()
-                    slope.variance, bias.constant = hyper[-1], hyper[-1]
-                    self.covar_module = self.covar_module + slope + bias
+                    line = gpytorch.kernels.LinearKernel(ard_num_dims=process.x.shape[1])
+                    line.variance = hyper[process.dim + 2 :][process.groups]
+                    level = gpytorch.kernels.ConstantKernel()
+                    level.constant = torch.as_tensor(_LEVEL)
+                    self.covar_module = self.covar_module + line + level
 
             def forward(self, x: torch.Tensor) -> Any:
                 return gpytorch.distributions.MultivariateNormal(self.mean_module(x), self.covar_module(x))
@@ -267,7 +284,11 @@ class GaussianProcess:
     def _kernel(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
         z1, z2 = self._scaled(x1, self.hyper), self._scaled(x2, self.hyper)
         kernel = _matern(z1, z2, math.exp(self.hyper[self.dim]))[0]
-        return kernel + math.exp(self.hyper[-1]) * (1 + x1 @ x2.T) if self.linear else kernel
+        return kernel + self._line(x1, x2, self.hyper) if self.linear else kernel
+
+    def _line(self, x1: torch.Tensor, x2: torch.Tensor, hyper: np.ndarray) -> torch.Tensor:
+        """The linear kernel, [n1, n2], with a slope of its own variance for each parameter."""
+        return _LEVEL + (x1 * torch.as_tensor(np.exp(hyper[self.dim + 2 :]))[self.groups]) @ x2.T
 
     def _factored(self) -> tuple[torch.Tensor, torch.Tensor]:
         if self._factor is None:
@@ -342,7 +363,8 @@ def fit_models(
     if failures:
         labels = np.repeat([1.0, 0.0], [int(final.sum()), failures])
         features = np.concatenate([seen.features[final], seen.failed])
-        processes["success"] = success = GaussianProcess(features, labels, groups, noise_variance=0.05)
+        success = GaussianProcess(features, labels, groups, linear=True, noise_variance=0.05)
+        processes["success"] = success
     due = seen.results - before.get("seen", -math.inf) >= max(1, (count + failures) ** 2 // 25_000)
     for name, process in processes.items():
         known = [np.array(before[name])] if len(before.get(name, ())) == len(process.hyper) else []

@@ -372,7 +372,7 @@ class Sweeper:
                 front = front[~among(front, keys(pending))]
                 if len(front):
                     return front[generator.integers(len(front))], "repeat", models
-            acquisition.look_from_dearest(bottom=1.0 if number % 2 else 0.5)
+            acquisition.grope(sum(e.cost for e in self._entries if e.cost > 0))
             if number % 2 == 0 and options is None:
                 units = space.snap(self._sobol(number))
                 fits = np.isfinite(acquisition.rating(units))
@@ -387,7 +387,7 @@ class Sweeper:
         ):
             return top, "repeat", models
         elif number % PROBE_EVERY == 0 and self._spent_share("probe") < PROBE_SHARE:
-            acquisition.look_from_dearest()
+            acquisition.probe()
         if options is not None:
             return acquisition.best_of(options), "pool", models
         unit = acquisition.best(generator)
