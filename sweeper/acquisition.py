@@ -44,7 +44,8 @@ LEAP = math.log(2.0)  # beyond the front's end, in log cost
 PRUNE = 0.02  # of the front's range: its end and the centres of search are members that lift it by so much
 LOW_SIGNAL = 5.0  # noise sds that a front must span to have risen out of the noise
 EXPLAINED, JUDGED = 0.3, 10  # share of their variance that must be predictable, judged from so many trials on
-PROBE_EVERY, PROBE_SHARE = 3, 0.1
+PROBE_EVERY, PROBE_SHARE = 5, 0.05
+NEAR = 0.005  # of the span of log costs: closer than this is at equal cost
 BLIND = 4.0  # trials that all spending so far must pay for before one as dear is tried in the dark
 REPEAT_EVERY, REPEAT_SHARE = 5, 0.1
 NOISY, SETTLE_EVERY, SETTLED = 0.03, 8, 3  # noise sd as a share of the front's rise; trials; runs
@@ -75,7 +76,7 @@ class Acquisition:
         self.means, self.costs = means[: len(self.done)], costs[: len(self.done)]
         self.members = pareto.prune(self.costs, self.models.score.unwarp(self.means), PRUNE)
         self.span = max(float(np.ptp(costs)), 1.0)  # of log cost; below it all costs are much the same
-        self.near = 0.02 * self.span  # closer than this is at equal cost, and an improvement there counts too
+        self.near = NEAR * self.span  # an improvement at equal cost counts too
         self.limit = math.inf if self.cost_limit is None else math.log(self.cost_limit)
         self.end = float(self.costs[self.members[-1]])  # log cost of the front's dearest member
         self.cap = min(self.end + LEAP, self.limit)
@@ -97,7 +98,8 @@ class Acquisition:
         return noise or (len(self.done) >= JUDGED and self.models.explained < EXPLAINED)
 
     def probe(self) -> None:
-        """Ties the cap to the dearest trial."""
+        """Beyond the front's end, up to a leap from the dearest trial."""
+        self.bottom = self.end
         self.cap = min(float(self.costs.max()) + LEAP, self.limit)
 
     def grope(self, spent: float) -> None:

@@ -137,6 +137,7 @@ class Sweeper:
         self._entries: list[_Entry] = []
         self._by_number: dict[int, _Entry] = {}
         self._asks = 0
+        self._pool: dict[str, np.ndarray] = {}  # units of params that were in a pool
         self._models: dict[str, Any] = {}  # the last ask's hyperparameters
         # The last models, after how many results, and the units of the trials they know.
         self._fit: tuple[int, Models, np.ndarray] | None = None
@@ -153,11 +154,9 @@ class Sweeper:
         """
         pool = None
         if among is not None:
-            for params in among:
-                self.space.check(params)
             if not len(among):
                 raise ValueError("among: the pool is empty")
-            pool = [{k: v for k, v in params.items() if k in self.space.parameters} for params in among]
+            pool = np.stack([self._pooled(params) for params in among])
         if n is None:
             return self._ask(pool)
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
@@ -293,11 +292,18 @@ class Sweeper:
 
     # -- the next trial ----------------------------------------------------------------------------
 
-    def _ask(self, pool: list[dict[str, Any]] | None) -> Trial:
+    def _pooled(self, params: Mapping[str, Any]) -> np.ndarray:
+        """The unit [dim] of a pool's params, checked when first seen: pools come again with every ask."""
+        key = repr(params)
+        if key not in self._pool:
+            self.space.check(params)
+            self._pool[key] = self.space.to_unit(params)
+        return self._pool[key]
+
+    def _ask(self, options: np.ndarray | None) -> Trial:
         number = self._asks + 1
         generator = np.random.default_rng([self.seed, number])
         lived = [entry for entry in self._entries if entry.status != "withdrawn"]
-        options = None if pool is None else np.stack([self.space.to_unit(params) for params in pool])
         predicted: dict[str, Any] = {"models": self._models}
         with one_thread():
             if len(lived) < DESIGN or sum(entry.status == "done" for entry in lived) < 2:
@@ -365,7 +371,7 @@ class Sweeper:
         _, fitted, done = self._fit
         models = fitted.believe(space.features(pending))
         acquisition = Acquisition(space, models, done, pending, self._taken(), self.cost_limit)
-        ordinary_cap, top = acquisition.cap, done[acquisition.members[-1]]
+        top, origin = done[acquisition.members[-1]], "model" if options is None else "pool"
         if acquisition.low_signal:
             if number % REPEAT_EVERY == 0 and options is None:
                 front = done[acquisition.members]
@@ -388,19 +394,19 @@ class Sweeper:
             return top, "repeat", models
         elif number % PROBE_EVERY == 0 and self._spent_share("probe") < PROBE_SHARE:
             acquisition.probe()
+            origin = "probe"
         if options is not None:
-            return acquisition.best_of(options), "pool", models
+            return acquisition.best_of(options), origin, models
         unit = acquisition.best(generator)
         if unit is None:  # nothing new up there: look lower
-            acquisition.bottom = -math.inf
+            acquisition.bottom, origin = -math.inf, "model"
             unit = acquisition.best(generator)
         if unit is None:  # nor there: what can be had at all, a repeat if it must be
             acquisition.cap = acquisition.limit
             acquisition.taken = keys(pending)
             unit = acquisition.best_of(np.concatenate([space.sample(512, generator), done]))
             return unit, "repeat" if among(unit[None], keys(done))[0] else "model", models
-        dear = models.log_cost.predict(space.features(unit[None]))[0][0] > ordinary_cap
-        return unit, "probe" if dear and not acquisition.low_signal else "model", models
+        return unit, origin, models
 
     def _sobol(self, index: int) -> np.ndarray:
         """Space-filling points [at least 512, dim] in [-1, 1] for the trial of this index."""
