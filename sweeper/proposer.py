@@ -371,7 +371,7 @@ class Sweeper:
         _, fitted, done = self._fit
         models = fitted.believe(space.features(pending))
         acquisition = Acquisition(space, models, done, pending, self._taken(), self.cost_limit)
-        top, origin = done[acquisition.members[-1]], "model" if options is None else "pool"
+        top, origin = done[acquisition.members[-1]], "model"
         if acquisition.low_signal:
             if number % REPEAT_EVERY == 0 and options is None:
                 front = done[acquisition.members]
@@ -396,7 +396,7 @@ class Sweeper:
             acquisition.probe()
             origin = "probe"
         if options is not None:
-            return acquisition.best_of(options), origin, models
+            return acquisition.best_of(options), "pool", models
         unit = acquisition.best(generator)
         if unit is None:  # nothing new up there: look lower
             acquisition.bottom, origin = -math.inf, "model"
