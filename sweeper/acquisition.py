@@ -51,6 +51,7 @@ REPEAT_EVERY, REPEAT_SHARE = 5, 0.1
 NOISY, SETTLE_EVERY, SETTLED = 0.03, 8, 3  # noise sd as a share of the front's rise; trials; runs
 SETTLE_FROM = 24  # trials: before, the noise is mostly its prior, and money better spent on what is new
 _AROUND, _ANYWHERE, _REFINED, _STEPS, _ROUNDS = 800, 80, 6, 16, 4
+_FEW = 2.0  # coordinates, of those steps that move few
 
 
 @dataclass
@@ -116,16 +117,24 @@ class Acquisition:
         log_cost, cost_sd = self.models.log_cost.predict(features)
         left = np.searchsorted(self.front_costs, log_cost + self.near, side="right") - 1
         neighbour = np.where(left < 0, self.means.min(), self.front_scores[np.maximum(left, 0)])
-        distance = np.abs(log_cost[:, None] - self.front_costs[None, :]).min(axis=1)
         # The central equation, in logs.
         rating = (
             log_expected_improvement(mean, sd, neighbour)
-            + np.log(np.maximum(distance, self.near) / self.span)
+            + np.log(self.distance(log_cost))
             + np.log(self.models.success_probability(features))
-            - np.logaddexp(log_cost, self.end)
+            - self.price(log_cost)
         )
         inside = (log_cost >= self.bottom) & (log_cost + cost_sd <= self.cap) & self.space.feasible(units)
         return np.where(inside & ~among(units, self.taken), rating, -np.inf)
+
+    def distance(self, log_cost: np.ndarray) -> np.ndarray:
+        """Along log cost to the nearest member of the front, as a share of its span."""
+        away = np.abs(log_cost[:, None] - self.front_costs[None, :]).min(axis=1)
+        return np.maximum(away, self.near) / self.span
+
+    def price(self, log_cost: np.ndarray) -> np.ndarray:
+        """Log of the cost and of what a place among the trials is worth: the cost of the front's end."""
+        return np.logaddexp(log_cost, self.end)
 
     def best(self, generator: np.random.Generator) -> np.ndarray | None:
         """The unit [dim] of the highest rating that is found, or None where nothing is left to propose.
@@ -194,7 +203,7 @@ def perturb(space: Space, centres: np.ndarray, sds: np.ndarray, generator: np.ra
     known. Of the categories that would move, half are drawn anew.
     """
     count, dim = centres.shape
-    share = np.where(generator.random(count) < 0.5, 1.0, min(1.0, 2.0 / dim))
+    share = np.where(generator.random(count) < 0.5, 1.0, min(1.0, _FEW / dim))
     moves = generator.random((count, dim)) < share[:, None]
     moves[np.arange(count), generator.integers(dim, size=count)] = True
     units = centres + np.where(moves, sds[:, None] * generator.standard_normal((count, dim)), 0.0)
