@@ -6,22 +6,24 @@ The rating of params x is a quotient:
     times the distance of x's log cost to its nearest neighbour on the front
     times the probability that x does not fail
 
-    over the price of x: its predicted cost and that of three average trials.
+    over the price of x: its predicted cost and that of the front's end.
 
 The front is the posterior one: denoised means, so that lucky runs do not stand on it. The left neighbour of
 x is the best member of the front that costs no more; left of the cheapest member it is the worst score
 seen. One so improves on what is known and fills what is empty: between two members of equal score the best
-place is the middle. The price counts both what is spent and how many trials it took: a cheap trial is not
-free, for it takes its place among the hundred that a user waits for.
+place is the middle. The price counts both what is spent and that it takes a trial: a cheap trial is not free,
+for it takes its place among the hundred that a user waits for. Such a place is worth what the front's end
+costs, so that growth never becomes dear.
 
 Params that may cost more than a cap (by their predicted log cost and one sd of it) are not looked at: twice
 the end of the front, where members that buy almost nothing are left out. So money follows score, not the
-other way round. There are two exceptions in which the cap is twice the dearest trial:
+other way round. There are two exceptions:
 
-    every third trial, while such probes are less than a quarter of all spending;
-    while scores have not risen out of the noise. Then the models know nothing to go by: every second trial
-    continues the space-filling design among the dearer half of costs, every other one has to climb beyond the
-    dearest, and every fifth repeats a member to learn the noise.
+    every fifth trial is a probe, while those are less than a twentieth of all spending: it lies beyond the
+    end of the front, up to twice the dearest trial;
+    while scores have not risen out of the noise, the models know nothing to go by. Then trials go beyond the
+    dearest whenever all spending so far would pay for four as dear, else among the dearer half of costs;
+    every second continues the space-filling design, and every fifth repeats a member to learn the noise.
 
 Where runs differ by luck, every eighth trial, once the front has had time to form, repeats its end until that
 rests on three runs, while repeats are less than a tenth of all spending: one lucky run must not decide what

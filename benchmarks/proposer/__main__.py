@@ -1,4 +1,4 @@
-"""`python -m benchmarks.proposer run | table | plot | pack`: see README.md beside this file."""
+"""`python -m benchmarks.proposer run | table | plot | pack | checks | ablations`: see README.md here."""
 
 from __future__ import annotations
 
@@ -54,6 +54,13 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("--tasks", default="all")
     pack = commands.add_parser("pack", help="sort the files and pack the large ones")
     pack.add_argument("folder", type=Path, nargs="?", default=running.RESULTS)
+    checks = commands.add_parser("checks", help="stalls, waste, failures, fronts, gaps, calibration of ours")
+    checks.add_argument("--only", default="all", help="of: stalls,waste,failures,reported,gaps,calibration")
+    ablations = commands.add_parser("ablations", help="ours with each ingredient taken out")
+    for command, tasks in ((checks, "all"), (ablations, "open")):
+        command.add_argument("--tasks", default=tasks, help="of calibration or ablations: names, all, open")
+        command.add_argument("--seeds", default="0-19" if command is checks else "0-4")
+        command.add_argument("--trials", type=int, default=100)
     chosen = parser.parse_args(arguments)
     if chosen.command == "pack":
         for path in running.pack(chosen.folder):
@@ -73,6 +80,22 @@ def main(arguments: list[str] | None = None) -> int:
         except MissingPeer as error:
             print(error, file=sys.stderr)
             return 2
+        return 0
+    if chosen.command in ("checks", "ablations"):
+        import torch
+
+        torch.set_num_threads(1)
+        from benchmarks.proposer import ablations as ablating
+        from benchmarks.proposer import checks as checking
+
+        def echo(line: str) -> None:
+            print(line, flush=True)
+
+        if chosen.command == "ablations":
+            ablating.table([n for n in tasks if not TASKS[n].pool], _seeds(chosen.seeds), chosen.trials, echo)
+        else:
+            only = _names(chosen.only, list(checking.CHECKS), "check")
+            checking.run(only, tasks, _seeds(chosen.seeds), chosen.trials, echo)
         return 0
     from benchmarks.proposer import report
 

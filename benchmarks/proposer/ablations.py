@@ -85,7 +85,10 @@ def table(
     for ingredient in ingredients:
         with without(ingredient):
             wider = gaps(tasks, seeds, trials)[:, : len(names)] - whole
-        count = np.isfinite(wider).sum(axis=0)
-        error = np.nanstd(wider, axis=0) / np.sqrt(np.maximum(count, 1))
-        cells = [f"{m:+.2f} ({e:.2f})" for m, e in zip(np.nanmean(wider, axis=0), error, strict=True)]
-        echo(f"| {ingredient} | " + " | ".join(cells) + " |")
+        echo(f"| {ingredient} | " + " | ".join(_cell(column) for column in wider.T) + " |")
+
+
+def _cell(wider: np.ndarray) -> str:
+    """Mean and standard error of the pairs there are."""
+    pairs = wider[np.isfinite(wider)]
+    return f"{pairs.mean():+.2f} ({pairs.std() / np.sqrt(len(pairs)):.2f})" if len(pairs) else "-"

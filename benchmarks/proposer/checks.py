@@ -128,14 +128,14 @@ def reported(seeds: Sequence[int], trials: int, echo: Callable[[str], Any]) -> N
         )
 
 
-def gaps(seeds: Sequence[int], echo: Callable[[str], Any]) -> None:
+def gaps(seeds: Sequence[int], trials: int, echo: Callable[[str], Any]) -> None:
     """After 40 trials: the share beside a perfect chooser's, and how evenly the front is filled.
 
     Neighbours are as far apart as they are in the picture: cost in logs and score, each over its range.
     """
     for name in SMOOTH:
         one, shares, ratios = task(name), [], []
-        for seen in sweeps(name, seeds, 40):
+        for seen in sweeps(name, seeds, min(trials, 40)):
             costs, scores = np.array(seen.sweep.costs), np.array(seen.sweep.scores)
             shares.append(one.share(costs, scores))
             front = pareto.front(costs, scores)
@@ -144,14 +144,34 @@ def gaps(seeds: Sequence[int], echo: Callable[[str], Any]) -> None:
             ratios.append(between.max() / between.mean())
         best = perfect(name, ("40 trials", 40.0))
         echo(
-            f"front, {name}: {np.median(shares) / best:.1%} of what 40 perfect trials reach (aim 95 %); largest "
-            f"gap {np.median(ratios):.1f} times the mean, at worst {max(ratios):.1f} (aim 3)"
+            f"front, {name}: {np.median(shares) / best:.1%} of what 40 perfect trials reach (aim 95 %); "
+            f"largest gap {np.median(ratios):.1f} times the mean, at worst {max(ratios):.1f} (aim 3)"
         )
 
 
-def calibration(
-    tasks: Sequence[str], seeds: Sequence[int], trials: int, echo: Callable[[str], Any]
+CHECKS: dict[str, Callable[[Sequence[int], int, Callable[[str], Any]], None] | None] = {
+    "stalls": stalls,
+    "waste": waste,
+    "failures": failures,
+    "reported": reported,
+    "gaps": gaps,
+    "calibration": None,
+}
+
+
+def run(
+    only: Sequence[str], tasks: Sequence[str], seeds: Sequence[int], trials: int, echo: Callable[[str], Any]
 ) -> None:
+    """The checks named; `tasks` are those of the calibration, the others have their own."""
+    for name in only:
+        check = CHECKS[name]
+        if check is None:
+            calibration(tasks, seeds, trials, echo)
+        else:
+            check(seeds, trials, echo)
+
+
+def calibration(tasks: Sequence[str], seeds: Sequence[int], trials: int, echo: Callable[[str], Any]) -> None:
     for name in tasks:
         if task(name).pool:
             continue

@@ -14,7 +14,7 @@ ROOT = str(Path(__file__).parents[2])
 sys.path.insert(0, ROOT)  # benchmarks are not installed; the path is left as it was
 try:
     from benchmarks.proposer import __main__ as command
-    from benchmarks.proposer import ppo_table, proposers, report, run, tasks
+    from benchmarks.proposer import ablations, checks, ppo_table, proposers, report, run, tasks
 finally:
     sys.path.remove(ROOT)
 
@@ -186,3 +186,39 @@ def test_the_table_of_trainings_can_be_made(tmp_path: Path, monkeypatch: pytest.
         ppo_table.main()
     made = tasks.read_table(out)
     assert len(made.pool or ()) == 3
+
+
+def test_the_checks_print_a_line_each(capsys: pytest.CaptureFixture) -> None:
+    few = ["--seeds", "0", "--trials", "20", "--tasks", "linear-noisy"]
+    assert command.main(["checks", "--only", "waste,failures,gaps,calibration", *few]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0].split(":")[0] for line in lines] == [
+        "plateau", "failures", "mixed", "front", "front", "front", "calibration",
+    ]  # fmt: skip
+    assert all("aim" in line for line in lines)
+
+
+def test_a_score_outside_its_interval_is_seen() -> None:
+    tuner = proposers.Ours(TASKS["linear"], 0)
+    for number in range(12):
+        params = tuner.ask()
+        if number == 11:
+            score = tuner.trial.predicted_score
+            assert checks.inside(tuner, TASKS["linear"], params, score)
+            assert not checks.inside(tuner, TASKS["linear"], params, score + 5)
+        score, cost = TASKS["linear"].evaluate(params, 0)
+        tuner.tell(params, score, cost, None, [])
+
+
+def test_every_ingredient_can_be_taken_out_and_comes_back(capsys: pytest.CaptureFixture) -> None:
+    def shares() -> list[float]:
+        return run.run_sweep("failures", "ours", 0, 16).scores
+
+    whole, changed = shares(), 0
+    for ingredient in ablations.WITHOUT:
+        with ablations.without(ingredient):
+            changed += shares() != whole
+    np.testing.assert_array_equal(shares(), whole)
+    assert changed >= 10  # the others speak later than sixteen trials
+    ablations.table(["plateau"], [0], 25, print, ["the cap"])
+    assert "| the cap |" in capsys.readouterr().out

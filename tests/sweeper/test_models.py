@@ -66,6 +66,45 @@ def test_the_linear_part_extrapolates_costs() -> None:
     assert process.predict(np.array([[1.0]]))[0][0] == pytest.approx(3.0, abs=0.6)
 
 
+def test_ten_costs_tell_which_of_twenty_parameters_they_hang_on() -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (40, 20))
+    costs = 3 * x[:, 4] - x[:, 11]
+    process = GaussianProcess(x[:10], costs[:10], np.arange(20), linear=True, noise_variance=1e-3)
+    process.fit([process.priors.mean], 40)
+    off = process.predict(x[10:])[0] - costs[10:]
+    assert np.sqrt((off**2).mean()) < 0.3 * costs.std()
+
+
+def test_a_category_that_always_fails_is_known_to_fail_everywhere() -> None:
+    generator = np.random.default_rng(1)
+    category = np.arange(30) % 3
+    x = np.hstack([np.eye(3)[category], generator.uniform(-1, 0, (30, 3))])
+    process = GaussianProcess(x, 1.0 * (category != 2), np.array([0, 0, 0, 1, 2, 3]), linear=True,
+                              noise_variance=0.05)  # fmt: skip
+    process.fit([process.priors.mean], 40)
+    far = np.hstack([np.eye(3), np.full((3, 3), 0.9)])
+    works, works_too, fails = process.predict(far)[0]
+    assert fails < 0.3 < 0.7 < min(works, works_too)
+
+
+@pytest.mark.parametrize("curves", [False, True])
+def test_leaving_out_is_predicting_from_the_rest(curves: bool) -> None:
+    generator = np.random.default_rng(3)
+    x, luck = generator.uniform(-1, 1, (12, 2)), 0.1 * generator.standard_normal(12)
+    trials = np.arange(12) // 3 if curves else np.arange(12)
+    y = x[:, 0] + luck
+    process = GaussianProcess(x, y, np.array([0, 1]), trials=trials if curves else None)
+    off, sd = process.left_out()
+    for trial in np.unique(trials):
+        rest, left = trials != trial, trials == trial
+        other = GaussianProcess(x[rest], y[rest], np.array([0, 1]), trials=trials[rest] if curves else None)
+        other.shift, other.scale = process.shift, process.scale  # as the whole was standardised
+        other.y = torch.as_tensor((y[rest] - process.shift) / process.scale)
+        mean, doubt = other.predict(x[left])
+        np.testing.assert_allclose(off[left], y[left] - mean, atol=1e-6)
+        np.testing.assert_allclose(sd[left], np.hypot(doubt, process.noise_sd), atol=1e-6)
+
+
 @pytest.mark.parametrize("scale", [1e-300, 1e-9, 1.0, 1e9, 1e300])
 def test_magnitudes_do_not_matter(scale: float) -> None:
     x = np.linspace(-1, 1, 10)[:, None]

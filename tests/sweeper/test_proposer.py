@@ -420,3 +420,24 @@ def test_several_asks_share_one_fit_and_differ_in_nothing_from_restored_ones() -
     resumed = told(Sweeper(TWO, seed=3))
     resumed.restore(first.record())
     assert resumed.ask().params == lived.ask().params
+
+
+def test_probes_take_a_twentieth_and_blind_climbing_is_paid_for_first() -> None:
+    flat = Sweeper(TWO, seed=3)
+    generator, costs = np.random.default_rng(0), []
+    for number in range(40):  # nothing but luck: no reason to climb
+        trial = flat.ask()
+        cost = trial.params["steps"] / 1000
+        if number >= 10 and cost > 1.5 * max(costs):
+            assert cost < sum(costs) / 3  # a fourth, and the cost model's doubt
+        flat.tell(trial, score=generator.standard_normal(), cost=cost)
+        costs.append(cost)
+    rising = Sweeper(TWO, seed=3)
+    for _ in range(60):
+        trial = rising.ask()
+        steps = trial.params["steps"]
+        rising.tell(trial, score=min(steps, 30_000) / 30_000, cost=steps / 1000)
+    probed = [e.cost for e in rising._entries if e.trial.origin == "probe"]
+    spent = [e.cost for e in rising._entries]
+    assert probed
+    assert sum(probed[:-1]) < 0.05 * sum(spent)  # the last one may overshoot
