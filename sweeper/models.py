@@ -6,8 +6,9 @@ variance a parameter: cost extrapolates beyond the dearest trial, a category tha
 everywhere; a few trials tell which slopes there are. Scores are modelled as log(r + offset), r their height
 above the worst in units of their range, the offset fitted with the lengthscales: small where scores grow by
 factors (ten times the steps, ten times the score), so that what cheap trials show carries over to dear ones;
-large, and then the identity, where they do not. gpytorch takes some ten milliseconds of Python for one likelihood, so the same likelihood and
-its gradient are written out here over torch float64 matrices; a test holds the two against each other.
+large, and then the identity, where they do not. gpytorch takes some ten milliseconds of Python for one
+likelihood, so the same likelihood and its gradient are written out here over torch float64 matrices; a test
+holds the two against each other.
 """
 
 from __future__ import annotations

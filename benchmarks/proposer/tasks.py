@@ -902,7 +902,7 @@ def read_table(path: Path = CARTPOLE_FILE) -> Table:
     made = Table(
         "ppo-cartpole", CARTPOLE, score, cost, lambda c: made.on_front(c), 0.001, 0.5, floor=CARTPOLE_FLOOR,
         best=500.0, fidelity="train.total_timesteps", constraints=CARTPOLE_CONSTRAINTS,
-        fixed={"train.horizon": CARTPOLE_FIXED["train.horizon"]}, fails=fails, held_out=True, pool=pool,
+        fixed={"train.horizon": CARTPOLE_FIXED["train.horizon"]}, fails=fails, pool=pool,
         runs=tuple(tuple(runs[n]) for n in sorted(runs)),
     )  # fmt: skip
     return made
