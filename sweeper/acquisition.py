@@ -47,7 +47,7 @@ PRUNE = 0.02  # of the front's range: its end and the centres of search are memb
 LOW_SIGNAL = 5.0  # noise sds that a front must span to have risen out of the noise
 EXPLAINED, JUDGED = 0.3, 10  # share of their variance that must be predictable, judged from so many trials on
 PROBE_EVERY, PROBE_SHARE = 5, 0.05
-NEAR = 0.005  # of the span of log costs: closer than this is at equal cost
+NEAR = 0.02  # of the span of log costs: closer than this is at equal cost
 BLIND = 4.0  # trials that all spending so far must pay for before one as dear is tried in the dark
 REPEAT_EVERY, REPEAT_SHARE = 5, 0.1
 NOISY, SETTLE_EVERY, SETTLED = 0.03, 8, 3  # noise sd as a share of the front's rise; trials; runs
@@ -108,9 +108,9 @@ class Acquisition:
     def grope(self, spent: float) -> None:
         """While nothing is known: beyond the dearest where `spent` allows that, else the dearer half."""
         dearest = float(self.costs.max())
-        self.cap = min(dearest + LEAP, max(dearest, math.log(spent / BLIND)), self.limit)
-        climbs = self.cap > dearest + LEAP / 2
-        self.bottom = dearest if climbs else float(np.median(self.costs))
+        climbs = math.log(spent / BLIND) > dearest + LEAP / 2
+        self.cap = min(dearest + (LEAP if climbs else LEAP / 2), self.limit)
+        self.bottom = dearest if climbs else float(np.median(self.costs)) - LEAP / 2
 
     def rating(self, units: np.ndarray) -> np.ndarray:
         """Log of the rating of [n, dim]; -inf for what is taken, out of bounds or breaks a constraint."""
