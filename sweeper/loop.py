@@ -610,6 +610,9 @@ class _Session:
         result = objectives.with_cost(result, self.config.cost.name, live.points)
         if result.status == "stopped":
             result = replace(result, message=live.stopped)
+        if self.config.metric.scale == "percentile" and not 0 <= (result.score or 0.0) <= 1:
+            said = f"reported a score of {result.score:g}; 'scale: percentile' is for shares between 0 and 1"
+            result = replace(result, status="failed", score=None, failure="bad_score", message=said)
         points = tuple(Point(*point) for point in result.points)
         row = replace(
             row,

@@ -423,3 +423,15 @@ def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
     assert [row.status for row in rows(tmp_path)[:3]] == ["done"] * 3
     (tmp_path / "go").touch()
     assert sweep(tmp_path, STUBBORN).counts["done"] == 8
+
+
+def test_a_share_beyond_one_fails_its_trial_and_not_the_sweep(tmp_path: Path) -> None:
+    code = "def fit(lr, steps, **more): return (1.5 if steps > 100 else 0.5 + lr), steps"
+    outcome = sweep(tmp_path, code, "metric.scale=percentile")
+    assert outcome.reason == "trials"
+    beyond = [row for row in rows(tmp_path) if row.params["steps"] > 100]
+    assert beyond
+    assert all((row.status, row.failure) == ("failed", "bad_score") for row in beyond)
+    assert "score of 1.5" in beyond[0].message
+    assert all(row.status == "done" for row in rows(tmp_path) if row.params["steps"] <= 100)
+    assert_repeatable(tmp_path)
