@@ -426,12 +426,12 @@ def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
 
 
 def test_a_share_beyond_one_fails_its_trial_and_not_the_sweep(tmp_path: Path) -> None:
-    code = "def fit(lr, steps, **more): return (1.5 if steps > 100 else 0.5 + lr), steps"
+    code = "def fit(lr, steps, **more): return (1.5 if lr > 0.003 else 0.5 + lr), steps"
     outcome = sweep(tmp_path, code, "metric.scale=percentile")
     assert outcome.reason == "trials"
-    beyond = [row for row in rows(tmp_path) if row.params["steps"] > 100]
+    beyond = [row for row in rows(tmp_path) if row.params["lr"] > 0.003]
     assert beyond
     assert all((row.status, row.failure) == ("failed", "bad_score") for row in beyond)
     assert "score of 1.5" in beyond[0].message
-    assert all(row.status == "done" for row in rows(tmp_path) if row.params["steps"] <= 100)
+    assert all(row.status == "done" for row in rows(tmp_path) if row.params["lr"] <= 0.003)
     assert_repeatable(tmp_path)
