@@ -47,7 +47,8 @@ PRUNE = 0.02  # of the front's range: its end and the centres of search are memb
 LOW_SIGNAL = 5.0  # noise sds that a front must span to have risen out of the noise
 EXPLAINED, JUDGED = 0.3, 10  # share of their variance that must be predictable, judged from so many trials on
 PROBE_EVERY, PROBE_SHARE = 5, 0.05
-NEAR = 0.02  # of the span of log costs: closer than this is at equal cost
+# What is at equal cost: closer than this share of the span of log costs, or than a timer's luck, in log cost.
+NEAR, TIMING = 0.005, 0.02
 BLIND = 4.0  # trials that all spending so far must pay for before one as dear is tried in the dark
 REPEAT_EVERY, REPEAT_SHARE = 5, 0.1
 NOISY, SETTLE_EVERY, SETTLED = 0.03, 8, 3  # noise sd as a share of the front's rise; trials; runs
@@ -79,7 +80,7 @@ class Acquisition:
         self.means, self.costs = means[: len(self.done)], costs[: len(self.done)]
         self.members = pareto.prune(self.costs, self.models.score.unwarp(self.means), PRUNE)
         self.span = max(float(np.ptp(costs)), 1.0)  # of log cost; below it all costs are much the same
-        self.near = NEAR * self.span  # an improvement at equal cost counts too
+        self.near = max(NEAR * self.span, TIMING)  # an improvement at equal cost counts too
         self.limit = math.inf if self.cost_limit is None else math.log(self.cost_limit)
         self.end = float(self.costs[self.members[-1]])  # log cost of the front's dearest member
         self.cap = min(self.end + LEAP, self.limit)
