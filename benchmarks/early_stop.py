@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sweeper import early, synthetic
+from sweeper import synthetic
 from sweeper.loop import HOPELESS
 from sweeper.proposer import Point, Sweeper
 from sweeper.synthetic import STEPS_PER_SECOND, Task
@@ -89,7 +89,7 @@ def sweep(task: Task, seed: int, trials: int, count: int, stop: bool) -> Sweep:
         trial = tuner.ask()
         points = curve(task, trial.params, count, np.random.default_rng([seed, trial.number]))
         shown = next(
-            (n for n in range(1, count) if stop and early.chance(tuner, trial.params, points[:n]) < HOPELESS),
+            (n for n in range(1, count) if stop and tuner.chance(trial, points[:n]) < HOPELESS),
             count,
         )
         result.spent += points[shown - 1].cost
@@ -101,12 +101,9 @@ def sweep(task: Task, seed: int, trials: int, count: int, stop: bool) -> Sweep:
             result.scores.append(score)
             result.when.append(result.spent)
             continue
-        tuner.withdraw(trial)
-        shorter = early.shortened(tuner.space, tuner.fidelity, trial.params, points[shown - 1].step)
-        assert shorter is not None
-        tuner.observe(shorter, points=points[:shown])
+        tuner.stop(trial, points[:shown])
         result.ended += 1
-        rest = np.linspace(shorter["steps"], trial.params["steps"], 50)[1:]
+        rest = np.linspace(points[shown - 1].step, trial.params["steps"], 50)[1:]
         result.wrong += any(lifts(task, result, {**trial.params, "steps": step}) for step in rest)
     return result
 

@@ -53,8 +53,7 @@ BLIND = 4.0  # trials that all spending so far must pay for before one as dear i
 REPEAT_EVERY, REPEAT_SHARE = 5, 0.1
 NOISY, SETTLE_EVERY, SETTLED = 0.03, 8, 3  # noise sd as a share of the front's rise; trials; runs
 SETTLE_FROM = 24  # trials: before, the noise is mostly its prior, and money better spent on what is new
-_AROUND, _ANYWHERE, _REFINED, _STEPS, _ROUNDS = 800, 80, 6, 16, 4
-_FEW = 2.0  # coordinates, of those steps that move few
+_AROUND, _REFINED, _STEPS, _ROUNDS = 800, 6, 16, 4
 
 
 @dataclass
@@ -142,12 +141,11 @@ class Acquisition:
     def best(self, generator: np.random.Generator) -> np.ndarray | None:
         """The unit [dim] of the highest rating that is found, or None where nothing is left to propose.
 
-        Candidates lie around the front's members, a few anywhere; the best are refined by steps that shrink.
+        Candidates lie around the front's members, near and far; the best are refined by steps that shrink.
         """
         around = self.done[self.members[generator.integers(len(self.members), size=_AROUND)]]
         sds = np.exp(generator.uniform(math.log(0.02), math.log(0.8), _AROUND))
-        anywhere = self.space.sample(_ANYWHERE, generator)
-        units = np.concatenate([perturb(self.space, around, sds, generator), anywhere])
+        units = perturb(self.space, around, sds, generator)
         ratings = self.rating(units)
         for sd in 0.2 * 0.4 ** np.arange(_ROUNDS):
             best = np.argsort(-ratings, kind="stable")[:_REFINED]
@@ -202,18 +200,14 @@ def _mills(x: np.ndarray) -> np.ndarray:
 def perturb(space: Space, centres: np.ndarray, sds: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """[n, dim] around `centres` [n, dim] by normal steps of `sds` [n], reflected at the walls and rounded.
 
-    Half of them move few coordinates: in many dimensions a step in all of them leads away from all that is
-    known. Of the categories that would move, half are drawn anew.
+    The larger the step, the more often is a category drawn anew.
     """
     count, dim = centres.shape
-    share = np.where(generator.random(count) < 0.5, 1.0, min(1.0, _FEW / dim))
-    moves = generator.random((count, dim)) < share[:, None]
-    moves[np.arange(count), generator.integers(dim, size=count)] = True
-    units = centres + np.where(moves, sds[:, None] * generator.standard_normal((count, dim)), 0.0)
+    units = centres + sds[:, None] * generator.standard_normal((count, dim))
     units = 1 - np.abs((units + 1) % 4 - 2)  # a triangle wave: itself inside [-1, 1], mirrored beyond
     for column, parameter in enumerate(space.parameters.values()):
         if parameter.kind == "categorical":
-            anew = moves[:, column] & (generator.random(count) < 0.5)
+            anew = generator.random(count) < sds
             units[:, column] = np.where(anew, generator.uniform(-1, 1, count), centres[:, column])
     return space.snap(units)
 

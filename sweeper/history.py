@@ -27,7 +27,7 @@ class Request:
     news: list[Event] = field(default_factory=list)
     begin_anew: Callable[[], Sweeper] | None = None  # instead of the news: the past itself has changed
     among: list[dict[str, Any]] | None = None  # the params to propose, chosen by the user
-    judge: dict[int, tuple[dict[str, Any], list[Point]]] | None = None  # params and curves of running trials
+    judge: dict[int, list[Point]] | None = None  # curves of running trials
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,12 @@ def _apply(sweeper: Sweeper, event: Event, excluded: Container[int] = ()) -> Non
     """One event of the past, computing nothing; what `excluded` trials told is left out."""
     if event.kind == "ask":
         sweeper.restore(event.data)
-    elif event.kind == "withdraw" or (event.kind == "tell" and number_of(event) in excluded):
+    elif event.kind == "withdraw" or (event.kind in ("tell", "stop") and number_of(event) in excluded):
         sweeper.withdraw(number_of(event))
     elif event.kind == "tell":
         sweeper.tell(number_of(event), **_told(event.data))
+    elif event.kind == "stop":
+        sweeper.stop(number_of(event), **_told(event.data))
     elif event.kind == "observe" and event.trial not in excluded:
         sweeper.observe(event.data["params"], **_told(event.data))
 
@@ -88,7 +90,7 @@ def asks_of(history: Sequence[Event]) -> tuple[dict[int, dict[str, Any]], list[i
         if event.kind == "ask":
             asks[number_of(event)] = {"told": told, "record": event.data}
             told = []
-        elif event.kind in ("tell", "withdraw"):
+        elif event.kind in ("tell", "stop", "withdraw"):
             told.append(number_of(event))
     return asks, told
 
@@ -160,25 +162,13 @@ def verify_history(store: Store) -> list[str]:
     return []
 
 
-def verdict(row: TrialRow, settings: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """The events (kind, data) by which the proposer learns how a trial ended.
-
-    One that was stopped early has no result of its own; what it has shown is that of a shorter trial.
-    """
+def verdict(row: TrialRow) -> tuple[str, dict[str, Any]]:
+    """The event (kind, data) by which the proposer learns how a trial ended."""
     if row.status in ("done", "failed"):
-        return [("tell", _tell_data(row))]
-    events: list[tuple[str, dict[str, Any]]] = [("withdraw", {})]
-    if row.status == "stopped" and row.points and _ordered(row.points):
-        from sweeper.early import shortened
-        from sweeper.space import Space
-
-        space = Space(settings["parameters"], settings["constraints"], settings["fixed"])
-        step = row.points[-1].step
-        assert step is not None
-        params = shortened(space, settings["objective"]["fidelity"], row.params, step)
-        if params is not None:
-            events.append(("observe", {"params": params, "points": [list(point) for point in row.points]}))
-    return events
+        return "tell", _tell_data(row)
+    if row.status == "stopped" and row.points and row.points[-1].cost > 0 and _ordered(row.points):
+        return "stop", {"points": [list(point) for point in row.points]}
+    return "withdraw", {}
 
 
 def _ordered(points: Sequence[Point]) -> bool:
@@ -255,11 +245,10 @@ class ProposerThread:
         self._wake()
 
 
-def _chances(sweeper: Sweeper, trials: Mapping[int, tuple[dict[str, Any], list[Point]]]) -> dict[int, float]:
-    from sweeper.early import chance
+def _chances(sweeper: Sweeper, trials: Mapping[int, list[Point]]) -> dict[int, float]:
     from sweeper.proposer import Point as CurvePoint
 
     return {
-        number: chance(sweeper, params, [CurvePoint(p.step or 0.0, p.cost, p.score) for p in points])
-        for number, (params, points) in trials.items()
+        number: sweeper.chance(number, [CurvePoint(p.step or 0.0, p.cost, p.score) for p in points])
+        for number, points in trials.items()
     }

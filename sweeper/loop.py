@@ -301,7 +301,6 @@ class _Session:
         self.began, self.began_at = time.monotonic(), time.time()
         self.elapsed_before = float(store.meta()["elapsed"])
         self.rows = _Rows(store.trials(), config.metric.goal)
-        self.settings = settings_of(config)
         asks, self.told = asks_of(store.history())
         # Of trials that are still to run; the others' proposals stay in the database.
         self.asks = {n: ask for n, ask in asks.items() if self.rows[n].status in ("queued", "running")}
@@ -468,7 +467,7 @@ class _Session:
             fresh = len(live.points) > live.judged and now - live.judged_at >= JUDGE_EVERY
             if fresh and not live.stopped and live.points[-1].step is not None:
                 live.judged, live.judged_at = len(live.points), now
-                due[number] = (self.rows[number].params, list(live.points))
+                due[number] = list(live.points)
         if due:
             proposer.request(Request(judge=due))
 
@@ -483,9 +482,9 @@ class _Session:
         """Write down what the proposer is now told: trials that have ended, results that no longer count."""
         news: list[Event] = []
         for number in self.untold:
-            for kind, data in verdict(self.rows[number], self.settings):
-                self.store.add_event(kind, number, data)
-                news.append(Event(0, 0.0, kind, number, data))
+            kind, data = verdict(self.rows[number])
+            self.store.add_event(kind, number, data)
+            news.append(Event(0, 0.0, kind, number, data))
         self.told += self.untold
         self.untold = []
         excluded = set(self.rows.excluded)
@@ -610,8 +609,9 @@ class _Session:
         result = objectives.with_cost(result, self.config.cost.name, live.points)
         if result.status == "stopped":
             result = replace(result, message=live.stopped)
-        if self.config.metric.scale == "percentile" and not 0 <= (result.score or 0.0) <= 1:
-            said = f"reported a score of {result.score:g}; 'scale: percentile' is for shares between 0 and 1"
+        shown = result.points[-1].score if result.status == "stopped" and result.points else result.score
+        if self.config.metric.scale == "percentile" and not 0 <= (shown or 0.0) <= 1:
+            said = f"reported a score of {shown:g}; 'scale: percentile' is for shares between 0 and 1"
             result = replace(result, status="failed", score=None, failure="bad_score", message=said)
         points = tuple(Point(*point) for point in result.points)
         row = replace(
@@ -698,7 +698,7 @@ class _Session:
 
     def _recover(self) -> None:
         """What an earlier session left: trials that ran, and results the proposer has not heard."""
-        told = {event.trial for event in self.store.history(("tell", "withdraw"))}
+        told = {event.trial for event in self.store.history(("tell", "stop", "withdraw"))}
         with self.store.transaction():
             for row in list(self.rows.values()):
                 if row.status == "running":

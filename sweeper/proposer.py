@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import norm
 
 from sweeper import pareto
 from sweeper.acquisition import (
@@ -33,6 +34,10 @@ LADDER = 0.45  # of the fidelity's range, from its cheap end: where the design l
 MAX_NUMBER = 1e305  # beyond it sums overflow: as good as infinite
 CURVE_POINTS = 5  # of a trial that teach the models, fewer where they would be more than ROWS in all
 ROWS = 500  # finished trials that the models see; of more, half that lie by the front and half of all ages
+STOPPED = 100  # stopped trials, the latest, that keep others away from where they were going
+JUDGED_FROM, PREDICTABLE = 12, 0.5  # finished trials, share of variance explained: before, no trial is hopeless
+_AHEAD = 16  # places between here and a running trial's end
+_TRIED = ("pending", "done", "failed", "stopped")
 _STEPS_WORDS = ("steps", "timesteps", "epochs", "iterations", "updates", "frames", "episodes")
 
 
@@ -76,7 +81,7 @@ class Member:
 
 @dataclass
 class _Entry:
-    """A trial of the history with what became of it: pending, done, failed or withdrawn."""
+    """A trial of the history with what became of it: pending, done, failed, stopped or withdrawn."""
 
     trial: Trial
     status: str
@@ -199,6 +204,71 @@ class Sweeper:
     def withdraw(self, trial: Trial | int) -> None:
         """A pending trial will never be told. Raises ValueError where it is not pending."""
         self._pending(trial).status = "withdrawn"
+
+    def stop(self, trial: Trial | int, points: Iterable[Point]) -> None:
+        """A pending trial was ended on its way: what it has shown is the result of a shorter one.
+
+        What it was going to is taken for what the models say of it, so that it is not asked for again.
+        Raises ValueError, with nothing changed, where it is not pending, for bad points and for none.
+        """
+        entry, points = self._pending(trial), tuple(points)
+        if not points:
+            raise ValueError("points: there are none; withdraw a trial that has shown nothing")
+        status, curve, score, cost = self._checked(None, None, points, None)
+        entry.status = "stopped"
+        shorter = self._shorter(entry.trial, points[-1].step)
+        if shorter is not None:
+            self._entries.append(_Entry(shorter, status, curve, score, cost, asked=False))
+
+    def chance(self, trial: Trial | int, points: Sequence[Point]) -> float:
+        """The probability that a pending trial with these points so far lifts the front, where on the rest of
+        its way it has most hope, by as much as a member of the front must lift it to count.
+
+        1 where nobody can tell: without a fidelity, early in the sweep, for scores that the models cannot
+        predict. Changes nothing and does not refit: the models are the last ask's, given all that was told
+        since. Raises ValueError where the trial is not pending and for bad points.
+        """
+        entry, before = self._pending(trial), self._models
+        self._checked(None, None, points, None)
+        shorter = self._shorter(entry.trial, points[-1].step)
+        done = self._units("done")
+        if shorter is None or "score" not in before or len(done) < JUDGED_FROM:
+            return 1.0
+        assert self.fidelity is not None
+        column = self.space.column[self.fidelity]
+        ahead = np.repeat(shorter.unit[None], _AHEAD, axis=0)
+        ahead[:, column] = np.linspace(shorter.unit[column], entry.trial.unit[column], _AHEAD + 1)[1:]
+        features = self.space.features(ahead)
+        so_far = _Entry(shorter, "done", tuple(points), points[-1].score, points[-1].cost)
+        self._entries.append(so_far)
+        try:
+            seen = self._observations()
+        finally:
+            self._entries.pop()
+        with one_thread():
+            models = fit_models(seen, self.space.groups, {**before, "seen": math.inf}, np.random.default_rng(0))
+            if models.explained < PREDICTABLE:
+                return 1.0
+            means, costs = (gp.predict(self.space.features(done))[0] for gp in (models.score, models.log_cost))
+            mean, sd = models.score.predict(features)
+            log_costs = models.log_cost.predict(features)[0]
+        front = pareto.front(costs, means)
+        left = np.searchsorted(costs[front], log_costs, side="right") - 1
+        if (left < 0).any():  # cheaper than all that is known
+            return 1.0
+        known = models.score.unwarp(means[front])
+        least = models.score.warp(known[left] + PRUNE * float(np.ptp(known)))
+        return float(norm.sf((least - mean) / sd).max())
+
+    def _shorter(self, trial: Trial, step: float) -> Trial | None:
+        """The trial that would have ended at this step; None where the space has none: without a fidelity, below
+        its range or between its values, where a constraint would break."""
+        if self.fidelity is None or self.fidelity not in trial.params:
+            return None
+        params = self.space.to_params(self.space.to_unit({**trial.params, self.fidelity: step}))
+        if not self.space.satisfied(params) or not math.isclose(params[self.fidelity], step, rel_tol=0.01):
+            return None
+        return Trial(-1, params, self.space.to_unit(params), trial.origin)
 
     def restore(self, record: Mapping[str, Any]) -> Trial:
         """A past ask from its `Trial.record()`, computing nothing: resuming is restoring, telling and so on
@@ -366,7 +436,8 @@ class Sweeper:
         self, number: int, options: np.ndarray | None, generator: np.random.Generator
     ) -> tuple[np.ndarray, str, Models]:
         """The best by the rating, within what this trial may cost; see `acquisition`."""
-        space, pending = self.space, self._units("pending")
+        space = self.space
+        pending = np.concatenate([self._units("pending"), self._units("stopped")[-STOPPED:]])
         self._fit = self._fitted(generator)
         _, fitted, done = self._fit
         models = fitted.believe(space.features(pending))
@@ -420,10 +491,10 @@ class Sweeper:
 
     def _runs(self, unit: np.ndarray) -> int:
         """How many trials of this very unit [dim] there are."""
-        return int(among(self._units("pending", "done", "failed"), keys(unit[None])).sum())
+        return int(among(self._units(*_TRIED), keys(unit[None])).sum())
 
     def _taken(self) -> set[bytes]:
-        return keys(self._units("pending", "done", "failed"))
+        return keys(self._units(*_TRIED))
 
     def _units(self, *statuses: str) -> np.ndarray:
         units = [e.trial.unit for e in self._entries if e.status in statuses]

@@ -77,7 +77,7 @@ def _finished(store: Store) -> int:
 def _add(store: Store, folder: Path) -> None:
     """Trials, attempts and results that the store does not have, in the order in which they were lived."""
     rows = {row.number: row for row in store.trials(points=False)}
-    told = {event.trial for event in store.history(("tell", "withdraw"))}
+    told = {event.trial for event in store.history(("tell", "stop", "withdraw"))}
     cost_name = store.settings()["cost"]["name"]
     with store.transaction():
         for number, (ask, attempt, result) in _witnesses(folder, rows).items():
@@ -111,8 +111,8 @@ def _tell(store: Store, number: int) -> None:
     """The proposer was told of this trial; by now its result may be lost."""
     if store.trial(number).status in ("queued", "running"):
         store.end_trial(number, "stopped", message="its result was lost with the database")
-    for kind, data in verdict(store.trial(number), store.settings()):
-        store.add_event(kind, number, data)
+    kind, data = verdict(store.trial(number))
+    store.add_event(kind, number, data)
 
 
 Witness = tuple[dict[str, Any], int, Result | None]

@@ -47,7 +47,7 @@ from typing import Any, NamedTuple
 APPLICATION_ID = 0x53574550  # "SWEP"
 SCHEMA_VERSION = 2
 STATUSES = ("queued", "running", "done", "failed", "stopped", "lost")
-PROPOSER_KINDS = ("ask", "tell", "withdraw", "observe", "exclude", "include")
+PROPOSER_KINDS = ("ask", "tell", "stop", "withdraw", "observe", "exclude", "include")
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

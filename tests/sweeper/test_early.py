@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeper import config, control, early, loop
-from sweeper.proposer import Point, Sweeper
+from sweeper import config, control, loop, proposer
+from sweeper.proposer import Point, Sweeper, Trial
 from sweeper.repair import repair
 from sweeper.store import Store
 
@@ -35,49 +35,88 @@ def experienced() -> Sweeper:
     return tuner
 
 
+def pending(tuner: Sweeper, x: float, steps: int) -> Trial:
+    trial: Trial = tuner.ask(among=[{"x": x, "steps": steps}])
+    return trial
+
+
 def test_the_hopeless_have_no_chance_and_the_good_have(experienced: Sweeper) -> None:
-    assert early.chance(experienced, {"x": 0.8, "steps": 900}, curve(0.8, 900)[:3]) < loop.HOPELESS
-    assert early.chance(experienced, {"x": 0.0, "steps": 1000}, curve(-0.3, 1000)[:3]) > 0.5
+    hopeless, good = pending(experienced, 0.8, 900), pending(experienced, 0.0, 1000)
+    assert experienced.chance(hopeless, curve(0.8, 900)[:3]) < loop.HOPELESS
+    assert experienced.chance(good, curve(-0.3, 1000)[:3]) > 0.5
+    experienced.withdraw(hopeless)
+    experienced.withdraw(good)
 
 
 def test_nobody_is_judged_before_enough_is_known() -> None:
     tuner = Sweeper(SPACE, seed=3, fidelity="steps")
-    for _ in range(early.JUDGED_FROM - 1):
+    for _ in range(proposer.JUDGED_FROM - 1):
         trial = tuner.ask()
         tuner.tell(trial, points=curve(**trial.params))
-    assert early.chance(tuner, {"x": 0.9, "steps": 900}, curve(0.9, 900)[:3]) == 1
+    assert tuner.chance(pending(tuner, 0.9, 900), curve(0.9, 900)[:3]) == 1
 
 
-def test_judging_changes_nothing(experienced: Sweeper) -> None:
-    twin = Sweeper(SPACE, seed=3, fidelity="steps")
+def test_judging_changes_nothing() -> None:
+    twins = [Sweeper(SPACE, seed=3, fidelity="steps") for _ in range(2)]
     for _ in range(16):
-        trial = twin.ask()
-        twin.tell(trial, points=curve(**trial.params))
-        early.chance(twin, {"x": 0.8, "steps": 900}, curve(0.8, 900)[:3])
-    for x in (0.9, 0.7, 0.6):
-        twin.observe({"x": x, "steps": 80}, points=curve(x, 80))
-    twin.ask()
-    assert [e.trial.params for e in twin._entries] == [e.trial.params for e in experienced._entries]
+        for twin, judges in zip(twins, (True, False), strict=True):
+            trial = twin.ask()
+            if judges:
+                twin.chance(trial, curve(**trial.params)[:3])
+            twin.tell(trial, points=curve(**trial.params))
+    assert twins[0].ask() == twins[1].ask()
 
 
 @pytest.mark.parametrize(
-    ("fidelity", "step", "steps"),
+    ("fidelity", "steps", "shown"),
     [("steps", 100, 100), ("steps", 30, None), ("steps", 100.4, 100), (None, 100, None)],
     ids=["there", "breaks a constraint", "rounded", "no fidelity"],
 )
 def test_what_a_stopped_trial_has_shown_is_a_shorter_one(
-    fidelity: str | None, step: float, steps: int | None
+    fidelity: str | None, steps: float, shown: int | None
 ) -> None:
-    space = Sweeper(SPACE, constraints=["steps >= 40"]).space
-    shorter = early.shortened(space, fidelity, {"x": 0.5, "steps": 500}, step)
-    assert shorter == (None if steps is None else {"x": 0.5, "steps": steps})
+    tuner = Sweeper(SPACE, constraints=["steps >= 40"], fidelity=fidelity)
+    trial = pending(tuner, 0.5, 500)
+    tuner.stop(trial, [Point(steps / 2, 5.0, 1.0), Point(steps, 10.0, 2.0)])
+    members = tuner.front()
+    assert [(m.params, m.score, m.cost, m.trial) for m in members] == (
+        [] if shown is None else [({"x": 0.5, "steps": shown}, 2.0, 10.0, None)]
+    )
 
 
-def test_between_and_below_the_values_of_the_fidelity_there_is_no_shorter_trial() -> None:
-    assert early.shortened(Sweeper(SPACE).space, "steps", {"x": 0.5, "steps": 500}, 5) is None
-    space = Sweeper({"batch": {"distribution": "pow2", "min": 8, "max": 64}}).space
-    assert early.shortened(space, "batch", {"batch": 64}, 24) is None
-    assert early.shortened(space, "batch", {"batch": 64}, 32) == {"batch": 32}
+@pytest.mark.parametrize(("step", "there"), [(4, False), (24, False), (32, True)])
+def test_between_and_below_the_values_of_the_fidelity_there_is_no_shorter_trial(
+    step: float, there: bool
+) -> None:
+    tuner = Sweeper({"batch": {"distribution": "pow2", "min": 8, "max": 64}}, fidelity="batch")
+    tuner.stop(tuner.ask(among=[{"batch": 64}]), [Point(step, 1.0, 1.0)])
+    assert bool(tuner.front()) is there
+
+
+def test_where_a_stopped_trial_was_going_nothing_more_is_proposed(experienced: Sweeper) -> None:
+    """Once this led to fifty trials in a row that were each stopped as hopeless and each proposed again."""
+    trial = experienced.ask()
+    experienced.stop(trial, curve(**trial.params)[:6])
+    asked = [experienced.ask() for _ in range(3)]
+    for other in asked:
+        ratio = max(other.params["steps"], trial.params["steps"]) / min(
+            other.params["steps"], trial.params["steps"]
+        )
+        assert ratio > 1.05 or abs(other.params["x"] - trial.params["x"]) > 0.02
+        experienced.withdraw(other)
+
+
+def test_a_stop_that_cannot_be_is_an_error_and_changes_nothing() -> None:
+    tuner = Sweeper(SPACE, fidelity="steps")
+    trial = tuner.ask()
+    for points, word in (([], "none"), ([Point(5, 0.0, 1.0)], "cost"), ([Point(5, 1.0, float("nan"))], "nan")):
+        with pytest.raises(ValueError, match=word):
+            tuner.stop(trial, points)
+    tuner.stop(trial, [Point(10, 1.0, 1.0)])
+    with pytest.raises(ValueError, match="stopped already"):
+        tuner.tell(trial, score=1.0, cost=1.0)
+    with pytest.raises(ValueError, match="stopped already"):
+        tuner.chance(trial, [Point(10, 1.0, 1.0)])
 
 
 CODE = """
@@ -127,10 +166,9 @@ def test_a_hopeless_trial_is_stopped_and_told_as_what_it_was(
         assert 1 <= len(row.points) < 8
         assert row.cost == row.points[-1].cost < 90
         assert "its chance to rise above the front was" in row.message
-        ((observed),) = store.history(("observe",))
-        assert observed.data["params"] == {"x": 0.85, "steps": round(row.points[-1].step or 0)}
-        assert [list(point) for point in row.points] == observed.data["points"]
-        assert ("withdraw", 21) in [(event.kind, event.trial) for event in store.history()]
+        (stop,) = store.history(("stop",))
+        assert stop.trial == 21
+        assert [list(point) for point in row.points] == stop.data["points"]
         sweeper, before = loop.rebuild(store), store.trials()
         assert 21 not in [member.trial for member in sweeper.front()]
         history = [(event.kind, event.trial, event.data) for event in store.history()]
@@ -141,7 +179,7 @@ def test_a_hopeless_trial_is_stopped_and_told_as_what_it_was(
     with store:
         again = [(event.kind, event.trial, event.data) for event in store.history()]
         assert again == history[: len(again)]
-        assert ("observe", 21) in [(kind, trial) for kind, trial, _ in again]
+        assert ("stop", 21) in [(kind, trial) for kind, trial, _ in again]
         assert loop.verify_history(store) == []
 
 
