@@ -108,8 +108,9 @@ class Acquisition:
     def grope(self, spent: float) -> None:
         """While nothing is known: beyond the dearest where `spent` allows that, else the dearer half."""
         dearest = float(self.costs.max())
-        climbs = math.log(spent / BLIND) > dearest + LEAP / 2
-        self.cap = min(dearest + (LEAP if climbs else LEAP / 2), self.limit)
+        affordable = math.log(spent / BLIND)
+        climbs = affordable > dearest + LEAP / 2
+        self.cap = min(dearest + LEAP, max(affordable, dearest + LEAP / 2), self.limit)
         self.bottom = dearest if climbs else float(np.median(self.costs)) - LEAP / 2
 
     def rating(self, units: np.ndarray) -> np.ndarray:

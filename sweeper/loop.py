@@ -609,11 +609,11 @@ class _Session:
         result = objectives.with_cost(result, self.config.cost.name, live.points)
         if result.status == "stopped":
             result = replace(result, message=live.stopped)
-        shown = result.points[-1].score if result.status == "stopped" and result.points else result.score
-        if self.config.metric.scale == "percentile" and not 0 <= (shown or 0.0) <= 1:
+        points = tuple(Point(*point) for point in result.points)
+        shown = points[-1].score if result.status == "stopped" and points else result.score
+        if self.config.metric.scale == "percentile" and shown is not None and not 0 <= shown <= 1:
             said = f"reported a score of {shown:g}; 'scale: percentile' is for shares between 0 and 1"
             result = replace(result, status="failed", score=None, failure="bad_score", message=said)
-        points = tuple(Point(*point) for point in result.points)
         row = replace(
             row,
             status=result.status,
