@@ -1,10 +1,11 @@
-"""What a table of shares does not say: stalls, waste, failures, reported fronts, gaps, calibration.
+"""What a table of shares does not say: stalls, waste, failures, reported fronts, gaps, workers, calibration.
 
 `python -m benchmarks.proposer checks` runs ours without curves and prints each figure beside its aim.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from sweeper import pareto
 STALLING = ("linear-noisy", "log-noisy", "percentile-noisy", "noisy")  # cheap scores lie under the noise
 NOISY = (*STALLING, "drift", "sparse20")
 SMOOTH = ("linear", "log", "percentile")  # the author's, without noise
+WORKERS = 16
 SOLVED = 100.0  # seconds, of `plateau`
 WIDE = 1.645  # sds: 90 % of a normal
 LOOKED = (20, 40, 60, 80, 100)  # trials after which each trial is left out and predicted from the others
@@ -149,12 +151,52 @@ def gaps(seeds: Sequence[int], trials: int, echo: Callable[[str], Any]) -> None:
         )
 
 
+def workers(seeds: Sequence[int], trials: int, echo: Callable[[str], Any]) -> None:
+    """What many workers reach after as many trials as one, each running for as long as its trial costs."""
+    ratios = []
+    for name in (*SMOOTH, "linear-noisy", "log-noisy", "percentile-noisy"):
+        one = task(name)
+        found = [parallel(name, seed, trials, count) for count in (1, WORKERS) for seed in seeds]
+        shares = [one.share(np.array(costs), np.array(scores)) for costs, scores, _ in found]
+        alone, many = np.median(shares[: len(seeds)]), np.median(shares[len(seeds) :])
+        ratios.append(many / alone)
+        nearest = min(between for _, _, between in found)
+        echo(
+            f"{WORKERS} workers, {name}: {many:.3f} of the ideal area after {trials} trials, one worker "
+            f"{alone:.3f}: {1 - many / alone:+.1%} lost (aim 10 %); the nearest two pending trials were "
+            f"{nearest:.3g} apart (aim 0.001)"
+        )
+
+
+def parallel(name: str, seed: int, trials: int, count: int) -> tuple[list[float], list[float], float]:
+    """True costs and scores of so many trials on `count` workers; the least distance, in the unit space, of a
+    new trial to those then pending, deliberate repeats aside."""
+    one, tuner = task(name), Ours(task(name), seed)
+    running: list[tuple[float, int, Any, Any]] = []
+    costs, scores, nearest, now = [], [], float("inf"), 0.0
+    while len(costs) < trials:
+        while len(running) < min(count, trials - len(costs)):
+            params = tuner.ask()
+            trial = tuner.trial
+            if trial.origin != "repeat":
+                away = [float(np.abs(trial.unit - other.unit).max()) for *_, other in running]
+                nearest = min([nearest, *away])
+            heapq.heappush(running, (now + one.truth(params)[1], trial.number, params, trial))
+        now, number, params, tuner.trial = heapq.heappop(running)
+        score, cost = one.evaluate(params, [seed, number])
+        tuner.tell(params, score, cost, None, [])
+        scores.append(one.truth(params)[0])
+        costs.append(one.truth(params)[1])
+    return costs, scores, nearest
+
+
 CHECKS: dict[str, Callable[[Sequence[int], int, Callable[[str], Any]], None] | None] = {
     "stalls": stalls,
     "waste": waste,
     "failures": failures,
     "reported": reported,
     "gaps": gaps,
+    "workers": workers,
     "calibration": None,
 }
 
