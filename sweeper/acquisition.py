@@ -23,7 +23,7 @@ other way round. There are two exceptions:
     end of the front, up to twice the dearest trial;
     while scores have not risen out of the noise, the models know nothing to go by. Then trials go beyond the
     dearest whenever all spending so far would pay for four as dear, else among the dearer half of costs;
-    every second continues the space-filling design, and every fifth repeats a member to learn the noise.
+    every second continues the space-filling design.
 
 Where runs differ by luck, every eighth trial, once the front has had time to form, repeats its end until that
 rests on three runs, while repeats are less than a tenth of all spending: one lucky run must not decide what
@@ -50,8 +50,8 @@ PROBE_EVERY, PROBE_SHARE = 5, 0.05
 # What is at equal cost: closer than this share of the span of log costs, or than a timer's luck, in log cost.
 NEAR, TIMING = 0.005, 0.02
 BLIND = 4.0  # trials that all spending so far must pay for before one as dear is tried in the dark
-REPEAT_EVERY, REPEAT_SHARE = 5, 0.1
-NOISY, SETTLE_EVERY, SETTLED = 0.03, 8, 3  # noise sd as a share of the front's rise; trials; runs
+# Noise sd as a share of the front's rise; trials; runs; share of all spending.
+NOISY, SETTLE_EVERY, SETTLED, REPEAT_SHARE = 0.03, 8, 3, 0.1
 SETTLE_FROM = 24  # trials: before, the noise is mostly its prior, and money better spent on what is new
 _AROUND, _REFINED, _STEPS, _ROUNDS = 800, 6, 16, 4
 
@@ -76,13 +76,15 @@ class Acquisition:
         means, costs = (gp.predict(features)[0] for gp in (self.models.score, self.models.log_cost))
         front = pareto.front(costs, means)
         self.front_scores, self.front_costs = means[front], costs[front]  # cheapest first
-        self.means, self.costs = means[: len(self.done)], costs[: len(self.done)]
+        self.means, self.costs, self.committed = means[: len(self.done)], costs[: len(self.done)], costs
         self.members = pareto.prune(self.costs, self.models.score.unwarp(self.means), PRUNE)
         self.span = max(float(np.ptp(costs)), 1.0)  # of log cost; below it all costs are much the same
         self.near = max(NEAR * self.span, TIMING)  # an improvement at equal cost counts too
         self.limit = math.inf if self.cost_limit is None else math.log(self.cost_limit)
-        self.end = float(self.costs[self.members[-1]])  # log cost of the front's dearest member
-        self.cap = min(self.end + LEAP, self.limit)
+        believed = pareto.prune(costs, self.models.score.unwarp(means), PRUNE)
+        self.end = float(costs[believed[-1]])  # log cost of the front's dearest member
+        self.worth = float(max(self.end, *costs[len(self.done) :], -math.inf))
+        self.cap = min(max(self.end + LEAP, self.worth), self.limit)
         self.bottom = -math.inf
 
     @property
@@ -107,8 +109,8 @@ class Acquisition:
 
     def grope(self, spent: float) -> None:
         """While nothing is known: beyond the dearest where `spent` allows that, else the dearer half."""
-        dearest = float(self.costs.max())
-        affordable = math.log(spent / BLIND)
+        dearest = float(self.committed.max())
+        affordable = math.log((spent + np.exp(self.committed[len(self.done) :]).sum()) / BLIND)
         climbs = affordable > dearest + LEAP / 2
         self.cap = min(dearest + LEAP, max(affordable, dearest + LEAP / 2), self.limit)
         self.bottom = dearest if climbs else float(np.median(self.costs)) - LEAP / 2
@@ -137,7 +139,7 @@ class Acquisition:
 
     def price(self, log_cost: np.ndarray) -> np.ndarray:
         """Log of the cost and of what a place among the trials is worth: the cost of the front's end."""
-        return np.logaddexp(log_cost, self.end)
+        return np.logaddexp(log_cost, self.worth)
 
     def best(self, generator: np.random.Generator) -> np.ndarray | None:
         """The unit [dim] of the highest rating that is found, or None where nothing is left to propose.

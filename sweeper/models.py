@@ -325,8 +325,9 @@ class Models:
     record: dict[str, Any]  # the fitted hyperparameters, JSON-able, from which the next fit starts
 
     def believe(self, features: np.ndarray) -> Models:
-        """Pending trials at `features` respected: score and cost taken for their means."""
-        return replace(self, score=self.score.believe(features), log_cost=self.log_cost.believe(features))
+        """Pending trials at `features` respected: their scores taken for the means. Not so their costs, for
+        that would leave the means as they are and feign certainty, which the cap needs to be honest about."""
+        return replace(self, score=self.score.believe(features))
 
     def success_probability(self, features: np.ndarray) -> np.ndarray:
         """[m], between 0.01 and 1."""

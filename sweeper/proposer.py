@@ -17,7 +17,6 @@ from sweeper.acquisition import (
     PROBE_EVERY,
     PROBE_SHARE,
     PRUNE,
-    REPEAT_EVERY,
     REPEAT_SHARE,
     SETTLE_EVERY,
     SETTLED,
@@ -376,7 +375,8 @@ class Sweeper:
         lived = [entry for entry in self._entries if entry.status != "withdrawn"]
         predicted: dict[str, Any] = {"models": self._models}
         with one_thread():
-            if len(lived) < DESIGN or sum(entry.status == "done" for entry in lived) < 2:
+            told = [entry.status for entry in lived if entry.status in ("done", "failed")]
+            if len(told) < DESIGN or told.count("done") < 2:
                 unit, origin = self._by_design(len(lived), options, generator)
             else:
                 unit, origin, models = self._by_models(number, options, generator)
@@ -444,11 +444,6 @@ class Sweeper:
         acquisition = Acquisition(space, models, done, pending, self._taken(), self.cost_limit)
         top, origin = done[acquisition.members[-1]], "model"
         if acquisition.low_signal:
-            if number % REPEAT_EVERY == 0 and options is None:
-                front = done[acquisition.members]
-                front = front[~among(front, keys(pending))]
-                if len(front):
-                    return front[generator.integers(len(front))], "repeat", models
             acquisition.grope(sum(e.cost for e in self._entries if e.cost > 0))
             if number % 2 == 0 and options is None:
                 units = space.snap(self._sobol(number))

@@ -39,12 +39,9 @@ WITHOUT: dict[str, list[tuple[Any, str, Any]]] = {
     "the pruning of the front": [(acquisition, "PRUNE", 0.0)],
     "the rule for low signal": [(acquisition, "LOW_SIGNAL", 0.0), (acquisition, "EXPLAINED", -math.inf)],
     "paying before climbing blind": [(acquisition, "BLIND", 1e-9)],
-    "repeats while signal is low": [(proposer, "REPEAT_EVERY", NEVER)],
     "repeats of a noisy end": [(acquisition, "SETTLE_FROM", NEVER)],
     "probes": [(proposer, "PROBE_SHARE", 0.0)],
     "refining candidates": [(acquisition, "_ROUNDS", 0)],
-    "steps in few coordinates": [(acquisition, "_FEW", math.inf)],
-    "candidates anywhere": [(acquisition, "_ANYWHERE", 0)],
     "the ladder at the cheap end": [(proposer, "LADDER", 1.0)],
 }
 _lift = acquisition.log_expected_improvement
