@@ -6,7 +6,7 @@ The rating of params x is a quotient:
     times the distance of x's log cost to its nearest neighbour on the front
     times the probability that x does not fail
 
-    over the price of x: its predicted cost and that of the front's end.
+    over the price of x: its predicted cost and that of the front's end (or of the dearest trial that runs).
 
 The front is the posterior one: denoised means, so that lucky runs do not stand on it. The left neighbour of
 x is the best member of the front that costs no more; left of the cheapest member it is the worst score
@@ -60,31 +60,35 @@ _AROUND, _REFINED, _STEPS, _ROUNDS = 800, 6, 16, 4
 class Acquisition:
     """The rating and its bounds over one state of knowledge; pending trials count as believed means.
 
-    `done`, `pending` [n, dim]: final params of trials; `taken`: the keys of what is not to be proposed again.
-    Scores: modelled, higher is better. Pending trials keep others away, but only finished ones move the cap.
+    `done`, `pending`, `stopped` [n, dim]: final params of trials; `taken`: the keys of what is not to be
+    proposed again. Scores: modelled, higher is better. Pending trials may move the front's end, and a place
+    among many workers is worth what the dearest that runs costs: all wait for it. Stopped ones keep others
+    away.
     """
 
     space: Space
     models: Models
     done: np.ndarray
     pending: np.ndarray
+    stopped: np.ndarray
     taken: set[bytes]
     cost_limit: float | None = None
 
     def __post_init__(self) -> None:
-        features = self.space.features(np.concatenate([self.done, self.pending]))
+        features = self.space.features(np.concatenate([self.done, self.pending, self.stopped]))
         means, costs = (gp.predict(features)[0] for gp in (self.models.score, self.models.log_cost))
         front = pareto.front(costs, means)
         self.front_scores, self.front_costs = means[front], costs[front]  # cheapest first
-        self.means, self.costs, self.committed = means[: len(self.done)], costs[: len(self.done)], costs
+        self.means, self.costs = means[: len(self.done)], costs[: len(self.done)]
+        self.running = costs[len(self.done) :][: len(self.pending)]
         self.members = pareto.prune(self.costs, self.models.score.unwarp(self.means), PRUNE)
         self.span = max(float(np.ptp(costs)), 1.0)  # of log cost; below it all costs are much the same
         self.near = max(NEAR * self.span, TIMING)  # an improvement at equal cost counts too
         self.limit = math.inf if self.cost_limit is None else math.log(self.cost_limit)
-        believed = pareto.prune(costs, self.models.score.unwarp(means), PRUNE)
-        self.end = float(costs[believed[-1]])  # log cost of the front's dearest member
-        self.worth = float(max(self.end, *costs[len(self.done) :], -math.inf))
-        self.cap = min(max(self.end + LEAP, self.worth), self.limit)
+        # Log costs: of the front's dearest member, and what a place among the trials is worth.
+        self.end = float(costs[pareto.prune(costs, self.models.score.unwarp(means), PRUNE)[-1]])
+        self.worth = max(self.end, float(self.running.max(initial=-math.inf)))
+        self.cap = min(self.end + LEAP, self.limit)
         self.bottom = -math.inf
 
     @property
@@ -109,8 +113,8 @@ class Acquisition:
 
     def grope(self, spent: float) -> None:
         """While nothing is known: beyond the dearest where `spent` allows that, else the dearer half."""
-        dearest = float(self.committed.max())
-        affordable = math.log((spent + np.exp(self.committed[len(self.done) :]).sum()) / BLIND)
+        dearest = max(float(self.costs.max()), float(self.running.max(initial=-math.inf)))
+        affordable = math.log((spent + float(np.exp(self.running).sum())) / BLIND)
         climbs = affordable > dearest + LEAP / 2
         self.cap = min(dearest + LEAP, max(affordable, dearest + LEAP / 2), self.limit)
         self.bottom = dearest if climbs else float(np.median(self.costs)) - LEAP / 2
@@ -138,7 +142,7 @@ class Acquisition:
         return np.maximum(away, self.near) / self.span
 
     def price(self, log_cost: np.ndarray) -> np.ndarray:
-        """Log of the cost and of what a place among the trials is worth: the cost of the front's end."""
+        """Log of the cost and of what a place among the trials is worth."""
         return np.logaddexp(log_cost, self.worth)
 
     def best(self, generator: np.random.Generator) -> np.ndarray | None:

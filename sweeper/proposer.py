@@ -14,6 +14,7 @@ from scipy.stats import norm
 
 from sweeper import pareto
 from sweeper.acquisition import (
+    BLIND,
     PROBE_EVERY,
     PROBE_SHARE,
     PRUNE,
@@ -34,7 +35,8 @@ MAX_NUMBER = 1e305  # beyond it sums overflow: as good as infinite
 CURVE_POINTS = 5  # of a trial that teach the models, fewer where they would be more than ROWS in all
 ROWS = 500  # finished trials that the models see; of more, half that lie by the front and half of all ages
 STOPPED = 100  # stopped trials, the latest, that keep others away from where they were going
-JUDGED_FROM, PREDICTABLE = 12, 0.5  # finished trials, share of variance explained: before, no trial is hopeless
+# Finished trials, and the share of their variance that is predictable: with less, no trial is hopeless.
+JUDGED_FROM, PREDICTABLE = 12, 0.5
 _AHEAD = 16  # places between here and a running trial's end
 _TRIED = ("pending", "done", "failed", "stopped")
 _STEPS_WORDS = ("steps", "timesteps", "epochs", "iterations", "updates", "frames", "episodes")
@@ -244,24 +246,25 @@ class Sweeper:
             seen = self._observations()
         finally:
             self._entries.pop()
+        known, as_before = self.space.features(done), {**before, "seen": math.inf}
         with one_thread():
-            models = fit_models(seen, self.space.groups, {**before, "seen": math.inf}, np.random.default_rng(0))
+            models = fit_models(seen, self.space.groups, as_before, np.random.default_rng(0))
             if models.explained < PREDICTABLE:
                 return 1.0
-            means, costs = (gp.predict(self.space.features(done))[0] for gp in (models.score, models.log_cost))
+            means, costs = (process.predict(known)[0] for process in (models.score, models.log_cost))
             mean, sd = models.score.predict(features)
             log_costs = models.log_cost.predict(features)[0]
         front = pareto.front(costs, means)
         left = np.searchsorted(costs[front], log_costs, side="right") - 1
         if (left < 0).any():  # cheaper than all that is known
             return 1.0
-        known = models.score.unwarp(means[front])
-        least = models.score.warp(known[left] + PRUNE * float(np.ptp(known)))
+        scores = models.score.unwarp(means[front])
+        least = models.score.warp(scores[left] + PRUNE * float(np.ptp(scores)))
         return float(norm.sf((least - mean) / sd).max())
 
     def _shorter(self, trial: Trial, step: float) -> Trial | None:
-        """The trial that would have ended at this step; None where the space has none: without a fidelity, below
-        its range or between its values, where a constraint would break."""
+        """The trial that would have ended at this step; None where the space has none: without a fidelity,
+        below its range or between its values, where a constraint would break."""
         if self.fidelity is None or self.fidelity not in trial.params:
             return None
         params = self.space.to_params(self.space.to_unit({**trial.params, self.fidelity: step}))
@@ -400,7 +403,12 @@ class Sweeper:
         """
         space, origin = self.space, "design"
         rung = index / (DESIGN - 1) if index < DESIGN else (0.618034 * index) % 1.0
-        height = -1 + 2 * LADDER * rung
+        top = -1 + 2 * LADDER
+        if self._ladder is not None:  # many workers climb on, as far as all that runs would pay for
+            parameter = space.parameters[self._ladder]
+            running = [e.trial.params.get(self._ladder, 0) for e in self._entries if e.status == "pending"]
+            top = max(top, float(parameter.to_unit(max(sum(running) / BLIND, parameter.min))))
+        height = -1 + (top + 1) * rung
         units = self._sobol(index)
         if index == 0:
             units[0], origin = space.to_unit(space.start()), "start"
@@ -437,11 +445,11 @@ class Sweeper:
     ) -> tuple[np.ndarray, str, Models]:
         """The best by the rating, within what this trial may cost; see `acquisition`."""
         space = self.space
-        pending = np.concatenate([self._units("pending"), self._units("stopped")[-STOPPED:]])
+        pending, stopped = self._units("pending"), self._units("stopped")[-STOPPED:]
         self._fit = self._fitted(generator)
         _, fitted, done = self._fit
-        models = fitted.believe(space.features(pending))
-        acquisition = Acquisition(space, models, done, pending, self._taken(), self.cost_limit)
+        models = fitted.believe(space.features(np.concatenate([pending, stopped])))
+        acquisition = Acquisition(space, models, done, pending, stopped, self._taken(), self.cost_limit)
         top, origin = done[acquisition.members[-1]], "model"
         if acquisition.low_signal:
             acquisition.grope(sum(e.cost for e in self._entries if e.cost > 0))

@@ -109,7 +109,8 @@ def test_where_a_stopped_trial_was_going_nothing_more_is_proposed(experienced: S
 def test_a_stop_that_cannot_be_is_an_error_and_changes_nothing() -> None:
     tuner = Sweeper(SPACE, fidelity="steps")
     trial = tuner.ask()
-    for points, word in (([], "none"), ([Point(5, 0.0, 1.0)], "cost"), ([Point(5, 1.0, float("nan"))], "nan")):
+    free, lost = [Point(5, 0.0, 1.0)], [Point(5, 1.0, float("nan"))]
+    for points, word in (([], "none"), (free, "cost"), (lost, "nan")):
         with pytest.raises(ValueError, match=word):
             tuner.stop(trial, points)
     tuner.stop(trial, [Point(10, 1.0, 1.0)])
