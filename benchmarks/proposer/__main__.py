@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     pack = commands.add_parser("pack", help="sort the files and pack the large ones")
     pack.add_argument("folder", type=Path, nargs="?", default=running.RESULTS)
     checks = commands.add_parser("checks", help="stalls, waste, failures, fronts, gaps, calibration of ours")
-    checks.add_argument("--only", default="all", help="of: stalls,waste,failures,reported,gaps,calibration")
+    checks.add_argument("--only", default="all", help=f"of: {','.join(checking.CHECKS)}")
     ablations = commands.add_parser("ablations", help="ours with each ingredient taken out")
     for command, tasks in ((checks, "all"), (ablations, "open")):
         command.add_argument("--tasks", default=tasks, help="of calibration or ablations: names, all, open")

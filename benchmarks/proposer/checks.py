@@ -22,6 +22,7 @@ STALLING = ("linear-noisy", "log-noisy", "percentile-noisy", "noisy")  # cheap s
 NOISY = (*STALLING, "drift", "sparse20")
 SMOOTH = ("linear", "log", "percentile")  # the author's, without noise
 WORKERS = 16
+BEGUN = 20  # trials, after which failures should be rare
 SOLVED = 100.0  # seconds, of `plateau`
 WIDE = 1.645  # sds: 90 % of a normal
 LOOKED = (20, 40, 60, 80, 100)  # trials after which each trial is left out and predicted from the others
@@ -112,9 +113,12 @@ def waste(seeds: Sequence[int], trials: int, echo: Callable[[str], Any]) -> None
 
 def failures(seeds: Sequence[int], trials: int, echo: Callable[[str], Any]) -> None:
     for name in ("failures", "mixed"):
-        counts = [int(np.isnan(seen.sweep.scores).sum()) for seen in sweeps(name, seeds, trials)]
-        low, mid, high = np.quantile(counts, (0.25, 0.5, 0.75))
-        echo(f"{name}: {mid:g} ({low:g} to {high:g}) of {trials} trials failed (aim 5)")
+        failed = np.array([np.isnan(seen.sweep.scores) for seen in sweeps(name, seeds, trials)])
+        low, mid, high = np.quantile(failed.sum(axis=1), (0.25, 0.5, 0.75))
+        echo(
+            f"{name}: {mid:g} ({low:g} to {high:g}) of {trials} trials failed (aim 5); "
+            f"of those after the first {BEGUN} {failed[:, BEGUN:].mean():.1%} (aim 10 %)"
+        )
 
 
 def reported(seeds: Sequence[int], trials: int, echo: Callable[[str], Any]) -> None:

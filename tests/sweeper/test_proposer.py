@@ -441,3 +441,29 @@ def test_probes_take_a_twentieth_and_blind_climbing_is_paid_for_first() -> None:
     spent = [e.cost for e in rising._entries]
     assert probed
     assert sum(probed[:-1]) < 0.05 * sum(spent)  # the last one may overshoot
+
+
+def test_many_workers_climb_as_one_would_and_keep_apart() -> None:
+    """Once each waited for the others' results: sixteen sat at the cheap end for three rounds."""
+    tuner = Sweeper(TWO, seed=5)
+    first = tuner.ask(32)
+    assert {trial.origin for trial in first} == {"start", "design"}
+    assert max(t.params["steps"] for t in first[6:]) > 1.5 * max(t.params["steps"] for t in first[:6])
+    for trial in first[:6]:  # while the dearest still run
+        steps = trial.params["steps"]
+        tuner.tell(trial, score=np.log(steps), cost=steps / 1000)
+    more = tuner.ask(8)
+    assert max(trial.params["steps"] for trial in more) > 1.5 * max(t.params["steps"] for t in first[:6])
+    units = np.stack([trial.unit for trial in [*first, *more]])
+    apart = np.abs(units[:, None] - units[None]).max(axis=2) + np.eye(len(units))
+    assert apart.min() > 1e-3
+
+
+def test_results_must_come_before_the_models_have_a_say() -> None:
+    tuner = Sweeper(TWO, seed=5)
+    trials = tuner.ask(12)
+    for trial in trials[:5]:
+        tuner.tell(trial, score=1.0 + trial.number, cost=1.0)
+    assert tuner.ask().predicted_score is None
+    tuner.tell(trials[5], failure="crash", cost=1.0)
+    assert tuner.ask().predicted_score is not None
