@@ -54,8 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("--tasks", default="all")
     pack = commands.add_parser("pack", help="sort the files and pack the large ones")
     pack.add_argument("folder", type=Path, nargs="?", default=running.RESULTS)
-    checks = commands.add_parser("checks", help="stalls, waste, failures, fronts, gaps, calibration of ours")
-    checks.add_argument("--only", default="all", help=f"of: {','.join(checking.CHECKS)}")
+    checks = commands.add_parser("checks", help="stalls, waste, failures, workers, calibration of ours")
+    checks.add_argument("--only", default="all", help="names from CHECKS in checks.py")
     ablations = commands.add_parser("ablations", help="ours with each ingredient taken out")
     for command, tasks in ((checks, "all"), (ablations, "open")):
         command.add_argument("--tasks", default=tasks, help="of calibration or ablations: names, all, open")

@@ -189,11 +189,11 @@ def test_the_table_of_trainings_can_be_made(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_checks_print_a_line_each(capsys: pytest.CaptureFixture) -> None:
-    few = ["--seeds", "0", "--trials", "20", "--tasks", "linear-noisy"]
-    assert command.main(["checks", "--only", "waste,failures,gaps,calibration", *few]) == 0
+    few = ["--seeds", "0", "--trials", "24", "--tasks", "linear-noisy"]
+    assert command.main(["checks", "--only", "waste,failures,gaps,workers,calibration", *few]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(",")[0].split(":")[0] for line in lines] == [
-        "plateau", "failures", "mixed", "front", "front", "front", "calibration",
+        "plateau", "failures", "mixed", *["front"] * 3, *["16 workers"] * 6, "calibration",
     ]  # fmt: skip
     assert all("aim" in line for line in lines)
 
