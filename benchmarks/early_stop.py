@@ -9,10 +9,11 @@ trial reports a curve of so many points, whose noise is shared within the trial 
 not run   the share of its trials' cost that a sweep with early stop does not spend
 cost      what it spends, beside the sweep without, for as many trials (the trials differ: what is saved early
           may go into dearer ones later)
-area      the area under its finished trials' true front, beside the sweep without, after as many trials
+area      the area under its trials' true front, beside the sweep without, after as many trials; one that was
+          ended counts as the shorter trial that it was, which can be run again
 equal     the same when both have spent what the thriftier one spends
-wrongly   of the trials that were ended, those which would have lifted the true front of the finished ones by
-          more than two hundredths of the best score somewhere on the rest of their way
+wrongly   of the trials that were ended, those which would have lifted the true front by more than two
+          hundredths of the best score somewhere on the rest of their way
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ for _name, _task in synthetic.TASKS.items():
 
 @dataclass
 class Sweep:
-    """One sweep: what it spent, the truth about its finished trials, how many it ended, how many wrongly."""
+    """One sweep: what it spent, the truth about its trials, how many it ended, how many of them wrongly."""
 
     spent: float = 0.0
     full: float = 0.0  # what its trials would have cost, run to their ends
     costs: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
-    when: list[float] = field(default_factory=list)  # what was spent when each of them was finished
+    when: list[float] = field(default_factory=list)  # what was spent when each of them was over
     ended: int = 0
     wrong: int = 0
 
@@ -96,20 +97,20 @@ def sweep(task: Task, seed: int, trials: int, count: int, stop: bool) -> Sweep:
         result.full += points[-1].cost
         if shown == count:
             tuner.tell(trial, score=points[-1].score, cost=points[-1].cost, points=points)
-            score, cost = task.truth(trial.params)
-            result.costs.append(cost)
-            result.scores.append(score)
-            result.when.append(result.spent)
-            continue
-        tuner.stop(trial, points[:shown])
-        result.ended += 1
-        rest = np.linspace(points[shown - 1].step, trial.params["steps"], 50)[1:]
-        result.wrong += any(lifts(task, result, {**trial.params, "steps": step}) for step in rest)
+        else:
+            tuner.stop(trial, points[:shown])
+            result.ended += 1
+            rest = np.linspace(points[shown - 1].step, trial.params["steps"], 50)[1:]
+            result.wrong += any(lifts(task, result, {**trial.params, "steps": step}) for step in rest)
+        score, cost = task.truth({**trial.params, "steps": max(points[shown - 1].step, 1.0)})
+        result.costs.append(cost)
+        result.scores.append(score)
+        result.when.append(result.spent)
     return result
 
 
 def lifts(task: Task, known: Sweep, params: dict[str, float]) -> bool:
-    """Whether these params, run to their end, would lift the true front of what is finished."""
+    """Whether these params, run to their end, would lift the true front so far."""
     score, cost = task.truth(params)
     left = max((s for s, c in zip(known.scores, known.costs, strict=True) if c <= cost), default=task.floor)
     return score > left + LIFT * task.best
