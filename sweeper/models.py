@@ -144,15 +144,17 @@ class GaussianProcess:
             self._warp(hyper)
         noise = math.exp(hyper[self.dim + 1])
         z = self._scaled(self.x, hyper)
-        matern, slope = _matern(z, z, math.exp(hyper[self.dim]))
+        r, variance = _distance(z, z), math.exp(hyper[self.dim])
+        matern = _matern(r, variance)
         kernel = matern + self._line(self.x, self.x, hyper) if self.linear else matern
         factor = _cholesky(kernel + noise * self.noise_shape)
         alpha = torch.cholesky_solve(self.y[:, None], factor)[:, 0]
         value = 0.5 * float(self.y @ alpha) + float(factor.diagonal().log().sum())
         value += 0.5 * len(self.y) * math.log(2 * math.pi)
-        # d loss / d t = -1/2 sum(w * dK/dt); by lengthscale dK/dlog l = slope * (z_a - z_b)^2.
+        # d loss / d t = -1/2 sum(w * dK/dt); by lengthscale dK/dlog l = slope * (z_a - z_b)^2, slope being minus
+        # the derivative of K by half the squared distance.
         w = torch.outer(alpha, alpha) - torch.cholesky_inverse(factor)
-        m = w * slope
+        m = w * (variance * torch.exp(-r) * (1 + r) * (5 / 3))
         by_feature = 2 * ((z * z * m.sum(1, keepdim=True)).sum(0) - (z * (m @ z)).sum(0))
         gradient = np.zeros(len(hyper))
         np.add.at(gradient, self.groups.numpy(), -0.5 * by_feature.numpy())
@@ -284,7 +286,7 @@ class GaussianProcess:
 
     def _kernel(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
         z1, z2 = self._scaled(x1, self.hyper), self._scaled(x2, self.hyper)
-        kernel = _matern(z1, z2, math.exp(self.hyper[self.dim]))[0]
+        kernel = _matern(_distance(z1, z2), math.exp(self.hyper[self.dim]))
         return kernel + self._line(x1, x2, self.hyper) if self.linear else kernel
 
     def _line(self, x1: torch.Tensor, x2: torch.Tensor, hyper: np.ndarray) -> torch.Tensor:
@@ -385,12 +387,15 @@ def fit_models(
     return Models(score, log_cost, success, score.explained(), record)
 
 
-def _matern(z1: torch.Tensor, z2: torch.Tensor, variance: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Matern-5/2 over scaled features, [n1, n2], and minus its derivative by half the squared distance."""
+def _distance(z1: torch.Tensor, z2: torch.Tensor) -> torch.Tensor:
+    """sqrt(5) times the distance between scaled features, [n1, n2]."""
     squared = (z1 * z1).sum(1)[:, None] + (z2 * z2).sum(1)[None, :] - 2 * z1 @ z2.T
-    r = squared.clamp_min_(1e-30).sqrt_().mul_(math.sqrt(5))
-    decay = variance * torch.exp(-r)
-    return decay * (1 + r + r * r / 3), decay * (1 + r) * (5 / 3)
+    return squared.clamp_min_(1e-30).sqrt_().mul_(math.sqrt(5))
+
+
+def _matern(r: torch.Tensor, variance: float) -> torch.Tensor:
+    """Matern-5/2 of such distances; in place where it can be, since this is where proposals spend their time."""
+    return torch.exp(-r).mul_(variance).mul_((r * r).div_(3).add_(r + 1))
 
 
 def _cholesky(matrix: torch.Tensor) -> torch.Tensor:

@@ -90,6 +90,10 @@ class _Entry:
     score: float = math.nan
     cost: float = math.nan
     asked: bool = True
+    key: bytes = b""  # of its unit, see `keys`
+
+    def __post_init__(self) -> None:
+        (self.key,) = keys(self.trial.unit[None])
 
 
 class Sweeper:
@@ -494,10 +498,11 @@ class Sweeper:
 
     def _runs(self, unit: np.ndarray) -> int:
         """How many trials of this very unit [dim] there are."""
-        return int(among(self._units(*_TRIED), keys(unit[None])).sum())
+        (key,) = keys(unit[None])
+        return sum(entry.key == key and entry.status in _TRIED for entry in self._entries)
 
     def _taken(self) -> set[bytes]:
-        return keys(self._units(*_TRIED))
+        return {entry.key for entry in self._entries if entry.status in _TRIED}
 
     def _units(self, *statuses: str) -> np.ndarray:
         units = [e.trial.unit for e in self._entries if e.status in statuses]
