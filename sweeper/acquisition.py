@@ -121,20 +121,24 @@ class Acquisition:
 
     def rating(self, units: np.ndarray) -> np.ndarray:
         """Log of the rating of [n, dim]; -inf for what is taken, out of bounds or breaks a constraint."""
-        features = self.space.features(units)
+        log_cost, cost_sd = self.models.log_cost.predict(self.space.features(units))
+        inside = (log_cost >= self.bottom) & (log_cost + cost_sd <= self.cap)
+        inside &= self.space.feasible(units) & ~among(units, self.taken)
+        rating = np.full(len(units), -np.inf)
+        if not inside.any():
+            return rating
+        features, log_cost = self.space.features(units[inside]), log_cost[inside]
         mean, sd = self.models.score.predict(features)
-        log_cost, cost_sd = self.models.log_cost.predict(features)
         left = np.searchsorted(self.front_costs, log_cost + self.near, side="right") - 1
         neighbour = np.where(left < 0, self.means.min(), self.front_scores[np.maximum(left, 0)])
         # The central equation, in logs.
-        rating = (
+        rating[inside] = (
             log_expected_improvement(mean, sd, neighbour)
             + np.log(self.distance(log_cost))
             + np.log(self.models.success_probability(features))
             - self.price(log_cost)
         )
-        inside = (log_cost >= self.bottom) & (log_cost + cost_sd <= self.cap) & self.space.feasible(units)
-        return np.where(inside & ~among(units, self.taken), rating, -np.inf)
+        return rating
 
     def distance(self, log_cost: np.ndarray) -> np.ndarray:
         """Along log cost to the nearest member of the front, as a share of its span."""
