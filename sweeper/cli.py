@@ -175,7 +175,7 @@ def check(config: str, overrides: tuple[str, ...]) -> None:
 
     Nothing is run and nothing is written.
     """
-    from sweeper import objectives
+    from sweeper import objectives, warm
     from sweeper.config import load
     from sweeper.summary import config_summary
 
@@ -184,6 +184,8 @@ def check(config: str, overrides: tuple[str, ...]) -> None:
         objectives.make(settings).check()
     except ConfigError as error:
         raise settings.locate(error) from None
+    if settings.warm_start:
+        warm.results(settings)
     click.echo(config_summary(settings))
     click.echo("ok")
 

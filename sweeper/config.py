@@ -337,6 +337,8 @@ class SweepConfig(_Model):
     seed: Annotated[int, BeforeValidator(_whole(0))] = 0
     early_stop: Flag = False
     """Whether a trial is ended whose curve says that it will not rise above the front; needs a fidelity."""
+    warm_start: Annotated[str, BeforeValidator(_text)] | None = None
+    """An earlier run (its name under runs/, or its folder) whose results this one starts from."""
     fixed: Annotated[dict[str, Any], BeforeValidator(_fixed)] = Field(default_factory=dict)
     parameters: Annotated[dict[str, Any], AfterValidator(dict)]
     constraints: Annotated[list[Any], BeforeValidator(_constraints)] = Field(default_factory=list)

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sweeper import control, objectives, pareto
+from sweeper import control, objectives, pareto, warm
 from sweeper.errors import ConfigError
 from sweeper.executors import Executor, LocalExecutor, Message, WorkerState, cores, resources
 from sweeper.history import (
@@ -130,6 +130,8 @@ def run(config: SweepConfig, folder: str | Path, observer: Observer | None = Non
     folder = Path(folder)
     messages: list[str] = []
     if not Store.exists(folder):
+        if config.warm_start:
+            warm.results(config)  # raises what there is to raise before anything is written
         store = Store.create(folder, config)
     else:
         try:
@@ -139,6 +141,8 @@ def run(config: SweepConfig, folder: str | Path, observer: Observer | None = Non
             messages.append(said)
     with store:
         taken_up = _take_up(store, config)
+        if config.warm_start and not store.history(("ask", "observe")):
+            messages.append(warm.begin(store, config))
         if said := catch_up(store):
             messages.append(said)
         if taken_up:

@@ -151,8 +151,8 @@ class GaussianProcess:
         alpha = torch.cholesky_solve(self.y[:, None], factor)[:, 0]
         value = 0.5 * float(self.y @ alpha) + float(factor.diagonal().log().sum())
         value += 0.5 * len(self.y) * math.log(2 * math.pi)
-        # d loss / d t = -1/2 sum(w * dK/dt); by lengthscale dK/dlog l = slope * (z_a - z_b)^2, slope being minus
-        # the derivative of K by half the squared distance.
+        # d loss / d t = -1/2 sum(w * dK/dt); by lengthscale dK/dlog l = slope * (z_a - z_b)^2, where slope is
+        # minus the derivative of K by half the squared distance.
         w = torch.outer(alpha, alpha) - torch.cholesky_inverse(factor)
         m = w * (variance * torch.exp(-r) * (1 + r) * (5 / 3))
         by_feature = 2 * ((z * z * m.sum(1, keepdim=True)).sum(0) - (z * (m @ z)).sum(0))
@@ -394,7 +394,7 @@ def _distance(z1: torch.Tensor, z2: torch.Tensor) -> torch.Tensor:
 
 
 def _matern(r: torch.Tensor, variance: float) -> torch.Tensor:
-    """Matern-5/2 of such distances; in place where it can be, since this is where proposals spend their time."""
+    """Matern-5/2 of such distances, in place where it can be: this is where proposals spend their time."""
     return torch.exp(-r).mul_(variance).mul_((r * r).div_(3).add_(r + 1))
 
 

@@ -456,7 +456,7 @@ class Sweeper:
         acquisition = Acquisition(space, models, done, pending, stopped, self._taken(), self.cost_limit)
         top, origin = done[acquisition.members[-1]], "model"
         if acquisition.low_signal:
-            acquisition.grope(sum(e.cost for e in self._entries if e.cost > 0))
+            acquisition.grope(self._spent())
             if number % 2 == 0 and options is None:
                 units = space.snap(self._sobol(number))
                 fits = np.isfinite(acquisition.rating(units))
@@ -467,11 +467,12 @@ class Sweeper:
             and acquisition.noisy
             and options is None
             and self._runs(top) < SETTLED
-            and self._spent_share("repeat") < REPEAT_SHARE
+            and self._spent("repeat") < REPEAT_SHARE * self._spent()
         ):
             return top, "repeat", models
-        elif number % PROBE_EVERY == 0 and self._spent_share("probe") < PROBE_SHARE:
-            acquisition.probe()
+        elif number % PROBE_EVERY == 0 and acquisition.probe(
+            PROBE_SHARE * self._spent() - self._spent("probe")
+        ):
             origin = "probe"
         if options is not None:
             return acquisition.best_of(options), "pool", models
@@ -491,10 +492,9 @@ class Sweeper:
         sobol = torch.quasirandom.SobolEngine(self.space.dim, scramble=True, seed=self.seed)
         return 2 * sobol.draw(1024, dtype=torch.float64).numpy()[index % 512 :] - 1
 
-    def _spent_share(self, origin: str) -> float:
-        """The part of all that was spent on trials of this origin."""
-        spent = [(e.cost, e.trial.origin == origin) for e in self._entries if e.cost > 0]
-        return sum(cost for cost, counts in spent if counts) / sum(cost for cost, _ in spent)
+    def _spent(self, origin: str | None = None) -> float:
+        """The cost of all trials so far, or of those of this origin."""
+        return sum(e.cost for e in self._entries if e.cost > 0 and origin in (None, e.trial.origin))
 
     def _runs(self, unit: np.ndarray) -> int:
         """How many trials of this very unit [dim] there are."""

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sweeper import warm
+from sweeper.errors import ConfigError
 from sweeper.executors import result_from
 from sweeper.history import verdict
 from sweeper.objectives import Result, with_cost
@@ -27,6 +29,7 @@ def repair(folder: Path, config: Any) -> tuple[Store, str]:
     draft = Path(tempfile.mkdtemp(prefix=".repair-", dir=folder))
     try:
         with Store.create(draft, config) as store:
+            began = _warm_started(store, config)
             _add(store, folder)
             numbers, finished = len(store.trials(points=False)), _finished(store)
             store.add_event("note", None, {"repaired": numbers, "finished": finished})
@@ -43,8 +46,18 @@ def repair(folder: Path, config: Any) -> tuple[Store, str]:
         lock.release()
     return Store.open(folder), (
         f"the database was torn and is written anew from the trials' folders: {finished} finished trials, "
-        f"{numbers - finished} to run again (the torn one is kept as run.db.torn)"
+        f"{numbers - finished} to run again (the torn one is kept as run.db.torn){began}"
     )
+
+
+def _warm_started(store: Store, config: Any) -> str:
+    """What the sweep began with, told again where it is still there; a line about it."""
+    if not config.warm_start:
+        return ""
+    try:
+        return f"; {warm.begin(store, config)}"
+    except ConfigError as error:
+        return f"; what it was warm-started with is lost ({str(error).splitlines()[0]})"
 
 
 def catch_up(store: Store) -> str:
