@@ -30,7 +30,7 @@ int main(int count, char **arguments) {
     float *rewards = (float *)malloc(rows * sizeof(float));
     uint8_t *terminals = (uint8_t *)malloc(rows);
     uint8_t *truncations = (uint8_t *)malloc(rows);
-    uint8_t *action_mask = (uint8_t *)malloc(rows * MASK_SIZE + 1);
+    uint8_t *action_mask = (uint8_t *)malloc(MASK_SIZE ? rows * MASK_SIZE : 1);
     double *sums = (double *)malloc(sizeof(Log));
     Vector *vector = ocean_create(ENVS, 1, atoi(arguments[1]), settings, final_obs, action_mask);
     void *state = malloc((size_t)ocean_state_bytes(vector));

@@ -99,11 +99,12 @@ def find(name_or_path: str | Path) -> Path:
     """The header of a bundled environment, or of one given by its path or its folder's (mine/mine.h)."""
     text = os.fspath(name_or_path)
     if text.endswith(".h") or os.sep in text:
-        path = Path(text).absolute()
+        path, inside = Path(text).absolute(), ""
         if path.is_dir():
             path = path / f"{path.name}.h"
+            inside = f": that folder holds no {path.name}"
         if not path.is_file():
-            raise ValueError(f"no environment header at {text}")
+            raise ValueError(f"no environment header at {text}{inside}")
         return path
     if text not in names():
         raise ValueError(f"no environment {text!r}{nearest(text, names())} (a header of yours: its path)")

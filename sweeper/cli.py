@@ -417,6 +417,56 @@ def train(environment: str, settings: tuple[str, ...], seed: int, threads: int |
     return 1 if result.failure else 0
 
 
+@cli.group(cls=_InOrder)
+def env() -> None:
+    """Environments of your own: begin one, check one."""
+
+
+@env.command("check")
+@click.argument("environment")
+def env_check(environment: str) -> int:
+    """Hold ENVIRONMENT to the contract that the bundled ones keep.
+
+    ENVIRONMENT is a header, its folder, or a bundled name. It is compiled and run, with the compiler's
+    sanitizers as well, for some seconds. Exit code 1: it is broken; 2: there is none, or it does not compile.
+    """
+    import ocean
+    from ocean.contract import MENDS, ContractError, outcomes, speed
+    from sweeper.logs import printable
+    from sweeper.summary import environment_summary
+
+    path = _environment(environment)
+    done: list[str] = []
+    left_out: list[str] = []
+    try:
+        spec = ocean.spec(path)
+        for name, error in outcomes(path):
+            if isinstance(error, ContractError):
+                click.echo(printable(f"{spec.name} is broken: {name}: {error}"), err=True)
+                click.echo(f"  hint: {MENDS[name]}; then check again", err=True)
+                return 1
+            if error is None:
+                done.append(name)
+            else:
+                left_out.append(f"{name} ({error})")
+    except (ValueError, ocean.BuildError) as error:
+        raise ConfigError("", printable(str(error))) from None
+    click.echo(environment_summary(spec, speed(path), done, left_out))
+    return 0
+
+
+def _environment(text: str) -> str:
+    """A bundled name as it is, else the absolute path of a header: given by itself, or by its folder."""
+    import ocean
+
+    if text in ocean.names():
+        return text
+    try:  # a folder here needs no slash
+        return str(ocean.find(os.path.abspath(text) if os.path.isdir(text) else text))
+    except ValueError as error:
+        raise ConfigError("", str(error)) from None
+
+
 def _settings(pairs: Iterable[str]) -> dict[str, Any]:
     """`key=value` texts as a mapping; values are read as YAML reads them."""
     from sweeper.yaml12 import read_yaml

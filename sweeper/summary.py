@@ -317,3 +317,28 @@ def training_summary(result: Any) -> str:
     if result.failure:
         rows.append(("failed", str(result.failure)))
     return "\n".join(f"{name:<8} {text}" for name, text in rows)
+
+
+def environment_summary(
+    spec: Any, speed: tuple[int, int, float], done: Sequence[str], left_out: Sequence[str]
+) -> str:
+    """What `sweep env check` says of a sound environment: an `ocean.Spec`, what `ocean.contract.speed` gave,
+    the checks that were done and those that this machine cannot do."""
+    steps, episodes, steps_per_second = speed
+    actions = (
+        " x ".join(map(str, spec.action_sizes)) + " choices"
+        if spec.action_dim is None
+        else f"{spec.action_dim} numbers"
+    )
+    shape = ", ".join(map(str, spec.obs_shape))
+    low, high = (format_number(end) for end in spec.obs_range)
+    rows = [
+        ("sound", f"{spec.name}: {', '.join(done)}"),
+        *([("left out", ", ".join(left_out))] if left_out else []),
+        ("observes", f"{spec.obs_dtype} [{shape}], {low} to {high}"),
+        ("acts", actions + (", some forbidden at times" if spec.masked else "")),
+        ("agents", str(spec.agents_per_env)),
+        ("played", f"{steps:,} steps, {episodes:,} episodes"),
+        ("steps/s", format_number(steps_per_second)),
+    ]
+    return "\n".join(f"{name:<9} {text}" for name, text in rows)

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import ocean
 from sweeper.cli import main
 from sweeper.config import parse
 from sweeper.executors import WorkerState
@@ -101,7 +102,7 @@ def test_help_starts_fast():
 
 def test_help_names_every_command():
     text = python("-m", "sweeper.cli", "--help").stdout
-    looking = ("run", "check", "status", "best", "plot", "export", "verify", "bench", "train")
+    looking = ("run", "check", "status", "best", "plot", "export", "verify", "bench", "train", "env")
     for command in (*looking, "stop", "pause", "resume", "enqueue", "exclude", "repair"):
         assert f"\n  {command} " in text
 
@@ -496,3 +497,44 @@ def test_train_says_score_speed_and_profile(here):
     wrong = run_in(here, "train", "cartpole", "--set", "learning_rat=1")
     assert wrong.returncode == 2
     assert "did you mean 'train.learning_rate'" in wrong.stderr
+
+
+# ---------------------------------------------------------------- environments
+
+
+def own_header(folder: Path, there: str = "", instead: str = "") -> None:
+    """A folder with a copy of squared, one place in it changed."""
+    source = Path(ocean.find("squared"))
+    text = source.read_text()
+    assert there in text
+    folder.mkdir()
+    (folder / f"{folder.name}.h").write_text(text.replace(there, instead) if there else text)
+    (folder / "README.md").write_text((source.parent / "README.md").read_text())
+
+
+def test_env_check_says_what_was_played(here, capsys):
+    own_header(here / "mine")
+    sweep("env", "check", "mine")
+    said = capsys.readouterr().out
+    assert said.startswith("sound     mine: ")
+    assert "int8 [11, 11], -1 to 1" in said
+    assert re.search(r"played +[\d,]+ steps, [\d,]+ episodes", said)
+
+
+def test_env_check_names_what_is_broken_and_the_mend(here, capsys):
+    own_header(here / "mine", "io->rewards[0] = reward;", "(void)reward;")
+    sweep("env", "check", "mine/mine.h", code=1)
+    first, hint = capsys.readouterr().err.splitlines()
+    assert first.startswith("mine is broken: written: rewards: ")
+    assert first.endswith("(environment 0, step 1)")
+    assert hint.startswith("  hint: set it")
+
+
+def test_env_check_of_what_is_none(here, capsys):
+    sweep("env", "check", "squard", code=2)
+    assert "did you mean 'squared'?" in capsys.readouterr().err
+    sweep("env", "check", "./nowhere", code=2)
+    assert "no environment header at ./nowhere" in capsys.readouterr().err
+    own_header(here / "mine", "env->steps++;", "env->step++;")
+    sweep("env", "check", "mine", code=2)
+    assert re.search(r"error: \S+mine.h:\d+:.*error", capsys.readouterr().err)
