@@ -10,6 +10,7 @@ from ocean import build
 from ocean.build import BuildError, check_compiler
 from ocean.contract import check
 from ocean.header import Setting, Spec, find, names, settings, spec
+from ocean.skeleton import write_skeleton
 from ocean.vector import Vector
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "names",
     "settings",
     "spec",
+    "write_skeleton",
 ]

@@ -22,7 +22,7 @@ import numpy as np
 from ocean import build
 from ocean.header import FOLDER, Spec
 from ocean.header import spec as read_spec
-from ocean.vector import Vector
+from ocean.vector import TEXT_BYTES, Vector
 
 Array = np.ndarray[Any, Any]
 GUARD = 64  # rows before and after each buffer that nobody may touch
@@ -398,6 +398,22 @@ def a_restored_state_continues(path: str | Path) -> None:
     require(env.log() == other.env.log(), "the log differs after the state was put back")
 
 
+def the_picture_is_plain_text(path: str | Path) -> None:
+    env = make(path, 8, seed=6)
+    if not env.spec.rendered:
+        return
+    rollout = Rollout(env)
+    for step, actions in enumerate(random_actions(env.spec, 100, env.num_agents)):
+        state, text = env.get_state(), env.render()
+        where = place(env.spec, 0, step)
+        require(env.get_state() == state, f"env_render changes the environment ({where})")
+        require(text.strip(), f"env_render puts nothing ({where})")
+        require(len(text.encode()) < TEXT_BYTES - 1, f"env_render puts {TEXT_BYTES} bytes or more ({where})")
+        odd = next((c for c in text if not (c.isprintable() or c == "\n") or c == "\ufffd"), None)
+        require(odd is None, f"env_render puts {odd!r}, which is no plain text ({where})")
+        rollout.step(actions)
+
+
 def sanitized(path: str | Path, sanitizers: str) -> None:
     """Run the environment under `sanitizers` with any action and with the ends of all settings."""
     spec = read_spec(path)
@@ -487,6 +503,7 @@ MENDS = {  # what to do about a check that fails
     "random": "correct the line in the header and in README.md, if it is not the rules that are wrong",
     "settings": "use it as settings->NAME, or take its line out of SETTINGS",
     "readme": "write that beside the header, where squared/README.md is the model",
+    "render": "put lines of letters and signs, fewer than 65,536 bytes, and leave env as it is",
     "state": "keep everything in Env, and no pointers there",
 }
 
@@ -503,5 +520,6 @@ CHECKS: dict[str, Callable[[str | Path], None]] = {
     "random": a_random_agent_scores_as_documented,
     "settings": every_setting_changes_something,
     "readme": the_readme_documents_it,
+    "render": the_picture_is_plain_text,
     "state": a_restored_state_continues,
 }

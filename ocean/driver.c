@@ -41,6 +41,15 @@ int main(int count, char **arguments) {
             actions[i] = draw_action((int)(i % ACTION_COUNT));
         }
         ocean_step(vector, actions, obs, rewards, terminals, truncations);
+#ifdef RENDER
+        if (step % 100 == 0) {
+            enum { LONGEST = 1 << 16 };
+            int32_t size = step % 200 == 0 ? LONGEST : 10; // too little room is survived as well
+            char *text = (char *)malloc((size_t)size);
+            ocean_render(vector, step % ENVS, text, size);
+            free(text);
+        }
+#endif
         if (step % (STEPS / 4) == STEPS / 4 - 1) {
             ocean_get_state(vector, state);
             ocean_set_state(vector, state);

@@ -71,6 +71,8 @@ class Spec:
     """Floats of a continuous action; None where actions are discrete."""
     masked: bool
     """Are there actions that are forbidden at times (Vector.action_mask)?"""
+    rendered: bool
+    """Can it be drawn as text (Vector.render)?"""
     agents_per_env: int
     log_fields: tuple[str, ...]
     """What `Vector.log` gives the means of, without the count "n"."""
@@ -175,6 +177,7 @@ def parse(text: str, path: Path) -> Spec:
         action_sizes=sizes("ACTION_SIZES") if "ACTION_SIZES" in defined else (),
         action_dim=sizes("ACTION_DIM")[0] if "ACTION_DIM" in defined else None,
         masked="ACTION_MASK" in defined,
+        rendered="RENDER" in defined,
         agents_per_env=sizes("AGENTS")[0] if "AGENTS" in defined else 1,
         log_fields=_log_fields(text, path),
         settings=_settings(defined, path),

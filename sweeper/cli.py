@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -403,7 +404,10 @@ def verify(run: str | None, seeds: int, cost: str | None, whole: bool) -> int:
     "--threads", default=None, type=click.IntRange(min=1), help="Threads for environments and torch."
 )
 def train(environment: str, settings: tuple[str, ...], seed: int, threads: int | None) -> int:
-    """Train one agent in ENVIRONMENT, without a sweep."""
+    """Train one agent in ENVIRONMENT, without a sweep.
+
+    ENVIRONMENT is a bundled name, or the path of a header or of its folder.
+    """
     from sweeper import objectives
     from sweeper.progress import TrainingLine
     from sweeper.summary import training_summary
@@ -412,7 +416,7 @@ def train(environment: str, settings: tuple[str, ...], seed: int, threads: int |
     if threads is not None:
         values["threads"] = threads
     with TrainingLine() as line:
-        result = objectives.train_once(environment, values, seed, line)
+        result = objectives.train_once(_environment(environment), values, seed, line)
     click.echo(training_summary(result))
     return 1 if result.failure else 0
 
@@ -453,6 +457,30 @@ def env_check(environment: str) -> int:
         raise ConfigError("", printable(str(error))) from None
     click.echo(environment_summary(spec, speed(path), done, left_out))
     return 0
+
+
+@env.command("new")
+@click.argument("name")
+@click.option(
+    "--folder", default=".", type=click.Path(file_okay=False), help="Where NAME/ is made [default: here]."
+)
+def env_new(name: str, folder: str) -> None:
+    """Write a small environment that works, NAME/NAME.h, to change into yours."""
+    import ocean
+
+    try:
+        made = ocean.write_skeleton(name, folder)
+    except ValueError as error:
+        raise ConfigError("", str(error)) from None
+    except FileExistsError as error:
+        raise ConfigError("", f"{error.filename} is there already", "choose another name") from None
+    except OSError as error:
+        said = f"{error.filename}: {str(error.strerror).lower()}"
+        raise ConfigError("", said, "choose a --folder that you may write into") from None
+    shown = str(made) if made.is_absolute() else f"./{made}"
+    click.echo(f"{shown}/{name}.h is yours to change. Then:")
+    for command in ("env check", "play", "train"):
+        click.echo(f"  sweep {command} {shlex.quote(shown)}")
 
 
 def _environment(text: str) -> str:

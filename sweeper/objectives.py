@@ -297,16 +297,20 @@ class Synthetic(Objective):
         return curve.result(self.expected())
 
 
+def is_path(environment: str) -> bool:
+    """Is it the path of a header or of its folder, and no bundled name?"""
+    return "/" in environment or environment.startswith((".", "~")) or environment.endswith(".h")
+
+
 class Train(Objective):
-    """PPO on a bundled environment or on a folder with one."""
+    """PPO on a bundled environment, or on one given by its header or by its folder."""
 
     kind = "train"
 
     def environment(self) -> str:
         """A bundled name as it is; a path from the config's folder."""
         path = self.folder / Path(self.target).expanduser()
-        looks_like_path = "/" in self.target or self.target.startswith((".", "~"))
-        return str(path) if looks_like_path else self.target
+        return str(path) if is_path(self.target) else self.target
 
     def check(self) -> None:
         """Unknown settings and values that do not fit, a missing compiler: ConfigError."""

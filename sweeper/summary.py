@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sweeper.config import SweepConfig
 from sweeper.logs import last_lines, printable
+from sweeper.objectives import is_path
 from sweeper.progress import front_head, front_rows
 from sweeper.units import format_bytes, format_cost, format_number, format_seconds
 from sweeper.yaml12 import write_yaml
@@ -123,7 +124,7 @@ def _environment(config: SweepConfig) -> str:
     """The environment as `sweep train` in the current folder finds it: names stay, paths are rewritten."""
     target = config.objective.target
     path = config.folder / Path(target).expanduser()
-    if not (("/" in target or target.startswith(".")) and path.exists()):
+    if not (is_path(target) and path.exists()):
         return target
     relative = os.path.relpath(path)
     return relative if "/" in relative else f"./{relative}"  # without a slash it would be a name

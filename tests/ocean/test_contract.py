@@ -104,6 +104,19 @@ def test_a_write_past_the_action_mask_is_caught(tmp_path: Path) -> None:
         contract.CHECKS["memory"](broken(tmp_path, there, instead, "connect4"))
 
 
+@pytest.mark.parametrize(
+    ("there", "instead", "words"),
+    [
+        ('"step %d of', '"\\x1b[2Jstep %d of', r"'\\x1b', which is no plain text"),
+        ('text_put(text, "step', 'while (text->used < 65535) text_put(text, "step', "65536 bytes or more"),
+        ('text_put(text, "step', '((Env *)env)->steps++; text_put(text, "step', "changes the environment"),
+    ],
+)
+def test_a_broken_picture_is_told(tmp_path: Path, there: str, instead: str, words: str) -> None:
+    with pytest.raises(contract.ContractError, match=words):
+        contract.CHECKS["render"](broken(tmp_path, there, instead))
+
+
 def test_every_check_has_its_mend() -> None:
     assert list(contract.MENDS) == list(contract.CHECKS)
 

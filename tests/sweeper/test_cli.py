@@ -538,3 +538,57 @@ def test_env_check_of_what_is_none(here, capsys):
     own_header(here / "mine", "env->steps++;", "env->step++;")
     sweep("env", "check", "mine", code=2)
     assert re.search(r"error: \S+mine.h:\d+:.*error", capsys.readouterr().err)
+
+
+def test_env_new_writes_an_environment_that_is_sound_and_trains(here, capsys):
+    sweep("env", "new", "walker")
+    assert "sweep train ./walker" in capsys.readouterr().out
+    sweep("env", "check", "walker")
+    short = ("--set", "total_timesteps=300000", "--set", "eval_episodes=4")
+    sweep("train", "./walker", *short)
+    sweep("train", "walker/walker.h", *short)
+    scores = re.findall(r"^score +(\S+)", capsys.readouterr().out, re.MULTILINE)
+    assert len(scores) == 2
+    assert scores[0] == scores[1]
+    before = Path("walker/walker.h").read_bytes()
+    sweep("env", "new", "walker", code=2)
+    assert "walker is there already; choose another name" in capsys.readouterr().err
+    assert Path("walker/walker.h").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("1st",), "no C identifier"),
+        (("a-b",), "no C identifier"),
+        (("../up",), "no C identifier"),
+        (("squared",), "the name of a bundled"),
+        (("mine", "--folder", "demo.yaml/deep"), "demo.yaml/deep: not a directory"),
+    ],
+)
+def test_env_new_refuses(here, capsys, words, said):
+    sweep("env", "new", *words, code=2)
+    assert said in capsys.readouterr().err
+    assert os.listdir(here) == ["demo.yaml"]
+
+
+def test_env_new_in_a_folder_that_is_read_only(here, capsys):
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    (here / "locked").mkdir(mode=0o500)
+    sweep("env", "new", "mine", "--folder", "locked", code=2)
+    assert "locked/mine: permission denied; choose a --folder that you may" in capsys.readouterr().err
+
+
+def test_a_config_names_a_header_from_its_own_folder(here, capsys):
+    sweep("env", "new", "walker", "--folder", "deep")
+    Path("deep/walker.yaml").write_text(
+        CONFIG.replace("{synthetic: log}", "{train: walker/walker.h}")
+        .replace("lr:", "train.learning_rate:")
+        .replace("steps:", "train.total_timesteps:")
+    )
+    sweep("check", "deep/walker.yaml")
+    os.rename("deep/walker/walker.h", "deep/other.h")
+    sweep("check", "deep/walker.yaml", code=2)
+    assert "no environment header at" in capsys.readouterr().err
+    sweep("check", "deep/walker.yaml", "--set", "objective.train=other.h")
