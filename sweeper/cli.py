@@ -403,7 +403,10 @@ def verify(run: str | None, seeds: int, cost: str | None, whole: bool) -> int:
 @click.option(
     "--threads", default=None, type=click.IntRange(min=1), help="Threads for environments and torch."
 )
-def train(environment: str, settings: tuple[str, ...], seed: int, threads: int | None) -> int:
+@click.option("--checkpoint", type=click.Path(dir_okay=False), help="A file to keep it in, and go on from.")
+def train(
+    environment: str, settings: tuple[str, ...], seed: int, threads: int | None, checkpoint: str | None
+) -> int:
     """Train one agent in ENVIRONMENT, without a sweep.
 
     ENVIRONMENT is a bundled name, or the path of a header or of its folder.
@@ -415,10 +418,31 @@ def train(environment: str, settings: tuple[str, ...], seed: int, threads: int |
     values = _settings(settings)
     if threads is not None:
         values["threads"] = threads
+    if checkpoint is not None and not Path(checkpoint).absolute().parent.is_dir():
+        raise ConfigError("", f"--checkpoint {checkpoint}: there is no such folder", "make it first")
     with TrainingLine() as line:
-        result = objectives.train_once(_environment(environment), values, seed, line)
+        result = objectives.train_once(_environment(environment), values, seed, line, checkpoint)
     click.echo(training_summary(result))
     return 1 if result.failure else 0
+
+
+@cli.command()
+@click.argument("environment")
+@click.option(
+    "--checkpoint", type=click.Path(exists=True, dir_okay=False), help="Play the policy of this file."
+)
+@click.option("--steps", type=click.IntRange(min=1), help="Steps [default: until the episode ends].")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+def play(environment: str, checkpoint: str | None, steps: int | None, seed: int) -> int:
+    """Watch ENVIRONMENT in the terminal, played at random or by a policy.
+
+    The policy is one that `sweep train ENVIRONMENT --checkpoint FILE` has kept. Piped, it is plain lines.
+    """
+    from sweeper import objectives
+    from sweeper.play import show
+
+    game = objectives.game(_environment(environment), seed, checkpoint)
+    return 130 if show(game, steps, sys.stdout) else 0
 
 
 @cli.group(cls=_InOrder)

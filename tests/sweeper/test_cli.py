@@ -102,12 +102,14 @@ def test_help_starts_fast():
 
 def test_help_names_every_command():
     text = python("-m", "sweeper.cli", "--help").stdout
-    looking = ("run", "check", "status", "best", "plot", "export", "verify", "bench", "train", "env")
+    looking = ("run", "check", "status", "best", "plot", "export", "verify", "bench", "train", "play", "env")
     for command in (*looking, "stop", "pause", "resume", "enqueue", "exclude", "repair"):
         assert f"\n  {command} " in text
 
 
-@pytest.mark.parametrize("words", [["check", "demo.yaml"], ["status"], ["export"], ["--version"]])
+@pytest.mark.parametrize(
+    "words", [["check", "demo.yaml"], ["status"], ["export"], ["--version"], ["play", "squared"]]
+)
 def test_looking_needs_no_torch(words, stored):
     code = (
         "import sys\nfrom sweeper.cli import main\n"
@@ -592,3 +594,64 @@ def test_a_config_names_a_header_from_its_own_folder(here, capsys):
     sweep("check", "deep/walker.yaml", code=2)
     assert "no environment header at" in capsys.readouterr().err
     sweep("check", "deep/walker.yaml", "--set", "objective.train=other.h")
+
+
+# ---------------------------------------------------------------- playing
+
+
+def test_play_tells_every_step_and_the_score(here, capsys):
+    sweep("play", "squared", "--steps", "40", "--seed", "3")
+    first = capsys.readouterr().out
+    sweep("play", "squared", "--steps", "40", "--seed", "3")
+    assert capsys.readouterr().out == first
+    lines = first.splitlines()
+    assert lines[0] == "squared: observations int8 [11, 11]"
+    assert lines[1] == "step 0 of 33"
+    steps = [line for line in lines if line.startswith("step ") and "action" in line]
+    assert len(steps) == 40
+    total = sum(float(re.search(r"reward (\S+?)(;|$)", line)[1]) for line in steps)
+    assert lines[-2] == f"rewards {total:g} in 40 steps"
+    assert lines[-1].startswith("score ")
+    assert "\x1b" not in first
+    sweep("play", "bandit")  # one step is an episode
+    assert "it has no env_render" in (said := capsys.readouterr().out)
+    assert re.search(r"step 1: action \d, reward \S+; the episode ended\n", said)
+
+
+def test_play_plays_a_checkpoint(here, capsys):
+    sweep("train", "cartpole", "--set", "total_timesteps=200000", "--checkpoint", "pole.pt")
+    capsys.readouterr()
+    sweep("play", "cartpole", "--checkpoint", "pole.pt")
+    assert float(capsys.readouterr().out.splitlines()[-1].removeprefix("score ")) > 100  # random: 22
+    sweep("play", "squared", "--checkpoint", "pole.pt", code=2)
+    assert "pole.pt is of cartpole, not of squared" in capsys.readouterr().err
+    Path("text.pt").write_text("hello")
+    sweep("play", "cartpole", "--checkpoint", "text.pt", code=2)
+    assert "text.pt is none; name another file" in capsys.readouterr().err
+    sweep("play", "cartpole", "--checkpoint", "nowhere.pt", code=2)
+
+
+def test_play_redraws_on_a_terminal_until_ctrl_c(here):
+    master, slave = pty.openpty()
+    words = [sys.executable, "-P", "-m", "sweeper.cli", "play", "snake", "--steps", "100000"]
+    process = subprocess.Popen(words, stdout=slave, stderr=slave, stdin=slave, start_new_session=True)
+    os.close(slave)
+    output = b""
+    while b"step 3: " not in output:
+        output += os.read(master, 65536)
+    process.send_signal(signal.SIGINT)
+    while chunk := _rest(master):
+        output += chunk
+    assert process.wait(30) == 130
+    os.close(master)
+    assert b"\x1b[H" in output
+    assert re.search(rb"rewards \S+ in \d+ steps\r\nscore \S+", output)
+    assert b"Traceback" not in output
+
+
+def _rest(master: int) -> bytes:
+    """What a process still writes to its terminal; nothing once it is gone."""
+    try:
+        return os.read(master, 65536)
+    except OSError:
+        return b""
