@@ -109,7 +109,7 @@ def find(name_or_path: str | Path) -> Path:
             raise ValueError(f"no environment header at {text}{inside}")
         return path
     if text not in names():
-        raise ValueError(f"no environment {text!r}{nearest(text, names())} (a header of yours: its path)")
+        raise ValueError(f"no environment {text!r}{nearest(text, names())} (a header of yours by its path: ./{text})")
     return FOLDER / text / f"{text}.h"
 
 

@@ -434,7 +434,7 @@ def train(
 @click.option("--steps", type=click.IntRange(min=1), help="Steps [default: until the episode ends].")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 def play(environment: str, checkpoint: str | None, steps: int | None, seed: int) -> int:
-    """Watch ENVIRONMENT in the terminal, played at random or by a policy.
+    """Watch ENVIRONMENT played, at random or by a policy.
 
     The policy is one that `sweep train ENVIRONMENT --checkpoint FILE` has kept. Piped, it is plain lines.
     """

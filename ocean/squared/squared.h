@@ -1,5 +1,5 @@
 // Squared, the tutorial: an agent in the middle of a small grid walks to a target.
-// Copy this file, change it, and run it by its path: ocean.Vector("path/to/yours.h").
+// `sweep env new` begins one of your own; ocean.Vector("path/to/yours.h") runs it by its path.
 #ifndef SQUARED_H
 #define SQUARED_H
 
