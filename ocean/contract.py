@@ -308,7 +308,7 @@ def the_log_agrees_with_rewards_and_ends(path: str | Path) -> None:
     if log["n"] != episodes:
         said = f"the log counts {log['n']:g} episodes where terminals and truncations say {episodes}"
         raise ContractError(f"{said} ({_first_disagreement(path)})")
-    require(episodes > 0, "no episode of a random agent ends within 2,000 steps")
+    require(episodes > 0, "no episode of a random agent ends within 2,000 steps: truncate it earlier")
     for name, total in (("episode_return", total_return), ("episode_length", total_length)):
         if name in log:
             close = abs(log[name] * episodes - total) <= 1e-3 + 1e-5 * abs(total)
@@ -491,7 +491,7 @@ def compiles_as_cuda_would_have_it(path: str | Path) -> None:
 
 MENDS = {  # what to do about a check that fails
     "memory": "stay inside the buffers of Io (ocean.h says how long they are) and the arrays of Env, "
-    "whatever the action and the settings",
+    "and let every loop end, whatever the action and the settings",
     "threads": "keep everything in Env: no globals, nothing static",
     "c++": "write what C and C++ share",
     "written": "set it, zeros too, in every env_step (what env_reset has of it also there)",

@@ -109,7 +109,8 @@ def find(name_or_path: str | Path) -> Path:
             raise ValueError(f"no environment header at {text}{inside}")
         return path
     if text not in names():
-        raise ValueError(f"no environment {text!r}{nearest(text, names())} (a header of yours by its path: ./{text})")
+        yours = f"(a header of yours by its path: ./{text})"
+        raise ValueError(f"no environment {text!r}{nearest(text, names())} {yours}")
     return FOLDER / text / f"{text}.h"
 
 

@@ -523,13 +523,36 @@ def test_env_check_says_what_was_played(here, capsys):
     assert re.search(r"played +[\d,]+ steps, [\d,]+ episodes", said)
 
 
-def test_env_check_names_what_is_broken_and_the_mend(here, capsys):
-    own_header(here / "mine", "io->rewards[0] = reward;", "(void)reward;")
+@pytest.mark.parametrize(
+    ("there", "instead", "said", "mend"),
+    [
+        ("io->rewards[0] = reward;", "(void)reward;", r"rewards: .*\(environment 0, step 1\)", "set it"),
+        (
+            "obs[i] = 0;",
+            "obs[i] = 9;",
+            r"OBS_RANGE -1, 1 \(environment 0, at the reset, el.*\)",
+            "keep to the",
+        ),
+        (
+            "= fell || reached; //",
+            "= 0; //",
+            r"\(environment \d+, step \d+: 1 in the log, 0 in .*\)",
+            "add to",
+        ),
+        (
+            "i < OBS_SIZE; i++",
+            "i <= OBS_SIZE; i++",
+            r"obs is written past its ends \(mine.h:\d+\)",
+            "stay inside",
+        ),
+    ],
+)
+def test_env_check_names_what_is_broken_and_the_mend(here, capsys, there, instead, said, mend):
+    own_header(here / "mine", there, instead)
     sweep("env", "check", "mine/mine.h", code=1)
     first, hint = capsys.readouterr().err.splitlines()
-    assert first.startswith("mine is broken: written: rewards: ")
-    assert first.endswith("(environment 0, step 1)")
-    assert hint.startswith("  hint: set it")
+    assert re.fullmatch(rf"mine is broken: .*{said}", first)
+    assert hint.startswith(f"  hint: {mend}")
 
 
 def test_env_check_of_what_is_none(here, capsys):
