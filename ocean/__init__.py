@@ -9,7 +9,8 @@ env.step(actions, obs, rewards, terminals, truncations)
 from ocean import build
 from ocean.build import BuildError, check_compiler
 from ocean.contract import check
-from ocean.header import Setting, Spec, names, settings, spec
+from ocean.header import Setting, Spec, find, names, settings, spec
+from ocean.skeleton import write_skeleton
 from ocean.vector import Vector
 
 __all__ = [
@@ -20,7 +21,9 @@ __all__ = [
     "build",
     "check",
     "check_compiler",
+    "find",
     "names",
     "settings",
     "spec",
+    "write_skeleton",
 ]

@@ -12,7 +12,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,13 @@ import numpy as np
 from ocean import build
 from ocean.header import FOLDER, Spec
 from ocean.header import spec as read_spec
-from ocean.vector import Vector
+from ocean.vector import TEXT_BYTES, Vector
 
 Array = np.ndarray[Any, Any]
 GUARD = 64  # rows before and after each buffer that nobody may touch
 STEPS = 400
 SANITIZERS = ("address,undefined", "thread")
-SANITIZED_SECONDS = 300
+SANITIZED_SECONDS = 100
 BUFFERS = ("observations", "rewards", "terminals", "truncations")
 
 
@@ -45,19 +46,46 @@ def check(name_or_path: str | Path, only: Iterable[str] | None = None) -> list[s
     `only` names some of CHECKS. Takes seconds. Raises ValueError for a declaration that cannot be read
     and BuildError, with the compiler's line, for a header that does not compile.
     """
+    found = outcomes(name_or_path, only)
+    return [f"{name}: {error}" for name, error in found if isinstance(error, ContractError)]
+
+
+def outcomes(
+    name_or_path: str | Path, only: Iterable[str] | None = None
+) -> Iterator[tuple[str, ContractError | Unsupported | None]]:
+    """Each check's name as it is done, and what it raised; nothing follows a failure of the first.
+
+    Arguments and what is raised as for `check`; MENDS says what to do about a failure.
+    """
     spec = read_spec(name_or_path)
     Vector(spec.path, 1).close()  # compiles: the compiler's own words come first
-    wrong: list[str] = []
     for name in CHECKS if only is None else only:
+        error: ContractError | Unsupported | None = None
         try:
             CHECKS[name](spec.path)
-        except ContractError as error:
-            wrong.append(f"{name}: {error}")
-            if CHECKS[name] is memory_safety:
-                break  # what follows would run it in this process
-        except Unsupported:
-            continue
-    return wrong
+        except (ContractError, Unsupported) as raised:
+            error = raised
+        yield name, error
+        if isinstance(error, ContractError) and CHECKS[name] is memory_safety:
+            return  # what follows would run it in this process
+
+
+def speed(name_or_path: str | Path, seconds: float = 0.3) -> tuple[int, int, float]:
+    """Steps of all agents, episodes that ended, and steps a second, of a run of about so many seconds.
+
+    Random actions, 1,024 agents, one thread; the Python calls are in it.
+    """
+    env = make(name_or_path, 1024)
+    rows, actions = env.num_agents, random_actions(env.spec, 16, env.num_agents)
+    obs = np.empty((rows, *env.spec.obs_shape), env.spec.obs_dtype)
+    rewards, ends = np.empty(rows, np.float32), (np.empty(rows, np.uint8), np.empty(rows, np.uint8))
+    env.reset(obs)
+    begin, calls = time.perf_counter(), 0
+    while time.perf_counter() - begin < seconds:
+        env.step(actions[calls % len(actions)], obs, rewards, *ends)
+        calls += 1
+    spent = time.perf_counter() - begin
+    return calls * rows, int(env.log()["n"]), calls * rows / spent
 
 
 def require(condition: object, message: str) -> None:
@@ -131,6 +159,15 @@ def random_actions(spec: Spec, steps: int, rows: int, seed: int = 0) -> Array:
     return rng.integers(0, spec.action_sizes, shape).astype(np.int32)
 
 
+def place(spec: Spec, row: int, step: int | None, element: Iterable[int] = ()) -> str:
+    """Where something was seen, in words: `step` counts from 0, None is the reset before all steps."""
+    env, agent = divmod(int(row), spec.agents_per_env)
+    words = [f"environment {env}"] + ([f"agent {agent}"] if spec.agents_per_env > 1 else [])
+    words.append("at the reset" if step is None else f"step {int(step) + 1}")
+    index = ", ".join(str(int(i)) for i in element)
+    return ", ".join(words) + (f", element [{index}]" if index else "")
+
+
 def trajectory(env: Vector, actions: Array) -> dict[str, Array]:
     """Everything that can be seen of a run: [steps, rows, ...] each."""
     rollout = Rollout(env)
@@ -143,27 +180,36 @@ def trajectory(env: Vector, actions: Array) -> dict[str, Array]:
     return {"first observations": first[None], **run}
 
 
-def difference(one: dict[str, Array], other: dict[str, Array]) -> str | None:
+def difference(spec: Spec, one: dict[str, Array], other: dict[str, Array]) -> str | None:
     """The first thing in which two runs differ, in words; None where they are the same."""
     for name in one:
         unequal = one[name] != other[name]
         if unequal.any():
-            step, row = np.argwhere(unequal)[0][:2]
-            return f"{name} of row {row} after step {step}"
+            step, row, *element = np.argwhere(unequal)[0]
+            return f"{name} ({place(spec, row, None if name.startswith('first') else step, element)})"
     return None
 
 
 def every_element_is_written(path: str | Path) -> None:
     """Two equal vectors over buffers that were poisoned differently: what is not written differs."""
     one, other = (Rollout(make(path, 16, seed=3), poison) for poison in (0xA5, 0x5A))
-    require(np.array_equal(one.obs, other.obs), "observations: not all elements are written by a reset")
-    masks = (one.env.action_mask, other.env.action_mask)
-    require(np.array_equal(*masks), "action masks: not all elements are written by a reset")
-    for actions in random_actions(one.env.spec, STEPS, one.env.num_agents):
+    spec = one.env.spec
+
+    def same(name: str, a: Array, b: Array, step: int | None) -> None:
+        if not np.array_equal(a, b, equal_nan=True):
+            row, *element = np.argwhere((a != b) & ((a == a) | (b == b)))[0]
+            by = "a reset" if step is None else "a step"
+            raise ContractError(
+                f"{name}: not all elements are written by {by} ({place(spec, row, step, element)})"
+            )
+
+    same("observations", one.obs, other.obs, None)
+    same("action masks", one.env.action_mask, other.env.action_mask, None)
+    for step, actions in enumerate(random_actions(spec, STEPS, one.env.num_agents)):
         one.step(actions)
         other.step(actions)
         for (name, a), b in zip(one.seen().items(), other.seen().values(), strict=True):
-            require(np.array_equal(a, b, equal_nan=True), f"{name}: not all elements are written by a step")
+            same(name, a, b, step)
 
 
 def values_lie_in_the_declared_ranges(path: str | Path) -> None:
@@ -171,27 +217,34 @@ def values_lie_in_the_declared_ranges(path: str | Path) -> None:
     spec = env.spec
     run = trajectory(env, random_actions(spec, STEPS, env.num_agents))
     ended = (run["terminals"] | run["truncations"]).astype(bool)
-    finals = run["final observations"][ended]
-    _within("first observations", run["first observations"], "OBS_RANGE", spec.obs_range)
-    _within("observations", run["observations"], "OBS_RANGE", spec.obs_range)
-    _within("final observations", finals, "OBS_RANGE", spec.obs_range)
-    _within("rewards", run["rewards"], "REWARD_RANGE", spec.reward_range)
+    ended = ended.reshape(ended.shape + (1,) * len(spec.obs_shape))
+    # Where there is no last observation, the one that there is stands for it.
+    run["final observations"] = np.where(ended, run["final observations"], run["observations"])
+    for name, seen in run.items():
+        if "observations" in name:
+            _within(spec, name, seen, "OBS_RANGE", spec.obs_range)
+    _within(spec, "rewards", run["rewards"], "REWARD_RANGE", spec.reward_range)
     for name in ("terminals", "truncations", "action masks"):
         require(set(np.unique(run[name])) <= {0, 1}, f"{name}: something else than 0 and 1")
-    both = run["terminals"] & run["truncations"]
-    require(not both.any(), "an episode that ended by the rules and was cut short at once")
+    both = np.argwhere(run["terminals"] & run["truncations"])
+    if both.size:
+        where = place(spec, both[0][1], both[0][0])
+        raise ContractError(f"terminals and truncations: an episode ended by the rules and was cut ({where})")
     if spec.masked:
         for part in np.split(run["action masks"], np.cumsum(spec.action_sizes)[:-1], axis=-1):
             require(part.any(axis=-1).all(), "action masks: an agent to whom everything is forbidden")
 
 
-def _within(name: str, seen: Array, declared: str, limits: tuple[float, float]) -> None:
-    if seen.size:  # no episode may have ended
-        low, high = limits
-        require(np.isfinite(seen).all(), f"{name}: not all are finite")
+def _within(spec: Spec, name: str, seen: Array, declared: str, limits: tuple[float, float]) -> None:
+    """`seen` [steps, rows, ...] is finite and lies within `limits`."""
+    low, high = limits
+    outside = np.argwhere(~(np.isfinite(seen) & (low <= seen) & (seen <= high)))
+    if outside.size:
+        step, row, *element = outside[0]
+        where = place(spec, row, None if name.startswith("first") else step, element)
+        require(np.isfinite(seen).all(), f"{name}: not all are finite ({where})")
         found = f"{seen.min():g} to {seen.max():g}"
-        inside = low <= seen.min() and seen.max() <= high
-        require(inside, f"{name}: {found} is not in {declared} {low:g}, {high:g}")
+        raise ContractError(f"{name}: {found} is not in {declared} {low:g}, {high:g} ({where})")
 
 
 def seed_and_index_alone_decide(path: str | Path) -> None:
@@ -202,7 +255,9 @@ def seed_and_index_alone_decide(path: str | Path) -> None:
         small = make(path, size, seed=7, threads=threads)
         rows = small.num_agents
         other = difference(
-            trajectory(small, actions[:, :rows]), {name: seen[:, :rows] for name, seen in reference.items()}
+            env.spec,
+            trajectory(small, actions[:, :rows]),
+            {name: seen[:, :rows] for name, seen in reference.items()},
         )
         require(other is None, f"{size} environments on {threads} threads: other {other}")
 
@@ -212,12 +267,13 @@ def seeds_and_environments_differ(path: str | Path) -> None:
     actions = random_actions(env.spec, STEPS, env.num_agents)
     actions[:] = actions[:, :1]  # all do the same
     one = trajectory(env, actions)
-    require(difference(one, trajectory(make(path, 8, seed=1), actions)), "another seed changes nothing")
+    spec, two = env.spec, trajectory(make(path, 8, seed=1), actions)
+    require(difference(spec, one, two), "another seed changes nothing")
     agents = env.spec.agents_per_env
     first, second = (
         {name: seen[:, start : start + agents] for name, seen in one.items()} for start in (0, agents)
     )
-    require(difference(first, second), "two environments of one seed are the same")
+    require(difference(spec, first, second), "two environments of one seed are the same")
 
 
 def a_seeded_reset_starts_anew(path: str | Path) -> None:
@@ -229,7 +285,7 @@ def a_seeded_reset_starts_anew(path: str | Path) -> None:
     fresh = make(path, 8, seed=5)
     fresh.reset(obs)
     # Both have drawn one first state from seed 5, and draw their second in this rollout.
-    other = difference(trajectory(env, actions), trajectory(fresh, actions))
+    other = difference(env.spec, trajectory(env, actions), trajectory(fresh, actions))
     require(other is None, f"a reset leaves something behind: other {other}")
 
 
@@ -249,16 +305,29 @@ def the_log_agrees_with_rewards_and_ends(path: str | Path) -> None:
         returns[ended] = 0
         lengths[ended] = 0
     log = env.log()
-    require(
-        log["n"] == episodes,
-        f"the log counts {log['n']:g} episodes where terminals and truncations say {episodes}",
-    )
-    require(episodes > 0, "no episode of a random agent ends within 2,000 steps")
+    if log["n"] != episodes:
+        said = f"the log counts {log['n']:g} episodes where terminals and truncations say {episodes}"
+        raise ContractError(f"{said} ({_first_disagreement(path)})")
+    require(episodes > 0, "no episode of a random agent ends within 2,000 steps: truncate it earlier")
     for name, total in (("episode_return", total_return), ("episode_length", total_length)):
         if name in log:
             close = abs(log[name] * episodes - total) <= 1e-3 + 1e-5 * abs(total)
             require(close, f"the log's {name} is {log[name]:g} where the steps say {total / episodes:g}")
     require(env.log()["n"] == 0, "the log is not empty after it was read")
+
+
+def _first_disagreement(path: str | Path) -> str:
+    """Where the run of the check above first has an episode in the log and none in the buffers, or one there
+    and none in the log."""
+    env = make(path, 32, seed=2)
+    rollout, agents = Rollout(env), np.eye(env.num_agents, dtype=bool)
+    for step, actions in enumerate(random_actions(env.spec, 2000, env.num_agents)):
+        rollout.step(actions)
+        for row, ended in enumerate(rollout.ended):
+            count = env.log(only=agents[row])["n"]
+            if count != ended:
+                return f"{place(env.spec, row, step)}: {count:g} in the log, {int(ended)} in the buffers"
+    raise AssertionError("two equal runs differ")
 
 
 def a_random_agent_scores_as_documented(path: str | Path) -> None:
@@ -286,7 +355,7 @@ def every_setting_changes_something(path: str | Path) -> None:
     standard = run()
     for key, setting in spec.settings.items():
         ends = [end for end in (setting.low, setting.high) if end != setting.default]
-        changes = any(difference(standard, run(**{key: end})) for end in ends)
+        changes = any(difference(spec, standard, run(**{key: end})) for end in ends)
         require(changes, f"setting {key} changes nothing between its lowest and its highest value")
 
 
@@ -327,6 +396,22 @@ def a_restored_state_continues(path: str | Path) -> None:
         for (name, a), b in zip(rollout.seen().items(), other.seen().values(), strict=True):
             require(np.array_equal(a, b), f"{name} differ after the state was put back")
     require(env.log() == other.env.log(), "the log differs after the state was put back")
+
+
+def the_picture_is_plain_text(path: str | Path) -> None:
+    env = make(path, 8, seed=6)
+    if not env.spec.rendered:
+        return
+    rollout = Rollout(env)
+    for step, actions in enumerate(random_actions(env.spec, 100, env.num_agents)):
+        state, text = env.get_state(), env.render()
+        where = place(env.spec, 0, step)
+        require(env.get_state() == state, f"env_render changes the environment ({where})")
+        require(text.strip(), f"env_render puts nothing ({where})")
+        require(len(text.encode()) < TEXT_BYTES - 1, f"env_render puts {TEXT_BYTES} bytes or more ({where})")
+        odd = next((c for c in text if not (c.isprintable() or c == "\n") or c == "\ufffd"), None)
+        require(odd is None, f"env_render puts {odd!r}, which is no plain text ({where})")
+        rollout.step(actions)
 
 
 def sanitized(path: str | Path, sanitizers: str) -> None:
@@ -371,8 +456,16 @@ def _told(messages: str) -> str:
     """The line of a compiler or a sanitizer that says what is wrong, and where in the header."""
     lines = [line.strip() for line in messages.splitlines()]
     said = next((line for line in lines if re.search(r"error:|ERROR:|WARNING:", line)), "it crashes")
-    place = next((found[0] for line in lines if (found := re.findall(r"\b\S+\.h:\d+", line))), "")
-    return said if not place or place in said else f"{said} ({place})"
+    where = next((found[0] for line in lines if (found := re.findall(r"[\w.-]+\.h:\d+", line))), "")
+    overflow = re.search(r"AddressSanitizer: (\S+) on address", said)
+    if overflow:
+        # Which buffer: the line of the driver that allocated it names it.
+        made = re.findall(r"driver\.c:(\d+)", messages.partition("allocated by")[2])
+        line = (FOLDER / "driver.c").read_text().splitlines()[int(made[0]) - 1] if made else ""
+        name = re.search(r"\*(\w+) = ", line)
+        access = "written" if re.search(r"^WRITE of size", messages, re.MULTILINE) else "read"
+        said = f"{overflow[1]}: {name[1] if name else 'memory'} is {access} past its ends"
+    return said if not where or where in said else f"{said} ({where})"
 
 
 def memory_safety(path: str | Path) -> None:
@@ -396,6 +489,24 @@ def compiles_as_cuda_would_have_it(path: str | Path) -> None:
     require(result.returncode == 0, _told(result.stderr))
 
 
+MENDS = {  # what to do about a check that fails
+    "memory": "stay inside the buffers of Io (ocean.h says how long they are) and the arrays of Env, "
+    "and let every loop end, whatever the action and the settings",
+    "threads": "keep everything in Env: no globals, nothing static",
+    "c++": "write what C and C++ share",
+    "written": "set it, zeros too, in every env_step (what env_reset has of it also there)",
+    "ranges": "keep to the range, or declare the range that it has",
+    "index": "keep everything in Env, set it in env_reset, draw from env->rng alone",
+    "seeds": "draw something from env->rng in env_reset or env_step",
+    "reset": "set all of Env but rng and log in env_reset",
+    "log": "add to the log (n by 1) in those steps, and only those, that set terminals or truncations to 1",
+    "random": "correct the line in the header and in README.md, if it is not the rules that are wrong",
+    "settings": "use it as settings->NAME, or take its line out of SETTINGS",
+    "readme": "write that beside the header, where squared/README.md is the model",
+    "render": "put lines of letters and signs, fewer than 65,536 bytes, and leave env as it is",
+    "state": "keep everything in Env, and no pointers there",
+}
+
 CHECKS: dict[str, Callable[[str | Path], None]] = {
     "memory": memory_safety,  # first: see above
     "threads": threads_are_apart,
@@ -409,5 +520,6 @@ CHECKS: dict[str, Callable[[str | Path], None]] = {
     "random": a_random_agent_scores_as_documented,
     "settings": every_setting_changes_something,
     "readme": the_readme_documents_it,
+    "render": the_picture_is_plain_text,
     "state": a_restored_state_continues,
 }

@@ -30,7 +30,7 @@ int main(int count, char **arguments) {
     float *rewards = (float *)malloc(rows * sizeof(float));
     uint8_t *terminals = (uint8_t *)malloc(rows);
     uint8_t *truncations = (uint8_t *)malloc(rows);
-    uint8_t *action_mask = (uint8_t *)malloc(rows * MASK_SIZE + 1);
+    uint8_t *action_mask = (uint8_t *)malloc(MASK_SIZE ? rows * MASK_SIZE : 1);
     double *sums = (double *)malloc(sizeof(Log));
     Vector *vector = ocean_create(ENVS, 1, atoi(arguments[1]), settings, final_obs, action_mask);
     void *state = malloc((size_t)ocean_state_bytes(vector));
@@ -41,6 +41,15 @@ int main(int count, char **arguments) {
             actions[i] = draw_action((int)(i % ACTION_COUNT));
         }
         ocean_step(vector, actions, obs, rewards, terminals, truncations);
+#ifdef RENDER
+        if (step % 100 == 0) {
+            enum { LONGEST = 1 << 16 };
+            int32_t size = step % 200 == 0 ? LONGEST : 10; // too little room is survived as well
+            char *text = (char *)malloc((size_t)size);
+            ocean_render(vector, step % ENVS, text, size);
+            free(text);
+        }
+#endif
         if (step % (STEPS / 4) == STEPS / 4 - 1) {
             ocean_get_state(vector, state);
             ocean_set_state(vector, state);

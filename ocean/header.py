@@ -71,6 +71,8 @@ class Spec:
     """Floats of a continuous action; None where actions are discrete."""
     masked: bool
     """Are there actions that are forbidden at times (Vector.action_mask)?"""
+    rendered: bool
+    """Can it be drawn as text (Vector.render)?"""
     agents_per_env: int
     log_fields: tuple[str, ...]
     """What `Vector.log` gives the means of, without the count "n"."""
@@ -99,14 +101,16 @@ def find(name_or_path: str | Path) -> Path:
     """The header of a bundled environment, or of one given by its path or its folder's (mine/mine.h)."""
     text = os.fspath(name_or_path)
     if text.endswith(".h") or os.sep in text:
-        path = Path(text).absolute()
+        path, inside = Path(text).absolute(), ""
         if path.is_dir():
             path = path / f"{path.name}.h"
+            inside = f": that folder holds no {path.name}"
         if not path.is_file():
-            raise ValueError(f"no environment header at {text}")
+            raise ValueError(f"no environment header at {text}{inside}")
         return path
     if text not in names():
-        raise ValueError(f"no environment {text!r}{nearest(text, names())} (a header of yours: its path)")
+        yours = f"(a header of yours by its path: ./{text})"
+        raise ValueError(f"no environment {text!r}{nearest(text, names())} {yours}")
     return FOLDER / text / f"{text}.h"
 
 
@@ -174,6 +178,7 @@ def parse(text: str, path: Path) -> Spec:
         action_sizes=sizes("ACTION_SIZES") if "ACTION_SIZES" in defined else (),
         action_dim=sizes("ACTION_DIM")[0] if "ACTION_DIM" in defined else None,
         masked="ACTION_MASK" in defined,
+        rendered="RENDER" in defined,
         agents_per_env=sizes("AGENTS")[0] if "AGENTS" in defined else 1,
         log_fields=_log_fields(text, path),
         settings=_settings(defined, path),

@@ -1,11 +1,14 @@
 // What every environment's header includes, after it has declared itself (see squared/squared.h):
 // types that follow from the declaration, and a random generator of its own for each environment.
-// Plain C that a CUDA compiler takes as well: no allocation, no globals, nothing of libc but math.
+// Plain C that a CUDA compiler takes as well: no allocation, no globals, nothing of libc but math (and,
+// for env_render alone, printf's formats).
 #ifndef OCEAN_H
 #define OCEAN_H
 
 #include <math.h>
+#include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #ifdef __CUDACC__
 #define OCEAN_FN static __host__ __device__ inline
@@ -93,6 +96,26 @@ OCEAN_FN int32_t rng_below(Rng *rng, int32_t count) {
 // A float in [low, high), of 2^24 equally likely values.
 OCEAN_FN float rng_uniform(Rng *rng, float low, float high) {
     return low + (high - low) * ((float)(rng_next(rng) >> 8) * (1.0f / 16777216.0f));
+}
+
+// ---- Text ---------------------------------------------------------------------------------------
+// A header that defines RENDER has a function env_render(env, settings, text), which puts a picture of
+// the environment into `text`, line by line, for people who watch.
+
+typedef struct {
+    char *chars;   // [size], a zero at the end
+    int32_t size;
+    int32_t used;  // without the zero
+} Text;
+
+// Append as printf does; what is beyond the end is left out.
+__attribute__((format(printf, 2, 3))) static inline void text_put(Text *text, const char *format, ...) {
+    va_list values;
+    va_start(values, format);
+    int32_t room = text->size - text->used;
+    int32_t length = vsnprintf(text->chars + text->used, (size_t)room, format, values);
+    va_end(values);
+    text->used += length < 0 ? 0 : length < room ? length : room - 1;
 }
 
 #endif

@@ -217,6 +217,16 @@ void ocean_log(Vector *vector, const uint8_t *only, double *sums) {
     }
 }
 
+#ifdef RENDER
+// Environment i as text with a zero at its end. Gives its length, size - 1 where it did not fit.
+int32_t ocean_render(const Vector *vector, int32_t i, char *chars, int32_t size) {
+    Text text = {chars, size, 0};
+    chars[0] = 0;
+    env_render(&vector->envs[i], &vector->settings, &text);
+    return text.used;
+}
+#endif
+
 int64_t ocean_state_bytes(const Vector *vector) {
     return (int64_t)vector->num_envs * (int64_t)sizeof(Env);
 }

@@ -18,6 +18,7 @@ from ocean.header import FOLDER, nearest
 from ocean.header import spec as read_spec
 
 CACHED_ARRAYS = 8192  # addresses kept; five arrays a step, so a horizon of 1,638 rows
+TEXT_BYTES = 1 << 16  # of a picture
 Array = np.ndarray[Any, Any]
 
 
@@ -151,6 +152,19 @@ class Vector:
         means = {name: (sums[i] / n if n else 0.0) for i, name in enumerate(fields)}
         return {**means, "n": n}
 
+    def render(self, env: int = 0) -> str:
+        """A picture of one environment as text, lines apart.
+
+        ValueError where its header has no env_render, or there is no such environment.
+        """
+        if not self.spec.rendered:
+            raise ValueError(f"{self.spec.name} has no env_render, and no line '#define RENDER 1' for it")
+        if not 0 <= env < self.num_envs:
+            raise ValueError(f"env must lie in [0, {self.num_envs}), not {env}")
+        text = ctypes.create_string_buffer(TEXT_BYTES)
+        self._library.ocean_render(self._open(), env, text, TEXT_BYTES)
+        return text.value.decode("utf-8", "replace")
+
     def get_state(self) -> bytes:
         """All environments with their generators, as bytes: `set_state` continues from here.
 
@@ -228,6 +242,9 @@ def _library(header: Path) -> ctypes.CDLL:
     library.ocean_create.restype = pointer
     library.ocean_state_bytes.argtypes = [pointer]
     library.ocean_state_bytes.restype = ctypes.c_int64
+    if hasattr(library, "ocean_render"):
+        library.ocean_render.argtypes = [pointer, int32, pointer, int32]
+        library.ocean_render.restype = int32
     for name, arguments in (
         ("ocean_destroy", [pointer]),
         ("ocean_seed", [pointer, ctypes.c_uint64]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -404,8 +405,14 @@ def verify(run: str | None, seeds: int, cost: str | None, whole: bool) -> int:
 @click.option(
     "--threads", default=None, type=click.IntRange(min=1), help="Threads for environments and torch."
 )
-def train(environment: str, settings: tuple[str, ...], seed: int, threads: int | None) -> int:
-    """Train one agent in ENVIRONMENT, without a sweep."""
+@click.option("--checkpoint", type=click.Path(dir_okay=False), help="A file to keep it in, and go on from.")
+def train(
+    environment: str, settings: tuple[str, ...], seed: int, threads: int | None, checkpoint: str | None
+) -> int:
+    """Train one agent in ENVIRONMENT, without a sweep.
+
+    ENVIRONMENT is a bundled name, or the path of a header or of its folder.
+    """
     from sweeper import objectives
     from sweeper.progress import TrainingLine
     from sweeper.summary import training_summary
@@ -413,10 +420,105 @@ def train(environment: str, settings: tuple[str, ...], seed: int, threads: int |
     values = _settings(settings)
     if threads is not None:
         values["threads"] = threads
+    if checkpoint is not None and not Path(checkpoint).absolute().parent.is_dir():
+        raise ConfigError("", f"--checkpoint {checkpoint}: there is no such folder", "make it first")
     with TrainingLine() as line:
-        result = objectives.train_once(environment, values, seed, line)
+        result = objectives.train_once(_environment(environment), values, seed, line, checkpoint)
     click.echo(training_summary(result))
     return 1 if result.failure else 0
+
+
+@cli.command()
+@click.argument("environment")
+@click.option(
+    "--checkpoint", type=click.Path(exists=True, dir_okay=False), help="Play the policy of this file."
+)
+@click.option("--steps", type=click.IntRange(min=1), help="Steps [default: until the episode ends].")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+def play(environment: str, checkpoint: str | None, steps: int | None, seed: int) -> int:
+    """Watch ENVIRONMENT played, at random or by a policy.
+
+    The policy is one that `sweep train ENVIRONMENT --checkpoint FILE` has kept. Piped, it is plain lines.
+    """
+    from sweeper import objectives
+    from sweeper.play import show
+
+    game = objectives.game(_environment(environment), seed, checkpoint)
+    return 130 if show(game, steps, sys.stdout) else 0
+
+
+@cli.group(cls=_InOrder)
+def env() -> None:
+    """Environments of your own: begin one, check one."""
+
+
+@env.command("check")
+@click.argument("environment")
+def env_check(environment: str) -> int:
+    """Hold ENVIRONMENT to the contract that the bundled ones keep.
+
+    ENVIRONMENT is a header, its folder, or a bundled name. It is compiled and run, with the compiler's
+    sanitizers as well, for some seconds. Exit code 1: it is broken; 2: there is none, or it does not compile.
+    """
+    import ocean
+    from ocean.contract import MENDS, ContractError, outcomes, speed
+    from sweeper.logs import printable
+    from sweeper.summary import environment_summary
+
+    path = _environment(environment)
+    done: list[str] = []
+    left_out: list[str] = []
+    try:
+        spec = ocean.spec(path)
+        for name, error in outcomes(path):
+            if isinstance(error, ContractError):
+                click.echo(printable(f"{spec.name} is broken: {name}: {error}"), err=True)
+                click.echo(f"  hint: {MENDS[name]}; then check again", err=True)
+                return 1
+            if error is None:
+                done.append(name)
+            else:
+                left_out.append(f"{name} ({error})")
+    except (ValueError, ocean.BuildError) as error:
+        raise ConfigError("", printable(str(error))) from None
+    click.echo(environment_summary(spec, speed(path), done, left_out))
+    return 0
+
+
+@env.command("new")
+@click.argument("name")
+@click.option(
+    "--folder", default=".", type=click.Path(file_okay=False), help="Where NAME/ is made [default: here]."
+)
+def env_new(name: str, folder: str) -> None:
+    """Write a small environment that works, NAME/NAME.h, to change into yours."""
+    import ocean
+
+    try:
+        made = ocean.write_skeleton(name, folder)
+    except ValueError as error:
+        raise ConfigError("", str(error)) from None
+    except FileExistsError as error:
+        raise ConfigError("", f"{error.filename} is there already", "choose another name") from None
+    except OSError as error:
+        said = f"{error.filename}: {str(error.strerror).lower()}"
+        raise ConfigError("", said, "choose a --folder that you may write into") from None
+    shown = str(made) if made.is_absolute() else f"./{made}"
+    click.echo(f"{shown}/{name}.h is yours to change. Then:")
+    for command in ("env check", "play", "train"):
+        click.echo(f"  sweep {command} {shlex.quote(shown)}")
+
+
+def _environment(text: str) -> str:
+    """A bundled name as it is, else the absolute path of a header: given by itself, or by its folder."""
+    import ocean
+
+    if text in ocean.names():
+        return text
+    try:  # a folder here needs no slash
+        return str(ocean.find(os.path.abspath(text) if os.path.isdir(text) else text))
+    except ValueError as error:
+        raise ConfigError("", str(error)) from None
 
 
 def _settings(pairs: Iterable[str]) -> dict[str, Any]:

@@ -190,7 +190,7 @@ class Objective(_Model):
     """What a trial runs: exactly one of `train`, `command`, `function`, `synthetic`."""
 
     train: Text | None = None
-    """A bundled environment (`cartpole`), or the path of an environment's folder, trained by PPO."""
+    """A bundled environment (`cartpole`), or the path of an environment's header or folder."""
     command: Text | None = None
     """A program; `{name}`, `{args}`, `{args:hydra}`, `{args:dashes}` are filled with the trial's params."""
     function: Text | None = None

@@ -297,16 +297,20 @@ class Synthetic(Objective):
         return curve.result(self.expected())
 
 
+def is_path(environment: str) -> bool:
+    """Is it the path of a header or of its folder, and no bundled name?"""
+    return "/" in environment or environment.startswith((".", "~")) or environment.endswith(".h")
+
+
 class Train(Objective):
-    """PPO on a bundled environment or on a folder with one."""
+    """PPO on a bundled environment, or on one given by its header or by its folder."""
 
     kind = "train"
 
     def environment(self) -> str:
         """A bundled name as it is; a path from the config's folder."""
         path = self.folder / Path(self.target).expanduser()
-        looks_like_path = "/" in self.target or self.target.startswith((".", "~"))
-        return str(path) if looks_like_path else self.target
+        return str(path) if is_path(self.target) else self.target
 
     def check(self) -> None:
         """Unknown settings and values that do not fit, a missing compiler: ConfigError."""
@@ -710,6 +714,7 @@ def train_once(
     values: Mapping[str, Any],
     seed: int = 0,
     progress: Callable[[dict[str, Any]], None] | None = None,
+    checkpoint: str | None = None,
 ) -> Any:
     """Train one agent outside any sweep: `trainer.train`'s result. Raises ConfigError for a bad setting."""
     from trainer.settings import Settings, SettingsError
@@ -723,7 +728,20 @@ def train_once(
     import trainer
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return trainer.train(settings, seed=seed, progress=progress, device=device)
+    return trainer.train(settings, seed=seed, progress=progress, device=device, checkpoint=checkpoint)
+
+
+def game(environment: str, seed: int, checkpoint: str | None) -> Any:
+    """A `trainer.play.Game`. Raises ConfigError for a checkpoint that does not fit, or none."""
+    from trainer.play import Game
+    from trainer.settings import SettingsError
+
+    try:
+        return Game(environment, seed, Path(checkpoint) if checkpoint else None)
+    except SettingsError as error:
+        raise ConfigError(error.key, error.message, error.mend) from None
+    except ValueError as error:  # a declaration that cannot be read
+        raise ConfigError("", str(error)) from None
 
 
 def _resolved(values: Mapping[str, Any], environment: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sweeper.config import SweepConfig
 from sweeper.logs import last_lines, printable
+from sweeper.objectives import is_path
 from sweeper.progress import front_head, front_rows
 from sweeper.units import format_bytes, format_cost, format_number, format_seconds
 from sweeper.yaml12 import write_yaml
@@ -123,7 +124,7 @@ def _environment(config: SweepConfig) -> str:
     """The environment as `sweep train` in the current folder finds it: names stay, paths are rewritten."""
     target = config.objective.target
     path = config.folder / Path(target).expanduser()
-    if not (("/" in target or target.startswith(".")) and path.exists()):
+    if not (is_path(target) and path.exists()):
         return target
     relative = os.path.relpath(path)
     return relative if "/" in relative else f"./{relative}"  # without a slash it would be a name
@@ -317,3 +318,28 @@ def training_summary(result: Any) -> str:
     if result.failure:
         rows.append(("failed", str(result.failure)))
     return "\n".join(f"{name:<8} {text}" for name, text in rows)
+
+
+def environment_summary(
+    spec: Any, speed: tuple[int, int, float], done: Sequence[str], left_out: Sequence[str]
+) -> str:
+    """What `sweep env check` says of a sound environment: an `ocean.Spec`, what `ocean.contract.speed` gave,
+    the checks that were done and those that this machine cannot do."""
+    steps, episodes, steps_per_second = speed
+    actions = (
+        " x ".join(map(str, spec.action_sizes)) + " choices"
+        if spec.action_dim is None
+        else f"{spec.action_dim} numbers"
+    )
+    shape = ", ".join(map(str, spec.obs_shape))
+    low, high = (format_number(end) for end in spec.obs_range)
+    rows = [
+        ("sound", f"{spec.name}: {', '.join(done)}"),
+        *([("left out", ", ".join(left_out))] if left_out else []),
+        ("observes", f"{spec.obs_dtype} [{shape}], {low} to {high}"),
+        ("acts", actions + (", some forbidden at times" if spec.masked else "")),
+        ("agents", str(spec.agents_per_env)),
+        ("played", f"{steps:,} steps, {episodes:,} episodes"),
+        ("steps/s", format_number(steps_per_second)),
+    ]
+    return "\n".join(f"{name:<9} {text}" for name, text in rows)

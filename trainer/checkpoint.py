@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pickle
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +40,22 @@ def save(file: Path, state: dict[str, Any]) -> None:
 
 
 def load(file: Path) -> dict[str, Any]:
-    """The state in `file`, its tensors on the CPU."""
-    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    """The state in `file`, its tensors on the CPU. Raises SettingsError for a file of another kind."""
+    state: Any = None
+    with file.open("rb") as stream, contextlib.suppress(RuntimeError, pickle.UnpicklingError):
+        if zipfile.is_zipfile(stream):
+            stream.seek(0)
+            state = torch.load(stream, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict):
+        raise SettingsError("checkpoint", f"{file} is none", "name another file")
     return state
 
 
 def check_continues(state: dict[str, Any], settings: Settings, seed: int) -> None:
     """Raises SettingsError where a run with these settings is not the one in `state` going on."""
     mend = "use another checkpoint file, or the settings of this one"
-    if state["env"] != settings.env:
-        raise SettingsError("env", f"the checkpoint is of {state['env']}", mend)
+    if state.get("env") != settings.env:
+        raise SettingsError("env", f"the checkpoint is of {state.get('env')}", mend)
     if state["seed"] != seed:
         raise SettingsError("seed", f"the checkpoint is of seed {state['seed']}, not {seed}", mend)
     annealed = any(getattr(settings.train, name) for name in ANNEALED)

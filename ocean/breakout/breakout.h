@@ -11,6 +11,7 @@
 #define AGENTS 1
 #define RANDOM_SCORE 0.5, 2
 #define SOLVED_SCORE 800
+#define RENDER 1
 
 #define SETTINGS(X) \
     X(int, frame_skip, 4, 1, 16, "ticks for which one action is held: the ticks of one step") \
@@ -235,6 +236,29 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
         env_reset(env, settings, io);
     } else {
         observe(env, settings, io->obs);
+    }
+}
+
+// Eight pixels to a column and a brick's height to a row, so that bricks are whole.
+static inline void env_render(const Env *env, const Settings *settings, Text *text) {
+    enum { ACROSS = 72, DOWN = 28 };
+    int ball_column = (int)(env->ball_x / 8.0f), ball_row = (int)((env->ball_y - 2.0f) / BRICK_HEIGHT);
+    int paddle_row = (int)((PADDLE_Y - 2.0f) / BRICK_HEIGHT);
+    text_put(text, "points %d, balls %d of %d\n", env->score, env->balls, settings->balls);
+    for (int row = 0; row < DOWN; row++) {
+        float y = 2.0f + ((float)row + 0.5f) * BRICK_HEIGHT; // middle of the row
+        for (int column = 0; column < ACROSS; column++) {
+            float x = ((float)column + 0.5f) * 8.0f;
+            char sign = ' ';
+            if (row == ball_row && column == ball_column) {
+                sign = 'o';
+            } else if (y < WALL_TOP + ROWS * BRICK_HEIGHT && brick_at(env, x, y) >= 0) {
+                sign = column % 4 == 3 ? '|' : '#';
+            } else if (row == paddle_row && fabsf(x - env->paddle_x) < settings->paddle_width / 2.0f) {
+                sign = '=';
+            }
+            text_put(text, "%s%c%s", column == 0 ? "|" : "", sign, column == ACROSS - 1 ? "|\n" : "");
+        }
     }
 }
 

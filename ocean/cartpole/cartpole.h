@@ -11,6 +11,7 @@
 #define AGENTS 1
 #define RANDOM_SCORE 18, 27
 #define SOLVED_SCORE 475
+#define RENDER 1
 
 #define SETTINGS(X) \
     X(float, gravity, 9.8, 0.1, 100.0, "acceleration of gravity, m/s^2") \
@@ -100,6 +101,19 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
     } else {
         observe(env, io->obs);
     }
+}
+
+// One line: the track with the cart, which shows the way the pole leans.
+static inline void env_render(const Env *env, const Settings *settings, Text *text) {
+    enum { MIDDLE = 24 };
+    int cart = MIDDLE + (int)roundf(env->x / X_LIMIT * MIDDLE);
+    char pole = env->theta > 0.02f ? '/' : env->theta < -0.02f ? '\\' : '|';
+    (void)settings;
+    text_put(text, "[");
+    for (int i = 0; i <= 2 * MIDDLE; i++) {
+        text_put(text, "%c", i == cart ? pole : '_');
+    }
+    text_put(text, "] cart %+.2f m, pole %+.1f degrees\n", env->x, env->theta * 57.29578f);
 }
 
 #endif

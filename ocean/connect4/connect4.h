@@ -11,6 +11,7 @@
 #define AGENTS 1
 #define RANDOM_SCORE 0.1, 0.3
 #define SOLVED_SCORE 0.94
+#define RENDER 1
 
 #define SETTINGS(X) \
     X(float, skill, 0.5, 0.0, 1.0, "how often the opponent looks: it then wins where it can and blocks where it must")
@@ -152,6 +153,19 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
             io->action_mask[i] = env->height[i] < ROWS;
         }
     }
+}
+
+// X are own pieces, O the opponent's; below, the columns as actions name them.
+static inline void env_render(const Env *env, const Settings *settings, Text *text) {
+    (void)settings;
+    for (int row = ROWS - 1; row >= 0; row--) {
+        for (int column = 0; column < COLUMNS; column++) {
+            int piece = env->board[row * COLUMNS + column];
+            text_put(text, " %c", piece == OWN ? 'X' : piece == OTHER ? 'O' : '.');
+        }
+        text_put(text, "\n");
+    }
+    text_put(text, " 0 1 2 3 4 5 6\n");
 }
 
 #endif

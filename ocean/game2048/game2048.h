@@ -11,6 +11,7 @@
 #define AGENTS 1
 #define RANDOM_SCORE 800, 1400
 #define SOLVED_SCORE 6000
+#define RENDER 1
 
 #define SETTINGS(X) \
     X(float, fours, 0.1, 0.0, 1.0, "share of new tiles that are a 4, the others a 2") \
@@ -163,6 +164,19 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
         env_reset(env, settings, io);
     } else {
         observe(env, io->obs);
+    }
+}
+
+static inline void env_render(const Env *env, const Settings *settings, Text *text) {
+    (void)settings;
+    text_put(text, "points %d\n", env->points);
+    for (int i = 0; i < CELLS; i++) {
+        if (env->board[i] == 0) {
+            text_put(text, "     .");
+        } else {
+            text_put(text, "%6d", 1 << env->board[i]);
+        }
+        text_put(text, "%s", i % SIDE == SIDE - 1 ? "\n" : "");
     }
 }
 

@@ -11,6 +11,7 @@
 #define AGENTS 64
 #define RANDOM_SCORE 0.7, 1.1
 #define SOLVED_SCORE 20
+#define RENDER 1
 
 #define SETTINGS(X) \
     X(int, food, 128, 1, 512, "pieces of food that lie on the map") \
@@ -174,6 +175,19 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
     }
     for (int agent = 0; agent < AGENTS; agent++) {
         observe(env, agent, io->obs + agent * OBS_SIZE);
+    }
+}
+
+// The whole map; the first snake has a head @ and a body O, all others are o.
+static inline void env_render(const Env *env, const Settings *settings, Text *text) {
+    const Snake *first = &env->snakes[0];
+    (void)settings;
+    text_put(text, "first snake: length %d, ate %d\n", first->length, first->eaten);
+    for (int cell = 0; cell < SIZE * SIZE; cell++) {
+        int there = env->map[cell];
+        char sign = there == EMPTY ? ' ' : there == FOOD ? '*' : there == WALL ? '#' : there == BODY ? 'O' : 'o';
+        sign = cell == first->cells[first->head] ? '@' : sign;
+        text_put(text, "%c%s", sign, cell % SIZE == SIZE - 1 ? "\n" : "");
     }
 }
 

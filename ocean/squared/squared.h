@@ -1,5 +1,5 @@
 // Squared, the tutorial: an agent in the middle of a small grid walks to a target.
-// Copy this file, change it, and run it by its path: ocean.Vector("path/to/yours.h").
+// `sweep env new` begins one of your own; ocean.Vector("path/to/yours.h") runs it by its path.
 #ifndef SQUARED_H
 #define SQUARED_H
 
@@ -12,6 +12,7 @@
 #define AGENTS 1               // Recommended: agents in one environment (1 where it is left out)
 #define RANDOM_SCORE 0.05, 0.2 // Required: where the mean score of a random agent lies
 #define SOLVED_SCORE 0.95      // Required: the mean score that means solved
+#define RENDER 1               // Recommended: there is an env_render, for `sweep play`
 
 // Required, may be empty: X(int or float, name, default, lowest, highest, "help").
 #define SETTINGS(X) \
@@ -99,6 +100,17 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
         env_reset(env, settings, io);
     } else {
         observe(env, io->obs);
+    }
+}
+
+// Recommended, with RENDER: the environment as lines of text. It is called between steps and changes
+// nothing.
+static inline void env_render(const Env *env, const Settings *settings, Text *text) {
+    text_put(text, "step %d of %d\n", env->steps, settings->max_steps);
+    for (int cell = 0; cell < SIZE * SIZE; cell++) {
+        int agent = cell == env->agent_y * SIZE + env->agent_x;
+        int target = cell == env->target_y * SIZE + env->target_x;
+        text_put(text, " %c%s", agent ? '@' : target ? 'x' : '.', cell % SIZE == SIZE - 1 ? "\n" : "");
     }
 }
 

@@ -15,7 +15,6 @@ from ocean import contract
 from ocean.header import FOLDER
 
 ENVIRONMENTS = ocean.names() + os.environ.get("OCEAN_HEADERS", "").split()
-SQUARED = (FOLDER / "squared" / "squared.h").read_text()
 
 
 @pytest.mark.parametrize("check", contract.CHECKS)
@@ -27,31 +26,53 @@ def test_an_environment_keeps_the_contract(name: str, check: str) -> None:
         pytest.skip(str(reason))
 
 
-def broken(folder: Path, there: str, instead: str) -> Path:
-    """The template with a mistake in it."""
-    assert there in SQUARED
-    header = folder / "squared.h"
-    header.write_text(SQUARED.replace(there, instead))
-    (folder / "README.md").write_text((FOLDER / "squared" / "README.md").read_text())
+def broken(folder: Path, there: str, instead: str, name: str = "squared") -> Path:
+    """A bundled environment, the template if no other is named, with a mistake in it."""
+    source = (FOLDER / name / f"{name}.h").read_text()
+    assert there in source
+    header = folder / f"{name}.h"
+    header.write_text(source.replace(there, instead))
+    (folder / "README.md").write_text((FOLDER / name / "README.md").read_text())
     return header
 
 
 @pytest.mark.parametrize(
     ("there", "instead", "check", "words"),
     [
-        ("i < OBS_SIZE; i++", "i < OBS_SIZE + 1; i++", "memory", "heap-buffer-overflow.*squared.h:"),
+        ("i < OBS_SIZE; i++", "i < OBS_SIZE + 1; i++", "memory", "obs is written past its ends .squared.h:"),
         (
             "env->log.score += reached;",
             "env->log.score += 2147483647 + env->steps;",
             "memory",
             "integer overflow",
         ),
-        ("io->rewards[0] = reward;", "if (late) io->rewards[0] = reward;", "written", "rewards: not all"),
+        (
+            "io->rewards[0] = reward;",
+            "io->rewards[0] = io->rewards[1] = reward;",
+            "memory",
+            "rewards is written past its ends .squared.h:",
+        ),
+        (
+            "io->rewards[0] = reward;",
+            "if (late) io->rewards[0] = reward;",
+            "written",
+            r"rewards: not all .*\(environment 0, step 1\)",
+        ),
         ("io->truncations[0] = late;", "", "written", "truncations: not all elements are written by a step"),
         ("observe(env, io->final_obs);", "", "written", "final observations: not all"),
-        ("obs[env->target_y * SIZE + env->target_x] = 1", "obs[0] = 7", "ranges", "-1 to 7 is not in OBS"),
+        (
+            "obs[env->target_y * SIZE + env->target_x] = 1",
+            "obs[0] = 7",
+            "ranges",
+            r"-1 to 7 is not in OBS.*element \[0, 0\]",
+        ),
         ("reward = 1.0f;", "reward = INFINITY;", "ranges", "rewards: not all are finite"),
-        ("io->terminals[0] = fell || reached;", "io->terminals[0] = 0;", "log", "counts .* episodes where"),
+        (
+            "io->terminals[0] = fell || reached;",
+            "io->terminals[0] = 0;",
+            "log",
+            "step 4: 1 in the log, 0 in",
+        ),
         ("env->log.episode_return += reward;", "", "log", "episode_return is 0 where the steps say"),
         ("rng_below(&env->rng, SIZE * SIZE - 1)", "SIZE", "seeds", "another seed changes nothing"),
         ("env->steps >= settings->max_steps", "env->steps >= 33", "settings", "max_steps changes nothing"),
@@ -65,6 +86,39 @@ def test_a_broken_environment_is_told_what_is_wrong(
     header = broken(tmp_path, there, instead)
     with pytest.raises(contract.ContractError, match=words):
         contract.CHECKS[check](header)
+
+
+def test_a_broken_environment_is_told_which_agent_it_is(tmp_path: Path) -> None:
+    there, instead = "io->rewards[agent] = (float)met;", "if (agent != 5) io->rewards[agent] = (float)met;"
+    (wrong,) = ocean.check(broken(tmp_path, there, instead, "snake"), only=["written"])
+    assert wrong.startswith("written: rewards: ")
+    assert wrong.endswith("(environment 0, agent 5, step 1)")
+    there, instead = "env->log[agent].n += 1;", "env->log[agent].n += agent != 3;"
+    (wrong,) = ocean.check(broken(tmp_path, there, instead, "snake"), only=["log"])
+    assert wrong.endswith("agent 3, step 9: 0 in the log, 1 in the buffers)")
+
+
+def test_a_write_past_the_action_mask_is_caught(tmp_path: Path) -> None:
+    there, instead = "io->action_mask[i] = env", "io->action_mask[i + 1] = env"
+    with pytest.raises(contract.ContractError, match=r"action_mask is written past its ends .connect4.h:"):
+        contract.CHECKS["memory"](broken(tmp_path, there, instead, "connect4"))
+
+
+@pytest.mark.parametrize(
+    ("there", "instead", "words"),
+    [
+        ('"step %d of', '"\\x1b[2Jstep %d of', r"'\\x1b', which is no plain text"),
+        ('text_put(text, "step', 'while (text->used < 65535) text_put(text, "step', "65536 bytes or more"),
+        ('text_put(text, "step', '((Env *)env)->steps++; text_put(text, "step', "changes the environment"),
+    ],
+)
+def test_a_broken_picture_is_told(tmp_path: Path, there: str, instead: str, words: str) -> None:
+    with pytest.raises(contract.ContractError, match=words):
+        contract.CHECKS["render"](broken(tmp_path, there, instead))
+
+
+def test_every_check_has_its_mend() -> None:
+    assert list(contract.MENDS) == list(contract.CHECKS)
 
 
 def test_check_gathers_what_is_wrong(tmp_path: Path) -> None:

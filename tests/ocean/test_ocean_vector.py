@@ -278,3 +278,18 @@ def test_vectors_run_beside_each_other_in_threads() -> None:
     for seed in range(4):
         run(seed, alone)
         np.testing.assert_array_equal(together[seed], alone[seed])
+
+
+def test_render_draws_one_environment_as_text() -> None:
+    env = ocean.Vector("squared", num_envs=2, seed=0)
+    obs = np.empty((2, 11, 11), np.int8)
+    env.reset(obs)
+    for index in range(2):
+        first, *rows = env.render(index).splitlines()
+        assert first == "step 0 of 33"
+        drawn = [[{".": 0, "x": 1, "@": -1}[sign] for sign in row.split()] for row in rows]
+        assert np.array_equal(drawn, obs[index])
+    with pytest.raises(ValueError, match=r"env must lie in \[0, 2\), not 2"):
+        env.render(2)
+    with pytest.raises(ValueError, match="bandit has no env_render"):
+        ocean.Vector("bandit", num_envs=1).render()

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import ocean
 from sweeper.cli import main
 from sweeper.config import parse
 from sweeper.executors import WorkerState
@@ -101,12 +102,14 @@ def test_help_starts_fast():
 
 def test_help_names_every_command():
     text = python("-m", "sweeper.cli", "--help").stdout
-    looking = ("run", "check", "status", "best", "plot", "export", "verify", "bench", "train")
+    looking = ("run", "check", "status", "best", "plot", "export", "verify", "bench", "train", "play", "env")
     for command in (*looking, "stop", "pause", "resume", "enqueue", "exclude", "repair"):
         assert f"\n  {command} " in text
 
 
-@pytest.mark.parametrize("words", [["check", "demo.yaml"], ["status"], ["export"], ["--version"]])
+@pytest.mark.parametrize(
+    "words", [["check", "demo.yaml"], ["status"], ["export"], ["--version"], ["play", "squared"]]
+)
 def test_looking_needs_no_torch(words, stored):
     code = (
         "import sys\nfrom sweeper.cli import main\n"
@@ -496,3 +499,182 @@ def test_train_says_score_speed_and_profile(here):
     wrong = run_in(here, "train", "cartpole", "--set", "learning_rat=1")
     assert wrong.returncode == 2
     assert "did you mean 'train.learning_rate'" in wrong.stderr
+
+
+# ---------------------------------------------------------------- environments
+
+
+def own_header(folder: Path, there: str = "", instead: str = "") -> None:
+    """A folder with a copy of squared, one place in it changed."""
+    source = Path(ocean.find("squared"))
+    text = source.read_text()
+    assert there in text
+    folder.mkdir()
+    (folder / f"{folder.name}.h").write_text(text.replace(there, instead) if there else text)
+    (folder / "README.md").write_text((source.parent / "README.md").read_text())
+
+
+def test_env_check_says_what_was_played(here, capsys):
+    own_header(here / "mine")
+    sweep("env", "check", "mine")
+    said = capsys.readouterr().out
+    assert said.startswith("sound     mine: ")
+    assert "int8 [11, 11], -1 to 1" in said
+    assert re.search(r"played +[\d,]+ steps, [\d,]+ episodes", said)
+
+
+@pytest.mark.parametrize(
+    ("there", "instead", "said", "mend"),
+    [
+        ("io->rewards[0] = reward;", "(void)reward;", r"rewards: .*\(environment 0, step 1\)", "set it"),
+        (
+            "obs[i] = 0;",
+            "obs[i] = 9;",
+            r"OBS_RANGE -1, 1 \(environment 0, at the reset, el.*\)",
+            "keep to the",
+        ),
+        (
+            "= fell || reached; //",
+            "= 0; //",
+            r"\(environment \d+, step \d+: 1 in the log, 0 in .*\)",
+            "add to",
+        ),
+        (
+            "i < OBS_SIZE; i++",
+            "i <= OBS_SIZE; i++",
+            r"obs is written past its ends \(mine.h:\d+\)",
+            "stay inside",
+        ),
+    ],
+)
+def test_env_check_names_what_is_broken_and_the_mend(here, capsys, there, instead, said, mend):
+    own_header(here / "mine", there, instead)
+    sweep("env", "check", "mine/mine.h", code=1)
+    first, hint = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(rf"mine is broken: .*{said}", first)
+    assert hint.startswith(f"  hint: {mend}")
+
+
+def test_env_check_of_what_is_none(here, capsys):
+    sweep("env", "check", "squard", code=2)
+    assert "did you mean 'squared'?" in capsys.readouterr().err
+    sweep("env", "check", "./nowhere", code=2)
+    assert "no environment header at ./nowhere" in capsys.readouterr().err
+    own_header(here / "mine", "env->steps++;", "env->step++;")
+    sweep("env", "check", "mine", code=2)
+    assert re.search(r"error: \S+mine.h:\d+:.*error", capsys.readouterr().err)
+
+
+def test_env_new_writes_an_environment_that_is_sound_and_trains(here, capsys):
+    sweep("env", "new", "walker")
+    assert "sweep train ./walker" in capsys.readouterr().out
+    sweep("env", "check", "walker")
+    short = ("--set", "total_timesteps=300000", "--set", "eval_episodes=4")
+    sweep("train", "./walker", *short)
+    sweep("train", "walker/walker.h", *short)
+    scores = re.findall(r"^score +(\S+)", capsys.readouterr().out, re.MULTILINE)
+    assert len(scores) == 2
+    assert scores[0] == scores[1]
+    before = Path("walker/walker.h").read_bytes()
+    sweep("env", "new", "walker", code=2)
+    assert "walker is there already; choose another name" in capsys.readouterr().err
+    assert Path("walker/walker.h").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("1st",), "no C identifier"),
+        (("a-b",), "no C identifier"),
+        (("../up",), "no C identifier"),
+        (("squared",), "the name of a bundled"),
+        (("mine", "--folder", "demo.yaml/deep"), "demo.yaml/deep: not a directory"),
+    ],
+)
+def test_env_new_refuses(here, capsys, words, said):
+    sweep("env", "new", *words, code=2)
+    assert said in capsys.readouterr().err
+    assert os.listdir(here) == ["demo.yaml"]
+
+
+def test_env_new_in_a_folder_that_is_read_only(here, capsys):
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    (here / "locked").mkdir(mode=0o500)
+    sweep("env", "new", "mine", "--folder", "locked", code=2)
+    assert "locked/mine: permission denied; choose a --folder that you may" in capsys.readouterr().err
+
+
+def test_a_config_names_a_header_from_its_own_folder(here, capsys):
+    sweep("env", "new", "walker", "--folder", "deep")
+    Path("deep/walker.yaml").write_text(
+        CONFIG.replace("{synthetic: log}", "{train: walker/walker.h}")
+        .replace("lr:", "train.learning_rate:")
+        .replace("steps:", "train.total_timesteps:")
+    )
+    sweep("check", "deep/walker.yaml")
+    os.rename("deep/walker/walker.h", "deep/other.h")
+    sweep("check", "deep/walker.yaml", code=2)
+    assert "no environment header at" in capsys.readouterr().err
+    sweep("check", "deep/walker.yaml", "--set", "objective.train=other.h")
+
+
+# ---------------------------------------------------------------- playing
+
+
+def test_play_tells_every_step_and_the_score(here, capsys):
+    sweep("play", "squared", "--steps", "40", "--seed", "3")
+    first = capsys.readouterr().out
+    sweep("play", "squared", "--steps", "40", "--seed", "3")
+    assert capsys.readouterr().out == first
+    lines = first.splitlines()
+    assert lines[0] == "squared: observations int8 [11, 11]"
+    assert lines[1] == "step 0 of 33"
+    steps = [line for line in lines if line.startswith("step ") and "action" in line]
+    assert len(steps) == 40
+    total = sum(float(re.search(r"reward (\S+?)(;|$)", line)[1]) for line in steps)
+    assert lines[-2] == f"rewards {total:g} in 40 steps"
+    assert lines[-1].startswith("score ")
+    assert "\x1b" not in first
+    sweep("play", "bandit")  # one step is an episode
+    assert "it has no env_render" in (said := capsys.readouterr().out)
+    assert re.search(r"step 1: action \d, reward \S+; the episode ended\n", said)
+
+
+def test_play_plays_a_checkpoint(here, capsys):
+    sweep("train", "cartpole", "--set", "total_timesteps=200000", "--checkpoint", "pole.pt")
+    capsys.readouterr()
+    sweep("play", "cartpole", "--checkpoint", "pole.pt")
+    assert float(capsys.readouterr().out.splitlines()[-1].removeprefix("score ")) > 100  # random: 22
+    sweep("play", "squared", "--checkpoint", "pole.pt", code=2)
+    assert "pole.pt is of cartpole, not of squared" in capsys.readouterr().err
+    Path("text.pt").write_text("hello")
+    sweep("play", "cartpole", "--checkpoint", "text.pt", code=2)
+    assert "text.pt is none; name another file" in capsys.readouterr().err
+    sweep("play", "cartpole", "--checkpoint", "nowhere.pt", code=2)
+
+
+def test_play_redraws_on_a_terminal_until_ctrl_c(here):
+    master, slave = pty.openpty()
+    words = [sys.executable, "-P", "-m", "sweeper.cli", "play", "snake", "--steps", "100000"]
+    process = subprocess.Popen(words, stdout=slave, stderr=slave, stdin=slave, start_new_session=True)
+    os.close(slave)
+    output = b""
+    while b"step 3: " not in output:
+        output += os.read(master, 65536)
+    process.send_signal(signal.SIGINT)
+    while chunk := _rest(master):
+        output += chunk
+    assert process.wait(30) == 130
+    os.close(master)
+    assert b"\x1b[H" in output
+    assert re.search(rb"rewards \S+ in \d+ steps\r\nscore \S+", output)
+    assert b"Traceback" not in output
+
+
+def _rest(master: int) -> bytes:
+    """What a process still writes to its terminal; nothing once it is gone."""
+    try:
+        return os.read(master, 65536)
+    except OSError:
+        return b""

@@ -117,6 +117,6 @@ def test_loading_runs_no_code(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "touched",))
 
     torch.save({"steps": Harmful()}, tmp_path / "run.pt")
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(SettingsError, match=r"run.pt is none"):
         checkpoint.load(tmp_path / "run.pt")
     assert not (tmp_path / "touched").exists()
