@@ -1,9 +1,11 @@
 """What early stop saves, what it loses, and what it wrongly ends, where the truth is known.
 
     python -P benchmarks/early_stop.py --seeds 20
+    python -P benchmarks/early_stop.py --seeds 20 --random
 
 Each synthetic task is swept twice a seed, with and without early stop, one trial at a time: as it is, where
-the learning rate is all there is to get wrong, and with seven more parameters, each of which can spoil it. A
+the learning rate is all there is to get wrong, and with seven more parameters, each of which can spoil it.
+With --random the trials are drawn at random, as in a grid of one's own: then far more of them are hopeless. A
 trial reports a curve of so many points, whose noise is shared within the trial but for a third.
 
 not run   the share of its trials' cost that a sweep with early stop does not spend
@@ -82,12 +84,13 @@ def curve(task: Task, params: dict[str, float], count: int, generator: np.random
     return points
 
 
-def sweep(task: Task, seed: int, trials: int, count: int, stop: bool) -> Sweep:
-    """One sweep of so many trials."""
+def sweep(task: Task, seed: int, trials: int, count: int, stop: bool, blind: bool) -> Sweep:
+    """One sweep of so many trials; `blind`: of params drawn at random, not of proposals."""
     tuner = Sweeper(task.parameters, seed=seed, scale=task.scale, fidelity=task.fidelity)
-    result = Sweep()
-    for _ in range(trials):
-        trial = tuner.ask()
+    result, space = Sweep(), tuner.space
+    drawn = [space.to_params(unit) for unit in space.sample(trials, np.random.default_rng([seed, 1]))]
+    for params in drawn:
+        trial = tuner.ask(among=[params] if blind else None)
         points = curve(task, trial.params, count, np.random.default_rng([seed, trial.number]))
         shown = next(
             (n for n in range(1, count) if stop and tuner.chance(trial, points[:n]) < HOPELESS),
@@ -122,9 +125,9 @@ def share(task: Task, sweep: Sweep, spent: float = float("inf")) -> float:
     return task.share(sweep.costs[:count], sweep.scores[:count])
 
 
-def compare(task: Task, seed: int, trials: int, count: int) -> tuple[list[float], Sweep]:
+def compare(task: Task, seed: int, trials: int, count: int, blind: bool) -> tuple[list[float], Sweep]:
     """(not run, cost, area, area at equal cost) of one seed, and the sweep with early stop."""
-    without, with_it = (sweep(task, seed, trials, count, stop) for stop in (False, True))
+    without, with_it = (sweep(task, seed, trials, count, stop, blind) for stop in (False, True))
     least = min(without.spent, with_it.spent)
     figures = [
         1 - with_it.spent / with_it.full,
@@ -149,6 +152,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=80)
     parser.add_argument("--points", type=int, default=10)
+    parser.add_argument("--random", action="store_true", help="trials drawn at random, not proposed")
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=list(TASKS))
     options = parser.parse_args()
     print(f"{options.seeds} seeds, {options.trials} trials of {options.points} points")
@@ -156,7 +160,7 @@ def main() -> None:
     everything: list[list[float]] = []
     for name in options.tasks:
         found = [
-            compare(TASKS[name], seed, options.trials, options.points)
+            compare(TASKS[name], seed, options.trials, options.points, options.random)
             for seed in range(1000, 1000 + options.seeds)
         ]
         rows = [figures for figures, _ in found]
