@@ -59,6 +59,22 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "train.ent_coef": 0.003,
         "policy.rnn": "mingru",
     },
+    # 0.975 to 0.995 from three seeds in 11 s; found by `sweep run`, but for the steps and the annealing.
+    "squared": {
+        "train.total_timesteps": 5_000_000,
+        "train.eval_episodes": 400,
+        "train.anneal_lr": True,
+        "train.anneal_entropy": True,
+        "train.num_envs": 256,
+        "train.horizon": 16,
+        "train.minibatch_size": 2048,
+        "train.optimizer": "muon",
+        "train.updates": 4,  # two passes
+        "train.learning_rate": 0.0665,
+        "train.gamma": 0.6,
+        "train.gae_lambda": 0.99,
+        "train.ent_coef": 0.133,
+    },
     # The games: what their READMEs call solved, on one core in seconds to half a minute.
     "pong": {
         **_GAME,

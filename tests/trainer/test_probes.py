@@ -11,7 +11,9 @@ from trainer import train
 from trainer.settings import Settings
 
 
-@pytest.mark.parametrize("env", ["bandit", "password", "stochastic", "multiagent", "credit", "memory"])
+@pytest.mark.parametrize(
+    "env", ["bandit", "password", "stochastic", "multiagent", "credit", "memory", "squared"]
+)
 def test_a_probe_is_solved_by_its_defaults(env: str) -> None:
     result = train(Settings.parse(env), seed=1)
     assert result.failure is None

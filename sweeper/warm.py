@@ -1,0 +1,70 @@
+"""A warm start: what an earlier sweep has found, told to a new one before its first trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweeper.errors import ConfigError
+from sweeper.history import verdict
+from sweeper.space import Space
+from sweeper.store import Store, StoreError
+
+if TYPE_CHECKING:
+    from sweeper.config import SweepConfig
+
+
+def begin(store: Store, config: SweepConfig) -> str:
+    """Writes the results of the run that `warm_start` names into a new store; a line about it.
+
+    Results that the new space cannot have (other ranges, parameters that it does not know, broken
+    constraints) are left out. Raises ConfigError where there is no such run or its scores or costs mean
+    something else.
+    """
+    found = results(config)
+    space = Space(config.parameters, config.constraints, config.fixed)
+    told = 0
+    with store.transaction():
+        for params, data in found:
+            try:
+                space.check(params)
+            except ValueError:
+                continue
+            store.add_event("observe", None, {"params": params, **data})
+            told += 1
+    left_out = f", {len(found) - told} outside this space left out" if told < len(found) else ""
+    return f"warm start: {told} results of {config.warm_start}{left_out}"
+
+
+def results(config: SweepConfig) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """(swept params, what was told) of every result of the run that `warm_start` names."""
+    name = str(config.warm_start)
+    folder = next((f for f in (Path(name), Path("runs") / name) if Store.exists(f)), None)
+    if folder is None:
+        raise config.locate(
+            ConfigError("warm_start", f"there is no run '{name}'", "name one under runs/, or its folder")
+        )
+    try:
+        with Store.open(folder, readonly=True) as old:
+            settings, rows = old.settings(), old.trials()
+    except StoreError as error:
+        raise config.locate(ConfigError("warm_start", str(error))) from None
+    for key, new in (("metric", config.metric), ("cost", config.cost)):
+        for part in ("name", "goal", "scale", "max"):
+            before, now = settings[key].get(part), getattr(new, part, None)
+            if before != now:
+                raise config.locate(
+                    ConfigError(
+                        "warm_start",
+                        f"'{name}' has {key}.{part} {before!r}, this sweep {now!r}: "
+                        "its results would mislead",
+                        "leave warm_start out, or make them the same",
+                    )
+                )
+    found = []
+    for row in rows:
+        kind, data = verdict(row)
+        if kind == "tell" and not row.excluded:
+            params = {**settings["fixed"], **row.params}
+            found.append(({k: v for k, v in params.items() if k in config.parameters}, data))
+    return found

@@ -1,0 +1,94 @@
+"""A sweep that begins with what another has found."""
+
+from pathlib import Path
+
+import pytest
+
+from sweeper import config, loop
+from sweeper.errors import ConfigError
+from sweeper.repair import repair
+from sweeper.store import Store
+
+OLD = """
+name: old
+objective: {synthetic: log}
+seed: 3
+budget: {trials: 30}
+workers: {count: 1}
+parameters:
+  lr: {distribution: log, min: 1e-5, max: 0.1, start: 0.03}
+  steps: {distribution: log, type: int, min: 10000, max: 1000000}
+"""
+NEW = """
+name: new
+objective: {synthetic: log}
+warm_start: old
+budget: {trials: 3}
+workers: {count: 1}
+parameters:
+  lr: {distribution: log, min: 1e-4, max: 0.01}
+  steps: {distribution: log, type: int, min: 10000, max: 4000000}
+"""
+
+
+@pytest.fixture
+def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    loop.run(config.parse(OLD), Path("runs/old"))
+    return tmp_path / "runs" / "old"
+
+
+def test_a_sweep_of_other_ranges_begins_with_what_fits_them(old: Path, capsys: pytest.CaptureFixture) -> None:
+    with Store.open(old, readonly=True) as store:
+        found = [row.params for row in store.trials()]
+    fitting = [params for params in found if 1e-4 <= params["lr"] <= 0.01]
+    assert 0 < len(fitting) < len(found)
+    outcome = loop.run(config.parse(NEW), old.parent / "new")
+    assert outcome.counts["done"] == 3
+    with Store.open(old.parent / "new", readonly=True) as store:
+        told = store.history(("observe",))
+        assert [event.data["params"] for event in told] == fitting
+        assert loop.verify_history(store) == []
+        origins = [row.origin for row in store.trials()]
+        front = loop.rebuild(store).front()
+    assert "design" not in origins, "the models have a say from the first trial on"
+    assert front[-1].score > 0.9, "what the old sweep knew"
+    loop.run(config.parse(NEW), old.parent / "new")  # the same command again
+    with Store.open(old.parent / "new", readonly=True) as store:
+        assert len(store.history(("observe",))) == len(fitting), "told once"
+
+
+def test_a_torn_database_begins_again_with_it(old: Path) -> None:
+    folder = old.parent / "new"
+    loop.run(config.parse(NEW), folder)
+    (folder / "run.db").write_bytes(b"torn")
+    store, said = repair(folder, config.parse(NEW))
+    with store:
+        assert "warm start" in said
+        assert loop.verify_history(store) == []
+        assert store.history(("observe",))
+    (folder / "run.db").write_bytes(b"torn")
+    old.rename(old.parent / "gone")
+    store, said = repair(folder, config.parse(NEW))
+    store.close()
+    assert "lost (config, line 4: warm_start: there is no run 'old')" in said
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("warm_start: old", "warm_start: odl", "no run 'odl'"),
+        ("warm_start: old", "warm_start: 7", "is not a text"),
+        (
+            "warm_start: old",
+            "warm_start: old\nmetric: {goal: minimize}",
+            "metric.goal 'maximize'.*'minimize'",
+        ),
+    ],
+)
+def test_a_warm_start_that_cannot_be_is_refused_and_nothing_is_written(
+    old: Path, before: str, after: str, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        loop.run(config.parse(NEW.replace(before, after)), old.parent / "new")
+    assert not (old.parent / "new").exists()
