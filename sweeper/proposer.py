@@ -411,7 +411,9 @@ class Sweeper:
         if self._ladder is not None:  # many workers climb on, as far as all that runs would pay for
             parameter = space.parameters[self._ladder]
             running = [e.trial.params.get(self._ladder, 0) for e in self._entries if e.status == "pending"]
-            top = max(top, float(parameter.to_unit(max(sum(running) / BLIND, parameter.min))))
+            top = max(
+                top, float(parameter.to_unit(np.clip(sum(running) / BLIND, parameter.min, parameter.max)))
+            )
         height = -1 + (top + 1) * rung
         units = self._sobol(index)
         if index == 0:

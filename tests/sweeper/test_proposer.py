@@ -467,3 +467,11 @@ def test_results_must_come_before_the_models_have_a_say() -> None:
     assert tuner.ask().predicted_score is None
     tuner.tell(trials[5], failure="crash", cost=1.0)
     assert tuner.ask().predicted_score is not None
+
+
+@pytest.mark.parametrize("distribution", ["linear", "log", "logit", "pow2"])
+def test_many_workers_stay_inside_a_fidelity_of_any_kind(distribution: str) -> None:
+    low, high = (0.1, 0.9) if distribution == "logit" else (1, 64)
+    tuner = Sweeper({"share": {"distribution": distribution, "min": low, "max": high}}, fidelity="share")
+    asked = [trial.params["share"] for trial in tuner.ask(40)]
+    assert all(low <= value <= high for value in asked)
