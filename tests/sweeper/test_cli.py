@@ -656,15 +656,23 @@ def test_play_plays_a_checkpoint(here, capsys):
 
 def test_play_redraws_on_a_terminal_until_ctrl_c(here):
     master, slave = pty.openpty()
-    words = [sys.executable, "-P", "-m", "sweeper.cli", "play", "snake", "--steps", "100000"]
-    process = subprocess.Popen(words, stdout=slave, stderr=slave, stdin=slave, start_new_session=True)
+    words = [sys.executable, "-P", "-m", "sweeper.cli", "play", "snake", "--steps", "1000"]  # 50 s
+    process = subprocess.Popen(
+        words,
+        stdout=slave,
+        stderr=slave,
+        stdin=slave,
+        start_new_session=True,
+        # Tests that run in a shell's background are deaf to Ctrl-C, and so would be what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     os.close(slave)
-    output = b""
-    while b"step 3: " not in output:
-        output += os.read(master, 65536)
-    process.send_signal(signal.SIGINT)
+    output, sent = b"", 0.0
     while chunk := _rest(master):
         output += chunk
+        if b"step 3: " in output and time.monotonic() - sent > 5:
+            process.send_signal(signal.SIGINT)
+            sent = time.monotonic()
     assert process.wait(30) == 130
     os.close(master)
     assert b"\x1b[H" in output
