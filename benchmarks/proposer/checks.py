@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.proposer.proposers import Ours
 from benchmarks.proposer.report import perfect
-from benchmarks.proposer.run import Sweep
+from benchmarks.proposer.run import Sweep, run_sweep
 from benchmarks.proposer.tasks import SPENT, Task, task
 from sweeper import pareto
 
@@ -84,8 +84,6 @@ def share_at_cost(one: Task, sweep: Sweep, average: float) -> float:
 
 
 def stalls(seeds: Sequence[int], trials: int, echo: Callable[[str], Any]) -> None:
-    from benchmarks.proposer.run import run_sweep
-
     for name in STALLING:
         one = task(name)
         random = [run_sweep(name, "random", seed, trials) for seed in range(20)]

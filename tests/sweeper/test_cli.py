@@ -1,6 +1,7 @@
 """The command line as a person meets it: what it prints, its exit codes, and how fast it starts."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -597,10 +598,16 @@ def test_env_new_refuses(here, capsys, words, said):
     assert os.listdir(here) == ["demo.yaml"]
 
 
-def test_env_new_in_a_folder_that_is_read_only(here, capsys):
-    if os.geteuid() == 0:
-        pytest.skip("root may write anywhere")
-    (here / "locked").mkdir(mode=0o500)
+def test_env_new_in_a_folder_that_is_read_only(here, capsys, monkeypatch):
+    (here / "locked").mkdir()
+    mkdir = Path.mkdir
+
+    def denied(path, *arguments, **options):  # root may write anywhere: what others are told
+        if path.parent.name == "locked":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        mkdir(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", denied)
     sweep("env", "new", "mine", "--folder", "locked", code=2)
     assert "locked/mine: permission denied; choose a --folder that you may" in capsys.readouterr().err
 
