@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-import ocean
 from trainer import checkpoint as checkpoints
+from trainer import environments
 from trainer import network as networks
 from trainer.evaluate import evaluate
 from trainer.policy import Policy
-from trainer.rollout import Rollout, Seconds, check_discrete
+from trainer.rollout import Rollout, Seconds
 from trainer.settings import Settings, SettingsError, TrainSettings
 from trainer.update import Updater, UpdateStats
 
@@ -83,7 +83,8 @@ def train(
     `checkpoint` is a file: training goes on from it where it exists (its points are not reported
     again), and keeps it up to date. Raises SettingsError for settings that do not fit each other or
     the checkpoint, ocean.BuildError without a C compiler. One seed gives one result, bit for bit, on
-    the same machine, build and thread count, whether stopped and continued or not.
+    the same machine, build and thread count, whether stopped and continued or not; but Gymnasium's
+    environments cannot be stopped in an episode: those continue with new ones.
     """
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device", "no CUDA device is found", "use device='cpu'")
@@ -104,15 +105,12 @@ class _Training:
         train = settings.train
         streams = [int(s >> np.uint64(1)) for s in np.random.SeedSequence(seed).generate_state(4, np.uint64)]
         self.generators = [torch.Generator().manual_seed(stream) for stream in streams[:3]]
-        self.env = ocean.Vector(
-            settings.env, train.num_envs, streams[3], train.threads, dict(settings.env_settings)
+        self.env = environments.make(
+            settings.env, train.num_envs, streams[3], train.threads, settings.env_settings
         )
         spec = self.env.spec
         settings.check(spec.agents_per_env)
-        check_discrete(self.env)
-        self.policy = Policy(
-            math.prod(spec.obs_shape), spec.action_sizes, settings.policy, self.generators[0], device
-        )
+        self.policy = Policy.of(spec, settings.policy, self.generators[0], device)
         self.network = networks.make(self.policy, torch.from_numpy(self.env.final_obs).dtype, device)
         self.rollout = Rollout(self.env, self.network, train, self.generators[1], device)
         self.updater = Updater(self.policy, self.network, train, self.generators[2])
