@@ -43,11 +43,14 @@ def _registered(env: str) -> tuple[Any, Any, Any]:
         if module:
             importlib.import_module(module)
         registered = gymnasium.spec(name)
-        entry = registered.entry_point
-        creator = entry if callable(entry) else gymnasium.envs.registration.load_env_creator(entry)
     except (ImportError, ValueError, gymnasium.error.Error) as error:
         mend = "write gymnasium:NAME-v1, or gymnasium:MODULE:NAME-v1 where a module of yours registers it"
         raise SettingsError("env", f"{env}: {error}", mend) from None
+    entry = registered.entry_point
+    try:
+        creator = entry if callable(entry) else gymnasium.envs.registration.load_env_creator(entry)
+    except (ImportError, AttributeError, gymnasium.error.Error) as error:
+        raise SettingsError("env", f"{env}: {error}", "install what it needs") from None
     return gymnasium, registered, creator
 
 

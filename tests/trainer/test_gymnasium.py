@@ -66,6 +66,7 @@ class Counter(gymnasium.Env):
 
 
 gymnasium.register("Counter-v0", entry_point=Counter)
+gymnasium.register("Needy-v0", entry_point="no_such_module:Needy")
 
 
 def make(name: str = "Counter-v0", count: int = 4, seed: int = 0, **settings: Any) -> Any:
@@ -181,6 +182,7 @@ def test_every_observation_space_is_flattened(space: Any, shown: Any, dtype: typ
         ("gymnasium:NoSuch-v0", "doesn't exist"),
         ("gymnasium:no_such_module:NoSuch-v0", "No module named 'no_such_module'"),
         ("gymnasium:", "write gymnasium:NAME-v1"),
+        ("gymnasium:Needy-v0", "No module named 'no_such_module'; install what it needs"),
     ],
 )
 def test_an_unknown_name_is_refused(env: str, words: str) -> None:
