@@ -47,6 +47,8 @@ def _registered(env: str) -> tuple[Any, Any, Any]:
         mend = "write gymnasium:NAME-v1, or gymnasium:MODULE:NAME-v1 where a module of yours registers it"
         raise SettingsError("env", f"{env}: {error}", mend) from None
     entry = registered.entry_point
+    if entry is None:
+        raise SettingsError("env", f"{env} is there as a vector alone, not by itself", "choose another")
     try:
         creator = entry if callable(entry) else gymnasium.envs.registration.load_env_creator(entry)
     except (ImportError, AttributeError, gymnasium.error.Error) as error:
