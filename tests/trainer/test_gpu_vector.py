@@ -1,0 +1,194 @@
+"""Environments as kernels against the same headers in C: on the GPU where there is one, else emulated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ocean
+from ocean.build import BuildError
+from trainer import gpu, gpu_vector
+from trainer.gpu_vector import EnvironmentFault, GpuVector
+
+ON_GPU = torch.cuda.is_available() and gpu.compiler() is not None
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not ON_GPU, reason="needs a GPU and nvcc")]
+    ),
+]
+ENVS = ocean.names()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small tensors on many threads are many times slower where others compute too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Buffers:
+    """What a step writes, poisoned."""
+
+    def __init__(self, env: GpuVector | ocean.Vector, device: torch.device) -> None:
+        rows, spec = env.num_agents, env.spec
+        dtype = torch.from_numpy(np.empty(0, spec.obs_dtype)).dtype
+        self.obs = torch.full((rows, *spec.obs_shape), 77, dtype=dtype, device=device)
+        self.final_obs = self.obs.clone()
+        self.rewards = torch.full((rows,), torch.nan, device=device)
+        self.terminals = torch.full((rows,), 99, dtype=torch.uint8, device=device)
+        self.truncations = self.terminals.clone()
+
+    def all(self) -> tuple[torch.Tensor, ...]:
+        return self.obs, self.rewards, self.terminals, self.truncations
+
+
+def same_states(one: bytes, other: bytes) -> bool:
+    """Integers exactly, floats and doubles to 1e-5; which is which, their size tells (no count is 1e30)."""
+    a, b = (np.frombuffer(state, np.uint8)[32:] for state in (one, other))
+    if (a == b).all():
+        return True
+    differs = (a.view(np.uint32) != b.view(np.uint32)).reshape(-1, 2)
+    with np.errstate(all="ignore"):
+        close = [
+            (np.abs(x - y) <= 1e-5 * (1 + np.abs(x))) & (np.abs(x) > 1e-20) & (np.abs(x) < 1e30)
+            for x, y in ((a.view(kind), b.view(kind)) for kind in (np.float32, np.float64))
+        ]
+    return bool((~differs | close[0].reshape(-1, 2) | close[1][:, None]).all())
+
+
+def random_actions(spec: ocean.Spec, rows: int, rng: np.random.Generator) -> np.ndarray:
+    if spec.action_dim is not None:
+        return rng.uniform(-1.5, 1.5, (rows, spec.action_dim)).astype(np.float32)
+    sizes = np.array(spec.action_sizes)
+    return rng.integers(-1, sizes + 1, (rows, len(sizes))).astype(np.int32)  # some there is none of
+
+
+def compare(name: str, device: torch.device, num_envs: int, steps: int) -> int:
+    """Both forms from the same state, step by step. Gives the number of episodes that ended."""
+    on_host = ocean.Vector(name, num_envs, seed=5)
+    on_device = GpuVector(name, num_envs, 5, device)
+    host, there = Buffers(on_host, torch.device("cpu")), Buffers(on_device, device)
+    assert on_device.get_state() == on_host.get_state()  # seeded alike
+    on_host.reset(host.obs.numpy())
+    on_device.reset(there.obs)
+    rng, ended, total = np.random.default_rng(7), 0, np.zeros(len(on_host.spec.log_fields))
+    arrays = [tensor.numpy() for tensor in host.all()]
+    for step in range(steps):
+        torch.testing.assert_close(there.obs.cpu(), host.obs, atol=1e-5, rtol=1e-5)
+        assert same_states(on_device.get_state(), on_host.get_state()), f"{name}: step {step}"
+        assert torch.equal(on_device.action_mask.cpu(), torch.from_numpy(on_host.action_mask))
+        on_device.set_state(on_host.get_state())
+        actions = random_actions(on_host.spec, on_host.num_agents, rng)
+        on_host.step(actions, *arrays)
+        on_device.step(torch.from_numpy(actions).to(device), *there.all(), there.final_obs, step)
+        for new, expected in zip(there.all(), host.all(), strict=True):
+            torch.testing.assert_close(new.cpu(), expected, atol=1e-5, rtol=1e-5)
+        over = (host.terminals | host.truncations).bool()
+        final = torch.from_numpy(on_host.final_obs)[over]
+        torch.testing.assert_close(there.final_obs.cpu()[over], final, atol=1e-5, rtol=1e-5)
+        ended += int(over.sum())
+        if step % 50 == 49 or step == steps - 1:
+            logs = on_device.log(), on_host.log()
+            assert logs[0] == pytest.approx(logs[1], rel=1e-5)
+            total += logs[0]["n"]
+    on_device.check()
+    assert total[0] == ended
+    on_host.close()
+    return ended
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ENVS)
+def test_kernels_and_c_step_alike(name: str, device: str) -> None:
+    """A thousand environments for ten thousand steps on a GPU; a few, of an odd number, emulated."""
+    agents = ocean.spec(name).agents_per_env
+    if device == "cuda":
+        ended = compare(name, torch.device(device), max(16, 1024 // agents), 10_000)
+    else:
+        ended = compare(name, torch.device(device), max(3, 67 // agents), 120)
+    assert ended or name in ("breakout", "pong", "freeway", "game2048")  # whose episodes are longer
+
+
+@pytest.mark.skipif(gpu.compiler() is None, reason="needs nvcc")
+@pytest.mark.parametrize("name", ENVS)
+def test_every_header_compiles_as_cuda(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert b"vector_step" in gpu.build("vector.cu", "sm_90", ocean.spec(name).path).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["cartpole", "snake", "password"])
+def test_no_thread_needs_another(name: str) -> None:
+    """The last thread first: the same bytes."""
+    states = []
+    for flags in ((), ("-DBACKWARDS",)):
+        env = GpuVector(name, 5, 1, torch.device("cpu"), flags=flags)
+        buffers, rng = Buffers(env, torch.device("cpu")), np.random.default_rng(0)
+        env.reset(buffers.obs)
+        for _ in range(100):
+            actions = torch.from_numpy(random_actions(env.spec, env.num_agents, rng))
+            env.step(actions, *buffers.all(), buffers.final_obs)
+        states.append((env.get_state(), env.log()))
+    assert states[0] == states[1]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("wrong", ["NAN", "1.5f"])
+def test_a_number_that_should_not_be_is_named(tmp_path: Path, wrong: str, device: str) -> None:
+    """The environment and the step, of the first one, whatever comes after."""
+    text = ocean.find("password").read_text()
+    broken = "    obs[0] = env->log.n == 3 && env->steps == 2 && io_is_third(env) ? %s : 1.0f;\n"
+    broken = broken.replace("io_is_third(env)", "(env->entered & 3) == 1") % wrong
+    place = "    obs[LENGTH] = rng_uniform"
+    assert place in text
+    (tmp_path / "odd.h").write_text(text.replace(place, broken + place))
+    env = GpuVector(tmp_path / "odd.h", 9, 0, torch.device(device))
+    buffers = Buffers(env, torch.device(device))
+    env.reset(buffers.obs)
+    for step in range(40):
+        actions = torch.zeros(9, 1, dtype=torch.int32, device=device)
+        actions[3:5] = 1 if step % 5 == 0 else 0  # the third and fourth enter the bits 1, 0
+        env.step(actions, *buffers.all(), buffers.final_obs, step)
+    with pytest.raises(EnvironmentFault, match=r"odd: environment 3 .*outside \[-1, 1\].*at step 1016; mend"):
+        env.check(before=1000)
+    env.check()  # said once
+
+
+def test_settings_are_checked_and_states_are_not_taken_from_others() -> None:
+    device = torch.device("cpu")
+    with pytest.raises(ValueError, match="no setting 'graviti'"):
+        GpuVector("cartpole", 1, 0, device, {"graviti": 1})
+    with pytest.raises(ValueError, match="must lie in"):
+        GpuVector("cartpole", 1, 0, device, {"gravity": -1})
+    state = GpuVector("cartpole", 3, 0, device).get_state()
+    for other in (GpuVector("cartpole", 4, 0, device), GpuVector("squared", 3, 0, device)):
+        with pytest.raises(ValueError, match="not a state of"):
+            other.set_state(state)
+
+
+def test_many_agents_stay_on_the_processor() -> None:
+    assert gpu_vector.fits("breakout")
+    assert not gpu_vector.fits("snake")
+
+
+@pytest.mark.skipif(gpu.compiler() is None, reason="needs nvcc")
+def test_what_nvcc_cannot_do_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(BuildError, match=r"cannot compile for this GPU \(sm_30\): nvcc fatal.*device='cpu'"):
+        gpu.build("vector.cu", "sm_30", ocean.find("squared"))
+    text = ocean.find("squared").read_text().replace("int late =", "int late = sideways;", 1)
+    (tmp_path / "squared.h").write_text(text)
+    with pytest.raises(BuildError, match=r'vector.cu: .*squared.h\(\d+\): error: .*"sideways" is undefined'):
+        gpu.build("vector.cu", "sm_90", tmp_path / "squared.h")
+
+
+def test_without_nvcc_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "compiler", lambda: None)
+    with pytest.raises(BuildError, match="no nvcc found: install"):
+        gpu.build("vector.cu", "sm_90")
