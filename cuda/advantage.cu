@@ -33,13 +33,14 @@ KERNEL advantage_kernel(int64_t horizon, int64_t agents, const float *__restrict
 // Null, or the name of the error. All pointers are on the current device; values is [horizon + 1, agents].
 EXPORT const char *advantage_rows(int64_t horizon, int64_t agents, const float *rewards,
                                   const uint8_t *terminals, const uint8_t *truncations, const float *values,
-                                  const float *final_values, const float *ratios, float gamma, float lambda,
-                                  float rho_clip, float c_clip, float *advantages, float *returns,
+                                  const float *final_values, const float *ratios, double gamma,
+                                  double lambda, double rho_clip, double c_clip, float *advantages, float *returns,
                                   void *stream) {
     if (horizon < 1) {
         return "the horizon must be at least 1";
     }
     LAUNCH(advantage_kernel, agents, BLOCK, stream, horizon, agents, rewards, terminals, truncations, values,
-           final_values, ratios, gamma, lambda, rho_clip, c_clip, advantages, returns);
+           final_values, ratios, (float)gamma, (float)lambda, (float)rho_clip, (float)c_clip, advantages,
+           returns);
     return NULL;
 }

@@ -3,7 +3,7 @@
 // body is tested on machines without a GPU. What such a loop cannot do (shared memory, barriers, warps)
 // the kernels leave alone: each thread works by itself.
 //
-// Entry points take pointers, int64_t and float, the stream last, and return null or what went wrong.
+// Entry points take pointers, int64_t and double, the stream last, and return null or what went wrong.
 #ifndef LAUNCH_H
 #define LAUNCH_H
 

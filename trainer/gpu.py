@@ -130,7 +130,7 @@ def _argument(value: Any, device: torch.device) -> Any:
         return ctypes.c_void_p(value.data_ptr())
     if isinstance(value, int):
         return ctypes.c_int64(value)
-    return ctypes.c_float(value) if isinstance(value, float) else value
+    return ctypes.c_double(value) if isinstance(value, float) else value
 
 
 def load(name: str, device: torch.device, header: Path | None = None, flags: Sequence[str] = ()) -> Kernels:

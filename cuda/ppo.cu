@@ -1,0 +1,226 @@
+// What follows from the heads' outputs: drawing actions (`sample`), and the PPO loss with its gradient
+// (`loss`). The meaning of both is the plain torch in trainer/policy.py and trainer/network.py, the C
+// form trainer/network.c. One thread a row; a row's outputs stay in its cache lines from pass to pass.
+#include "launch.h"
+
+enum { BLOCK = 128 };
+
+#define TINY 1e-8f        // as in network.py: keeps the division by a deviation of nothing finite
+#define FORBIDDEN (-1e9f) // the logit of an action that a mask forbids: its probability is 0
+
+// The outputs of a row: the logits of all action components beside each other, then the value, a number
+// (bins 0) or the logits of a distribution over bins that divide [-value_limit, value_limit].
+typedef struct {
+    int64_t components, logits, bins;
+    const int32_t *sizes; // [components] actions of each
+    float value_limit;
+} Heads;
+
+DEVICE int64_t outputs_of(const Heads *heads) {
+    return heads->logits + (heads->bins ? heads->bins : 1);
+}
+
+// Logits to log-probabilities, in place.
+DEVICE void log_softmax(float *logits, int64_t size) {
+    float top = logits[0], sum = 0.0f;
+    for (int64_t a = 1; a < size; a++) {
+        top = logits[a] > top ? logits[a] : top;
+    }
+    for (int64_t a = 0; a < size; a++) {
+        sum += expf(logits[a] - top);
+    }
+    float shift = top + logf(sum);
+    for (int64_t a = 0; a < size; a++) {
+        logits[a] -= shift;
+    }
+}
+
+DEVICE void forbid(float *logits, int64_t size, const uint8_t *allowed) {
+    for (int64_t a = 0; a < size; a++) {
+        logits[a] = allowed[a] ? logits[a] : FORBIDDEN;
+    }
+}
+
+// The value of a row; the bins' logits become log-probabilities.
+DEVICE float value_of(const Heads *heads, float *out) {
+    if (!heads->bins) {
+        return out[0];
+    }
+    float width = 2.0f * heads->value_limit / (float)heads->bins, mean = 0.0f;
+    log_softmax(out, heads->bins);
+    for (int64_t k = 0; k < heads->bins; k++) {
+        mean += expf(out[k]) * (((float)k + 0.5f) * width - heads->value_limit);
+    }
+    return mean;
+}
+
+// ---- rollout ----
+
+KERNEL sample_kernel(Heads heads, int64_t rows, float *outs, const float *__restrict__ uniform,
+                     const uint8_t *__restrict__ mask, int32_t *__restrict__ actions,
+                     float *__restrict__ logprobs, float *__restrict__ values) {
+    FOR_ONE(row, rows)
+    float *out = outs + row * outputs_of(&heads), *logits = out;
+    const uint8_t *allowed = mask ? mask + row * heads.logits : NULL;
+    values[row] = value_of(&heads, out + heads.logits);
+    float logprob = 0.0f;
+    for (int64_t c = 0; actions && c < heads.components; c++) {
+        int64_t size = heads.sizes[c], action = 0;
+        if (allowed) {
+            forbid(logits, size, allowed + (logits - out));
+        }
+        log_softmax(logits, size);
+        float below = 0.0f; // probability of all actions before this one
+        for (int64_t a = 1; a < size; a++) {
+            below += expf(logits[a - 1]);
+            int further = uniform ? uniform[row * heads.components + c] >= below && expf(logits[a]) > 0.0f
+                                  : logits[a] > logits[action];
+            action = further ? a : action;
+        }
+        logprob += logits[action];
+        actions[row * heads.components + c] = (int32_t)action;
+        logits += size;
+    }
+    if (actions) {
+        logprobs[row] = logprob;
+    }
+}
+
+// Values of all rows; and, unless `actions` is null, actions with the logarithm of their probability,
+// drawn by inverting the distribution function at `uniform` [rows, components] in [0, 1), or the most
+// probable ones where `uniform` is null. `outs` [rows, outputs] is overwritten; `mask` [rows, logits] is 0
+// where an action is forbidden, or null.
+EXPORT const char *sample(int64_t rows, int64_t components, int64_t logits, int64_t bins, const int32_t *sizes,
+                          double value_limit, float *outs, const float *uniform, const uint8_t *mask,
+                          int32_t *actions, float *logprobs, float *values, void *stream) {
+    Heads heads = {components, logits, bins, sizes, (float)value_limit};
+    LAUNCH(sample_kernel, rows, BLOCK, stream, heads, rows, outs, uniform, mask, actions, logprobs, values);
+    return NULL;
+}
+
+// ---- update ----
+
+// A minibatch: all steps of some segments, row i being step i / count of segment segments[i % count].
+// Buffers are [horizon, columns].
+typedef struct {
+    int64_t columns, count, rows;
+    const int64_t *segments;   // [count]
+    const float *weights;      // [columns] importance weights
+    const uint8_t *mask;       // [horizon, columns, logits] or null
+    const int32_t *actions;    // [horizon, columns, components]
+    const float *logprobs, *advantages, *returns;
+    const float *old_values;   // a copy of values: a segment may be in a minibatch more than once
+    float *values, *ratios;    // written
+    const float *moments;      // [2] deviation and mean of the minibatch's advantages; null: as they are
+    const float *ent_coef;     // [1]
+    float clip, vf_clip, vf_coef;
+} Batch;
+
+enum { POLICY_LOSS, VALUE_LOSS, ENTROPY, KL, CLIPPED }; // rows of `terms` [5, rows]
+
+// Cross-entropy between the value's distribution (its log-probabilities `out`, which become the slopes
+// times `factor`) and a Gaussian around `target`, as `hl_gauss` in policy.py has it.
+DEVICE float histogram_loss(const Heads *heads, float target, float factor, float *out) {
+    float limit = heads->value_limit, width = 2.0f * limit / (float)heads->bins;
+    float scale = 1.0f / (0.75f * 1.41421356f * width), loss = 0.0f;
+    float near = target > limit ? limit : target < -limit ? -limit : target;
+    float below = erff((-limit - near) * scale), whole = erff((limit - near) * scale) - below;
+    for (int64_t k = 0; k < heads->bins; k++) {
+        float above = erff(((float)(k + 1) * width - limit - near) * scale);
+        float share = (above - below) / whole;
+        loss -= share * out[k];
+        out[k] = (expf(out[k]) - share) * factor;
+        below = above;
+    }
+    return loss;
+}
+
+KERNEL loss_kernel(Heads heads, Batch batch, float *outs, float *__restrict__ terms) {
+    FOR_ONE(row, batch.rows)
+    int64_t segment = batch.segments[row % batch.count];
+    int64_t place = row / batch.count * batch.columns + segment;
+    float *out = outs + row * outputs_of(&heads);
+    const int32_t *taken = batch.actions + place * heads.components;
+    const uint8_t *allowed = batch.mask ? batch.mask + place * heads.logits : NULL;
+
+    float logprob = 0.0f, entropy = 0.0f;
+    float *logits = out;
+    for (int64_t c = 0; c < heads.components; c++) {
+        int64_t size = heads.sizes[c];
+        if (allowed) {
+            forbid(logits, size, allowed + (logits - out));
+        }
+        log_softmax(logits, size);
+        for (int64_t a = 0; a < size; a++) {
+            entropy -= expf(logits[a]) * logits[a];
+        }
+        logprob += logits[taken[c]];
+        logits += size;
+    }
+
+    float scale = batch.weights[segment] / (float)batch.rows;
+    float log_ratio = logprob - batch.logprobs[place], ratio = expf(log_ratio);
+    float advantage = batch.advantages[place];
+    if (batch.moments) {
+        advantage = (advantage - batch.moments[1]) / (batch.moments[0] + TINY);
+    }
+    float low = 1.0f - batch.clip, high = 1.0f + batch.clip;
+    float clipped = ratio < low ? low : ratio > high ? high : ratio;
+    float gain = ratio * advantage, clipped_gain = clipped * advantage;
+    // d loss / d logprob: nothing where the clipped gain is the smaller one
+    float slope = gain <= clipped_gain ? -gain * scale : 0.0f;
+
+    float value = value_of(&heads, out + heads.logits);
+    float target = batch.returns[place], old_value = batch.old_values[place];
+    float error = value - target, moved = value - old_value, value_loss;
+    if (heads.bins) {
+        value_loss = histogram_loss(&heads, target, scale * batch.vf_coef, out + heads.logits);
+    } else {
+        float near = moved < -batch.vf_clip ? -batch.vf_clip : moved > batch.vf_clip ? batch.vf_clip : moved;
+        float near_error = old_value + near - target;
+        int plain = error * error >= near_error * near_error;
+        float worst = plain ? error : near_error;
+        value_loss = 0.5f * worst * worst;
+        out[heads.logits] = plain || moved == near ? error * scale * batch.vf_coef : 0.0f;
+    }
+
+    terms[POLICY_LOSS * batch.rows + row] = -scale * (gain < clipped_gain ? gain : clipped_gain);
+    terms[VALUE_LOSS * batch.rows + row] = scale * value_loss;
+    terms[ENTROPY * batch.rows + row] = scale * entropy;
+    terms[KL * batch.rows + row] = (ratio - 1.0f - log_ratio) / (float)batch.rows;
+    terms[CLIPPED * batch.rows + row] = ratio < low || ratio > high ? 1.0f / (float)batch.rows : 0.0f;
+    batch.ratios[place] = ratio;
+    batch.values[place] = value;
+
+    float bonus = scale * *batch.ent_coef;
+    logits = out;
+    for (int64_t c = 0; c < heads.components; c++) {
+        int64_t size = heads.sizes[c];
+        float own_entropy = 0.0f;
+        for (int64_t a = 0; a < size; a++) {
+            own_entropy -= expf(logits[a]) * logits[a];
+        }
+        for (int64_t a = 0; a < size; a++) {
+            float p = expf(logits[a]);
+            logits[a] = p * (bonus * (logits[a] + own_entropy) - slope) + (a == taken[c] ? slope : 0.0f);
+        }
+        logits += size;
+    }
+}
+
+// From the heads' outputs `outs` [rows, outputs] to d loss / d outputs in their place, each row's shares
+// of the five means in `terms` [5, rows], and new values and ratios in their buffers.
+EXPORT const char *loss(int64_t columns, int64_t count, int64_t horizon, int64_t components, int64_t logits,
+                        int64_t bins, const int32_t *sizes, double value_limit, const int64_t *segments,
+                        const float *weights, const uint8_t *mask, const int32_t *actions,
+                        const float *logprobs, const float *advantages, const float *returns,
+                        const float *old_values, float *values, float *ratios, const float *moments,
+                        const float *ent_coef, double clip, double vf_clip, double vf_coef, float *outs,
+                        float *terms, void *stream) {
+    Heads heads = {components, logits, bins, sizes, (float)value_limit};
+    Batch batch = {columns,    count,   horizon * count, segments, weights, mask,    actions,
+                   logprobs,   advantages, returns,      old_values, values, ratios, moments,
+                   ent_coef,   (float)clip, (float)vf_clip, (float)vf_coef};
+    LAUNCH(loss_kernel, batch.rows, BLOCK, stream, heads, batch, outs, terms);
+    return NULL;
+}
