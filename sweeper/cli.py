@@ -28,6 +28,8 @@ FOR_PEOPLE = (
     ("sweeper.objectives", "ObjectiveError"),
     ("sweeper.slots", "SlotsError"),
     ("ocean.build", "BuildError"),
+    ("trainer.gpu_vector", "EnvironmentFault"),
+    ("trainer.gpu_training", "GpuMemoryError"),
 )
 
 
@@ -532,6 +534,16 @@ def _settings(pairs: Iterable[str]) -> dict[str, Any]:
             raise ConfigError("", f"--set '{pair}' is not key=value", "write e.g. --set learning_rate=0.01")
         values[key.strip()] = read_yaml(text)
     return values
+
+
+@cli.command()
+def doctor() -> None:
+    """Say what this machine has (compilers, GPU, torch), and what will run where."""
+    from sweeper import objectives
+    from sweeper.logs import printable
+
+    for name, text in objectives.found():
+        click.echo(printable(f"{name:<12}{text}"))
 
 
 @cli.group()

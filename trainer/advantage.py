@@ -61,7 +61,7 @@ def compute(rows: Rows, gamma: float, gae_lambda: float, rho_clip: float, c_clip
     """Fill `rows.advantages` and `rows.returns` by the fastest form there is for their device."""
     if rows.rewards.device.type == "cpu":
         _compute_c(rows, gamma, gae_lambda, rho_clip, c_clip)
-    elif rows.rewards.device.type == "cuda" and gpu.compiler() is not None:
+    elif gpu.serves(rows.rewards.device):
         compute_kernel(rows, gamma, gae_lambda, rho_clip, c_clip)
     else:
         reference(rows, gamma, gae_lambda, rho_clip, c_clip)

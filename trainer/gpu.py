@@ -27,6 +27,7 @@ from torch import Tensor
 _INSTALLED = Path(__file__).parent / "cuda"
 SOURCES = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "cuda"
 NO_NVCC = "no nvcc found: install the CUDA toolkit or set CUDA_HOME"
+OLDEST = (7, 5)  # compute capability that nvcc 13 compiles for
 # As on the processor (ocean/build.py): no fused multiply-adds, with which the two would part.
 FLAGS = ("-O3", "-fmad=false", "-shared", "-Xcompiler", "-fPIC", "-x", "cu")
 
@@ -38,6 +39,13 @@ def compiler() -> str | None:
     if found is None and (home := os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")):
         found = shutil.which("nvcc", path=os.path.join(home, "bin"))
     return found
+
+
+def serves(device: torch.device) -> bool:
+    """Whether kernels can be compiled for a device: a GPU that nvcc knows, and there is an nvcc."""
+    if device.type != "cuda" or compiler() is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= OLDEST
 
 
 def architecture(device: torch.device) -> str:
@@ -104,12 +112,16 @@ class Kernels:
         except AttributeError:
             raise AttributeError(f"no kernel is called {name}") from None
         entry.restype = ctypes.c_char_p
-        cuda, device = self._device.type == "cuda", self._device
+        device = self._device
 
         def launch(*arguments: Tensor | int | float | None) -> None:
             given = [_argument(argument, device) for argument in arguments]
-            stream = ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream if cuda else None)
-            if error := entry(*given, stream):
+            if device.type == "cuda":
+                with torch.cuda.device(device):
+                    error = entry(*given, ctypes.c_void_p(torch.cuda.current_stream().cuda_stream))
+            else:
+                error = entry(*given, None)
+            if error:
                 raise RuntimeError(f"{name}: {error.decode()}")
 
         setattr(self, name, launch)

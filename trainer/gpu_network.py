@@ -172,7 +172,7 @@ class GpuNetwork:
         """From d loss / d output of the last hidden layer down to the first weights."""
         count = len(self._weights)
         for layer in reversed(range(count)):
-            slopes = torch.where(layers[layer + 1] > 0, slopes, 0)
+            slopes = torch.ops.aten.threshold_backward(slopes, layers[layer + 1], 0)  # of the ReLU
             self._add_product(self._grads[layer], layers[layer], slopes)
             self._grads[count + layer].add_(slopes.sum(0, dtype=torch.float32))
             if layer:

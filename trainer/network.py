@@ -10,6 +10,7 @@ import ctypes
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from trainer import recurrence
 from trainer.buffer import Buffer
 from trainer.policy import Policy, hl_gauss
 from trainer.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from trainer.gpu_network import GpuNetwork
 
 # Rows that pass through the network at once: activations stay in the second-level cache.
 TILE = 512
@@ -357,9 +361,9 @@ def _grad(part: Tensor) -> Tensor:
     return part.grad
 
 
-Network = TorchNetwork | FusedNetwork
+Network: TypeAlias = "TorchNetwork | FusedNetwork | GpuNetwork"
 
 
-def make(policy: Policy, obs_dtype: torch.dtype, device: torch.device) -> Network:
+def make(policy: Policy, obs_dtype: torch.dtype, device: torch.device) -> TorchNetwork | FusedNetwork:
     """The fastest form of the network for a device."""
     return FusedNetwork(policy, obs_dtype) if device.type == "cpu" else TorchNetwork(policy)

@@ -37,16 +37,12 @@ class Seconds:
         return {name: value / total for name, value in parts.items()}
 
 
-def check_discrete(env: ocean.Vector) -> None:
+def check_discrete(spec: ocean.Spec) -> None:
     """Raises SettingsError for an environment whose actions this policy cannot draw."""
-    if not env.spec.action_sizes:
-        raise SettingsError(
-            "env", f"{env.spec.name} has continuous actions", "only discrete ones are trained"
-        )
-    if sum(env.spec.action_sizes) > 256:
-        raise SettingsError(
-            "env", f"{env.spec.name} has {sum(env.spec.action_sizes)} logits", "256 are the most"
-        )
+    if not spec.action_sizes:
+        raise SettingsError("env", f"{spec.name} has continuous actions", "only discrete ones are trained")
+    if sum(spec.action_sizes) > 256:
+        raise SettingsError("env", f"{spec.name} has {sum(spec.action_sizes)} logits", "256 are the most")
 
 
 def clear_states(state: Tensor, terminals: Any, truncations: Any) -> None:
@@ -67,7 +63,7 @@ class Rollout:
         generator: torch.Generator,
         device: torch.device,
     ) -> None:
-        check_discrete(env)
+        check_discrete(env.spec)
         self.env, self.network, self.train, self.generator = env, network, train, generator
         spec, agents = env.spec, env.num_agents
         dtype = torch.from_numpy(env.final_obs).dtype

@@ -15,8 +15,11 @@ import torch
 
 import ocean
 from trainer import checkpoint as checkpoints
+from trainer import gpu, gpu_training
 from trainer import network as networks
 from trainer.evaluate import evaluate
+from trainer.gpu_training import GpuRollout
+from trainer.gpu_vector import GpuVector
 from trainer.policy import Policy
 from trainer.rollout import Rollout, Seconds, check_discrete
 from trainer.settings import Settings, SettingsError, TrainSettings
@@ -83,15 +86,22 @@ def train(
     `checkpoint` is a file: training goes on from it where it exists (its points are not reported
     again), and keeps it up to date. Raises SettingsError for settings that do not fit each other or
     the checkpoint, ocean.BuildError without a C compiler. One seed gives one result, bit for bit, on
-    the same machine, build and thread count, whether stopped and continued or not.
+    the same machine, build and thread count, whether stopped and continued or not. `device` is torch's
+    ("cpu", "cuda"), or "emulated", what a GPU would do done slowly by the processor, for tests. On a GPU
+    gpu_vector.EnvironmentFault names an environment that gives a number that should not be, and
+    gpu_training.GpuMemoryError says that its memory is full.
     """
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+    emulated = device == "emulated"
+    place = torch.device("cpu" if emulated else device)
+    if place.type == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device", "no CUDA device is found", "use device='cpu'")
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.train.threads)
     try:
-        with contextlib.closing(_Training(settings, seed, torch.device(device))) as training:
+        with contextlib.closing(_Training(settings, seed, place, emulated)) as training:
             return training.run(report, progress, should_stop, Path(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError as error:
+        raise gpu_training.memory_error(settings, ocean.spec(settings.env), error) from None
     finally:
         torch.set_num_threads(threads)
 
@@ -99,23 +109,33 @@ def train(
 class _Training:
     """One run: everything that it is made of, and how far it has come."""
 
-    def __init__(self, settings: Settings, seed: int, device: torch.device) -> None:
+    env: ocean.Vector | GpuVector
+    network: networks.Network
+    rollout: Rollout | GpuRollout
+    updater: Updater
+
+    def __init__(self, settings: Settings, seed: int, device: torch.device, emulated: bool) -> None:
         self.settings, self.seed, self.device = settings, seed, device
         train = settings.train
         streams = [int(s >> np.uint64(1)) for s in np.random.SeedSequence(seed).generate_state(4, np.uint64)]
         self.generators = [torch.Generator().manual_seed(stream) for stream in streams[:3]]
-        self.env = ocean.Vector(
-            settings.env, train.num_envs, streams[3], train.threads, dict(settings.env_settings)
-        )
-        spec = self.env.spec
+        spec = ocean.spec(settings.env)
         settings.check(spec.agents_per_env)
-        check_discrete(self.env)
+        check_discrete(spec)
         self.policy = Policy(
             math.prod(spec.obs_shape), spec.action_sizes, settings.policy, self.generators[0], device
         )
-        self.network = networks.make(self.policy, torch.from_numpy(self.env.final_obs).dtype, device)
-        self.rollout = Rollout(self.env, self.network, train, self.generators[1], device)
-        self.updater = Updater(self.policy, self.network, train, self.generators[2])
+        if (emulated or gpu.serves(device)) and gpu_training.serves(settings, spec):
+            parts = gpu_training.make(settings, self.policy, (streams[1], streams[3]), device)
+            self.env, self.network, self.rollout, self.updater = parts
+        else:
+            env = ocean.Vector(
+                settings.env, train.num_envs, streams[3], train.threads, dict(settings.env_settings)
+            )
+            network = networks.make(self.policy, torch.from_numpy(env.final_obs).dtype, device)
+            self.env, self.network = env, network
+            self.rollout = Rollout(env, network, train, self.generators[1], device)
+            self.updater = Updater(self.policy, network, train, self.generators[2])
         self.per_rollout = train.horizon * self.env.num_agents
         self.stops = curve_steps(train, self.per_rollout)
         self.steps, self.seconds, self.points = 0, Seconds(), list[Point]()

@@ -49,18 +49,25 @@ class Buffers:
         return self.obs, self.rewards, self.terminals, self.truncations
 
 
-def same_states(one: bytes, other: bytes) -> bool:
-    """Integers exactly, floats and doubles to 1e-5; which is which, their size tells (no count is 1e30)."""
-    a, b = (np.frombuffer(state, np.uint8)[32:] for state in (one, other))
-    if (a == b).all():
-        return True
-    differs = (a.view(np.uint32) != b.view(np.uint32)).reshape(-1, 2)
-    with np.errstate(all="ignore"):
-        close = [
-            (np.abs(x - y) <= 1e-5 * (1 + np.abs(x))) & (np.abs(x) > 1e-20) & (np.abs(x) < 1e30)
-            for x, y in ((a.view(kind), b.view(kind)) for kind in (np.float32, np.float64))
-        ]
-    return bool((~differs | close[0].reshape(-1, 2) | close[1][:, None]).all())
+def agree(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Integers exactly, floats to 1e-5 (nan with nan): a bool on the device, for which nobody waits."""
+    if not one.is_floating_point():
+        return (one == other).all()
+    return torch.isclose(one, other, rtol=1e-5, atol=1e-5, equal_nan=True).all()
+
+
+def states_agree(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """As `agree`, for the bytes of environments. Which of them are floats, their size tells: read as a
+    float, an integer below 2^23 is nearly nothing."""
+
+    def near(kind: torch.dtype, least: float) -> torch.Tensor:
+        x, y = one.view(kind), other.view(kind)
+        floats = [(part == 0) | ((part.abs() > 1e-20) & (part.abs() < 1e30)) for part in (x, y)]
+        return torch.isclose(x, y, rtol=1e-5, atol=least) & floats[0] & floats[1]
+
+    words = one.view(torch.int32) == other.view(torch.int32)
+    doubles = near(torch.float64, 0.0)[..., None].expand(*one.shape[:-1], -1, 2).flatten(-2)
+    return (words | near(torch.float32, 1e-5) | doubles).all()
 
 
 def random_actions(spec: ocean.Spec, rows: int, rng: np.random.Generator) -> np.ndarray:
@@ -78,28 +85,36 @@ def compare(name: str, device: torch.device, num_envs: int, steps: int) -> int:
     assert on_device.get_state() == on_host.get_state()  # seeded alike
     on_host.reset(host.obs.numpy())
     on_device.reset(there.obs)
-    rng, ended, total = np.random.default_rng(7), 0, np.zeros(len(on_host.spec.log_fields))
-    arrays = [tensor.numpy() for tensor in host.all()]
+    assert agree(there.obs, host.obs.to(device))
+    rng, ended = np.random.default_rng(7), 0
+    arrays, mask = [tensor.numpy() for tensor in host.all()], torch.from_numpy(on_host.action_mask)
+    names = ("state", "action mask", "observation", "reward", "terminal", "truncation", "final observation")
+    found, logs = torch.ones(steps, len(names), dtype=torch.bool, device=device), []
     for step in range(steps):
-        torch.testing.assert_close(there.obs.cpu(), host.obs, atol=1e-5, rtol=1e-5)
-        assert same_states(on_device.get_state(), on_host.get_state()), f"{name}: step {step}"
-        assert torch.equal(on_device.action_mask.cpu(), torch.from_numpy(on_host.action_mask))
         on_device.set_state(on_host.get_state())
         actions = random_actions(on_host.spec, on_host.num_agents, rng)
         on_host.step(actions, *arrays)
         on_device.step(torch.from_numpy(actions).to(device), *there.all(), there.final_obs, step)
-        for new, expected in zip(there.all(), host.all(), strict=True):
-            torch.testing.assert_close(new.cpu(), expected, atol=1e-5, rtol=1e-5)
-        over = (host.terminals | host.truncations).bool()
-        final = torch.from_numpy(on_host.final_obs)[over]
-        torch.testing.assert_close(there.final_obs.cpu()[over], final, atol=1e-5, rtol=1e-5)
-        ended += int(over.sum())
+        state = torch.frombuffer(bytearray(on_host.get_state()[32:]), dtype=torch.uint8).to(device)
+        over = (there.terminals | there.truncations).bool().view(-1, *[1] * (host.obs.dim() - 1))
+        final = torch.from_numpy(on_host.final_obs).to(device)
+        found[step] = torch.stack(
+            [
+                states_agree(on_device.state, state.view(on_device.state.shape)),
+                agree(on_device.action_mask, mask.to(device)),
+                *(agree(new, old.to(device)) for new, old in zip(there.all(), host.all(), strict=True)),
+                agree(there.final_obs * over, final * over),
+            ]
+        )
+        ended += int((arrays[2] | arrays[3]).sum())
         if step % 50 == 49 or step == steps - 1:
-            logs = on_device.log(), on_host.log()
-            assert logs[0] == pytest.approx(logs[1], rel=1e-5)
-            total += logs[0]["n"]
+            logs.append((on_device.log(), on_host.log()))
+    wrong = [(int(step), names[part]) for step, part in (~found).nonzero().tolist()]
+    assert not wrong, f"{name}: (step, part) {wrong[:5]}"
     on_device.check()
-    assert total[0] == ended
+    for mine, expected in logs:
+        assert mine == pytest.approx(expected, rel=1e-5)
+    assert sum(mine["n"] for mine, _ in logs) == ended
     on_host.close()
     return ended
 
@@ -114,6 +129,25 @@ def test_kernels_and_c_step_alike(name: str, device: str) -> None:
     else:
         ended = compare(name, torch.device(device), max(3, 67 // agents), 120)
     assert ended or name in ("breakout", "pong", "freeway", "game2048")  # whose episodes are longer
+
+
+def test_states_agree_in_floats_nearly_and_in_integers_exactly() -> None:
+    def state(number: float, kind: type) -> torch.Tensor:
+        return torch.from_numpy(np.array([7, number], kind)).view(torch.uint8).repeat(2, 1)
+
+    for kind, number, other, same in [
+        (np.float32, 0.5, 0.500001, True),
+        (np.float32, 0.5, 0.51, False),
+        (np.float64, -300.25, -300.25001, True),
+        (np.float64, -300.25, -300.5, False),
+        (np.int64, 3, 4, False),
+        (np.int32, 8_000_000, 8_000_001, False),
+        (np.int32, -1, 0, False),
+        (np.uint8, 1, 0, False),
+    ]:
+        width = 4 if kind is np.uint8 else 1
+        pair = (state(value, kind).repeat(1, width) for value in (number, other))
+        assert bool(states_agree(*pair)) == same, (kind, number, other)
 
 
 @pytest.mark.skipif(gpu.compiler() is None, reason="needs nvcc")
