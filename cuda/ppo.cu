@@ -20,78 +20,76 @@ DEVICE int64_t outputs_of(const Heads *heads) {
     return heads->logits + (heads->bins ? heads->bins : 1);
 }
 
-// Logits to log-probabilities, in place.
-DEVICE void log_softmax(float *logits, int64_t size) {
-    float top = logits[0], sum = 0.0f;
+// A logit as the mask leaves it.
+DEVICE float logit_of(const float *logits, const uint8_t *allowed, int64_t a) {
+    return allowed && !allowed[a] ? FORBIDDEN : logits[a];
+}
+
+// What log-probabilities are less than their logits; 0 of none.
+DEVICE float log_sum(const float *logits, const uint8_t *allowed, int64_t size) {
+    if (size == 0) {
+        return 0.0f;
+    }
+    float top = logit_of(logits, allowed, 0), sum = 0.0f;
     for (int64_t a = 1; a < size; a++) {
-        top = logits[a] > top ? logits[a] : top;
+        float logit = logit_of(logits, allowed, a);
+        top = logit > top ? logit : top;
     }
     for (int64_t a = 0; a < size; a++) {
-        sum += expf(logits[a] - top);
+        sum += expf(logit_of(logits, allowed, a) - top);
     }
-    float shift = top + logf(sum);
-    for (int64_t a = 0; a < size; a++) {
-        logits[a] -= shift;
-    }
+    return top + logf(sum);
 }
 
-DEVICE void forbid(float *logits, int64_t size, const uint8_t *allowed) {
-    for (int64_t a = 0; a < size; a++) {
-        logits[a] = allowed[a] ? logits[a] : FORBIDDEN;
-    }
-}
-
-// The value of a row; the bins' logits become log-probabilities.
-DEVICE float value_of(const Heads *heads, float *out) {
+// The value of a row. `shift` is the bins' log_sum.
+DEVICE float value_of(const Heads *heads, const float *out, float shift) {
     if (!heads->bins) {
         return out[0];
     }
     float width = 2.0f * heads->value_limit / (float)heads->bins, mean = 0.0f;
-    log_softmax(out, heads->bins);
     for (int64_t k = 0; k < heads->bins; k++) {
-        mean += expf(out[k]) * (((float)k + 0.5f) * width - heads->value_limit);
+        mean += expf(out[k] - shift) * (((float)k + 0.5f) * width - heads->value_limit);
     }
     return mean;
 }
 
 // ---- rollout ----
 
-KERNEL sample_kernel(Heads heads, int64_t rows, float *outs, const float *__restrict__ uniform,
-                     const uint8_t *__restrict__ mask, int32_t *__restrict__ actions,
-                     float *__restrict__ logprobs, float *__restrict__ values) {
+KERNEL sample_kernel(Heads heads, int64_t rows, const float *__restrict__ outs,
+                     const float *__restrict__ uniform, const uint8_t *__restrict__ mask,
+                     int32_t *__restrict__ actions, float *__restrict__ logprobs, float *__restrict__ values) {
     FOR_ONE(row, rows)
-    float *out = outs + row * outputs_of(&heads), *logits = out;
+    const float *out = outs + row * outputs_of(&heads), *value_out = out + heads.logits;
+    values[row] = value_of(&heads, value_out, log_sum(value_out, NULL, heads.bins));
+    if (!actions) {
+        return;
+    }
     const uint8_t *allowed = mask ? mask + row * heads.logits : NULL;
-    values[row] = value_of(&heads, out + heads.logits);
     float logprob = 0.0f;
-    for (int64_t c = 0; actions && c < heads.components; c++) {
+    for (int64_t c = 0; c < heads.components; c++) {
         int64_t size = heads.sizes[c], action = 0;
-        if (allowed) {
-            forbid(logits, size, allowed + (logits - out));
-        }
-        log_softmax(logits, size);
-        float below = 0.0f; // probability of all actions before this one
+        float shift = log_sum(out, allowed, size), below = 0.0f; // probability of all actions before this one
         for (int64_t a = 1; a < size; a++) {
-            below += expf(logits[a - 1]);
-            int further = uniform ? uniform[row * heads.components + c] >= below && expf(logits[a]) > 0.0f
-                                  : logits[a] > logits[action];
+            float logit = logit_of(out, allowed, a);
+            below += expf(logit_of(out, allowed, a - 1) - shift);
+            int further = uniform ? uniform[row * heads.components + c] >= below && expf(logit - shift) > 0.0f
+                                  : logit > logit_of(out, allowed, action);
             action = further ? a : action;
         }
-        logprob += logits[action];
+        logprob += logit_of(out, allowed, action) - shift;
         actions[row * heads.components + c] = (int32_t)action;
-        logits += size;
+        out += size;
+        allowed = allowed ? allowed + size : NULL;
     }
-    if (actions) {
-        logprobs[row] = logprob;
-    }
+    logprobs[row] = logprob;
 }
 
 // Values of all rows; and, unless `actions` is null, actions with the logarithm of their probability,
 // drawn by inverting the distribution function at `uniform` [rows, components] in [0, 1), or the most
-// probable ones where `uniform` is null. `outs` [rows, outputs] is overwritten; `mask` [rows, logits] is 0
-// where an action is forbidden, or null.
+// probable ones where `uniform` is null. `outs` [rows, outputs]; `mask` [rows, logits] is 0 where an action
+// is forbidden, or null.
 EXPORT const char *sample(int64_t rows, int64_t components, int64_t logits, int64_t bins, const int32_t *sizes,
-                          double value_limit, float *outs, const float *uniform, const uint8_t *mask,
+                          double value_limit, const float *outs, const float *uniform, const uint8_t *mask,
                           int32_t *actions, float *logprobs, float *values, void *stream) {
     Heads heads = {components, logits, bins, sizes, (float)value_limit};
     LAUNCH(sample_kernel, rows, BLOCK, stream, heads, rows, outs, uniform, mask, actions, logprobs, values);
@@ -118,9 +116,9 @@ typedef struct {
 
 enum { POLICY_LOSS, VALUE_LOSS, ENTROPY, KL, CLIPPED }; // rows of `terms` [5, rows]
 
-// Cross-entropy between the value's distribution (its log-probabilities `out`, which become the slopes
-// times `factor`) and a Gaussian around `target`, as `hl_gauss` in policy.py has it.
-DEVICE float histogram_loss(const Heads *heads, float target, float factor, float *out) {
+// Cross-entropy between the value's distribution (the logits `out`, which become the slopes times `factor`;
+// `shift` is their log_sum) and a Gaussian around `target`, as `hl_gauss` in policy.py has it.
+DEVICE float histogram_loss(const Heads *heads, float target, float factor, float shift, float *out) {
     float limit = heads->value_limit, width = 2.0f * limit / (float)heads->bins;
     float scale = 1.0f / (0.75f * 1.41421356f * width), loss = 0.0f;
     float near = target > limit ? limit : target < -limit ? -limit : target;
@@ -128,8 +126,9 @@ DEVICE float histogram_loss(const Heads *heads, float target, float factor, floa
     for (int64_t k = 0; k < heads->bins; k++) {
         float above = erff(((float)(k + 1) * width - limit - near) * scale);
         float share = (above - below) / whole;
-        loss -= share * out[k];
-        out[k] = (expf(out[k]) - share) * factor;
+        float logprob = out[k] - shift;
+        loss -= share * logprob;
+        out[k] = (expf(logprob) - share) * factor;
         below = above;
     }
     return loss;
@@ -147,15 +146,14 @@ KERNEL loss_kernel(Heads heads, Batch batch, float *outs, float *__restrict__ te
     float *logits = out;
     for (int64_t c = 0; c < heads.components; c++) {
         int64_t size = heads.sizes[c];
-        if (allowed) {
-            forbid(logits, size, allowed + (logits - out));
-        }
-        log_softmax(logits, size);
-        for (int64_t a = 0; a < size; a++) {
+        float shift = log_sum(logits, allowed, size);
+        for (int64_t a = 0; a < size; a++) { // from here on they are log-probabilities
+            logits[a] = logit_of(logits, allowed, a) - shift;
             entropy -= expf(logits[a]) * logits[a];
         }
         logprob += logits[taken[c]];
         logits += size;
+        allowed = allowed ? allowed + size : NULL;
     }
 
     float scale = batch.weights[segment] / (float)batch.rows;
@@ -170,18 +168,19 @@ KERNEL loss_kernel(Heads heads, Batch batch, float *outs, float *__restrict__ te
     // d loss / d logprob: nothing where the clipped gain is the smaller one
     float slope = gain <= clipped_gain ? -gain * scale : 0.0f;
 
-    float value = value_of(&heads, out + heads.logits);
+    float *value_out = out + heads.logits, value_shift = log_sum(value_out, NULL, heads.bins);
+    float value = value_of(&heads, value_out, value_shift);
     float target = batch.returns[place], old_value = batch.old_values[place];
     float error = value - target, moved = value - old_value, value_loss;
     if (heads.bins) {
-        value_loss = histogram_loss(&heads, target, scale * batch.vf_coef, out + heads.logits);
+        value_loss = histogram_loss(&heads, target, scale * batch.vf_coef, value_shift, value_out);
     } else {
         float near = moved < -batch.vf_clip ? -batch.vf_clip : moved > batch.vf_clip ? batch.vf_clip : moved;
         float near_error = old_value + near - target;
         int plain = error * error >= near_error * near_error;
         float worst = plain ? error : near_error;
         value_loss = 0.5f * worst * worst;
-        out[heads.logits] = plain || moved == near ? error * scale * batch.vf_coef : 0.0f;
+        value_out[0] = plain || moved == near ? error * scale * batch.vf_coef : 0.0f;
     }
 
     terms[POLICY_LOSS * batch.rows + row] = -scale * (gain < clipped_gain ? gain : clipped_gain);

@@ -114,19 +114,28 @@ class Draws:
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self._seed, self._kernels = seed, gpu.load("training.cu", device)
-        self.counter = torch.zeros(1, dtype=torch.int64, device=device)
+        self._state = torch.zeros(2, dtype=torch.int64, device=device)
+
+    @property
+    def count(self) -> int:
+        """Draws so far. Waits for the GPU."""
+        return int(self._state[0])
+
+    @count.setter
+    def count(self, count: int) -> None:
+        self._state[0] = count
 
     def uniform(self, out: Tensor) -> Tensor:
         """Fill `out` with floats in [0, 1)."""
-        self._kernels.uniform(out.numel(), self._seed, self.counter, out)
-        self.counter.add_(1)
+        self._kernels.next_draw(self._seed, self._state)
+        self._kernels.uniform(out.numel(), self._state, out)
         return out
 
     def permutation(self, count: int) -> Tensor:
         """The numbers below `count`, in random order, int64."""
-        out = torch.empty(count, dtype=torch.int64, device=self.counter.device)
-        self._kernels.permutation(count, self._seed, self.counter, out)
-        self.counter.add_(1)
+        out = torch.empty(count, dtype=torch.int64, device=self._state.device)
+        self._kernels.next_draw(self._seed, self._state)
+        self._kernels.permutation(count, self._state, out)
         return out
 
 
@@ -204,7 +213,7 @@ class GpuRollout:
             "mask": self.env.action_mask,
             "kept": buffer.kept,
             "replay": {name: getattr(buffer, name)[:, agents:].clone() for name in kept},
-            "draws": int(self.draws.counter),
+            "draws": self.draws.count,
             "rollout_steps": self.steps,
         }
 
@@ -218,7 +227,7 @@ class GpuRollout:
         self.buffer.kept = state["kept"]
         for name, column in state["replay"].items():
             getattr(self.buffer, name)[:, agents:].copy_(column)
-        self.draws.counter.fill_(state.get("draws", 0))
+        self.draws.count = state.get("draws", 0)
         self.steps = state.get("rollout_steps", 0)
 
 
@@ -228,7 +237,8 @@ class GpuOptimizer(Optimizer):
     def __init__(self, policy: Policy, train: TrainSettings) -> None:
         self._count = torch.zeros(1, dtype=torch.int64, device=policy.flat.device)
         super().__init__(policy, train)
-        self._adam = gpu.load("training.cu", policy.flat.device).adam
+        self._scales = torch.zeros(2, device=policy.flat.device)
+        self._training = gpu.load("training.cu", policy.flat.device)
 
     @property
     def steps(self) -> int:
@@ -242,7 +252,7 @@ class GpuOptimizer(Optimizer):
     @torch.no_grad()
     def advance(self, rate: Tensor) -> None:
         """One step along the policy's gradients; `rate` [1] is the learning rate."""
-        self._count.add_(1)
+        self._training.next_step(self._count, self.momentum, BETA2, self._scales)
         flats = (self.policy.flat, self.policy.flat_grad, self.mean, self.square)
         for offset, rows, columns, factor in self.matrices:
             weight, grad, mean = (
@@ -251,7 +261,8 @@ class GpuOptimizer(Optimizer):
             muon_reference(weight, grad, mean, rate * factor, self.momentum)
         for offset, size, factor in self.others:
             parts = [flat[offset : offset + size] for flat in flats]
-            self._adam(size, *parts, self._count, rate, float(factor), self.momentum, BETA2, EPSILON)
+            factors = (float(factor), self.momentum, BETA2, EPSILON)
+            self._training.adam(size, *parts, self._scales, rate, *factors)
 
 
 class GpuUpdater(Updater):

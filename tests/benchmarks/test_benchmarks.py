@@ -9,6 +9,7 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 SMALL = {
     "early_stop": ["--seeds", "1", "--trials", "14", "--points", "3", "--tasks", "hard-log"],
+    "gpu": ["--emulated"],
     "ocean": ["--envs", "64", "--seconds", "0.05"],
     "overhead": ["--trials", "3"],
     "scale": ["--workers", "20", "--trials", "60", "--soak", "20", "--sizes", "30"],

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from trainer import gpu, recurrence
+from trainer.gpu_training import Draws
 from trainer.optimizer import BETA2, EPSILON, adam_reference
 
 ON_GPU = torch.cuda.is_available() and gpu.compiler() is not None
@@ -92,15 +93,10 @@ def test_nothing_is_written_beside_the_rows(rows: int, device: str) -> None:
 def test_a_permutation_holds_every_number_once_and_each_time_in_another_order(
     count: int, device: str
 ) -> None:
-    kernels = gpu.load("training.cu", torch.device(device))
-    counter = torch.zeros(1, dtype=torch.int64, device=device)
-    drawn = []
-    for _ in range(2):
-        out = torch.full((count,), -1, dtype=torch.int64, device=device)
-        kernels.permutation(count, 3, counter, out)
-        counter.add_(1)
-        assert torch.equal(out.sort().values.cpu(), torch.arange(count))
-        drawn.append(out.cpu())
+    draws = Draws(3, torch.device(device))
+    drawn = [draws.permutation(count).cpu() for _ in range(2)]
+    for one in drawn:
+        assert torch.equal(one.sort().values, torch.arange(count))
     if count >= 64:
         assert not torch.equal(*drawn)
         # No order: neighbours are as far apart as two numbers drawn at random, a third on average.
@@ -109,22 +105,36 @@ def test_a_permutation_holds_every_number_once_and_each_time_in_another_order(
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_uniform_numbers_are_uniform_and_new_each_time(device: str) -> None:
-    kernels = gpu.load("training.cu", torch.device(device))
-    counter, drawn = torch.zeros(1, dtype=torch.int64, device=device), []
-    for seed, step in ((3, 0), (3, 1), (4, 0)):
-        counter.fill_(step)
-        out, whole = guarded(20_001, device=device)
-        kernels.uniform(20_001, seed, counter, out)
+@pytest.mark.parametrize("count", [1, 2, 20_001])
+def test_uniform_numbers_are_uniform_and_new_each_time(count: int, device: str) -> None:
+    drawn = []
+    for seed, before in ((3, 0), (3, 1), (4, 0)):
+        draws = Draws(seed, torch.device(device))
+        draws.count = before
+        out, whole = guarded(count, device=device)
+        draws.uniform(out)
         assert untouched(whole)
+        assert draws.count == before + 1
         drawn.append(out.cpu().double())
-        assert 0 <= drawn[-1].min() < drawn[-1].max() < 1
-        assert drawn[-1].mean() == pytest.approx(0.5, abs=0.01)
-        assert drawn[-1].std() == pytest.approx(12**-0.5, abs=0.01)
-    for one, other in ((0, 1), (0, 2), (1, 2)):
-        assert abs(torch.corrcoef(torch.stack([drawn[one], drawn[other]]))[0, 1]) < 0.03
-    neighbours = torch.stack([drawn[0][1:], drawn[0][:-1]])
-    assert abs(torch.corrcoef(neighbours)[0, 1]) < 0.03
+        assert 0 <= drawn[-1].min() <= drawn[-1].max() < 1
+    again = Draws(3, torch.device(device))
+    again.uniform(torch.empty(5, device=device))
+    assert torch.equal(again.uniform(torch.empty(count, device=device)).cpu().double(), drawn[1])
+    if count < 100:
+        return
+    half = count // 2 + 1  # numbers that one thread draws lie this far apart
+    pairs = [
+        drawn[:2],
+        drawn[::2],
+        drawn[1:],
+        (drawn[0][1:], drawn[0][:-1]),
+        (drawn[0][half:], drawn[0][:-half]),
+    ]
+    for numbers in drawn:
+        assert numbers.mean() == pytest.approx(0.5, abs=0.01)
+        assert numbers.std() == pytest.approx(12**-0.5, abs=0.01)
+    for pair in pairs:
+        assert abs(torch.corrcoef(torch.stack(tuple(pair)))[0, 1]) < 0.03
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -135,13 +145,14 @@ def test_adam_is_the_reference_step_by_step(device: str) -> None:
     mine, whole = guarded(501, device=device)
     mine.copy_(weight)
     my_mean, my_square = mean.to(device).clone(), square.to(device).clone()
-    kernels = gpu.load("training.cu", torch.device(device))
+    kernels, scales = gpu.load("training.cu", torch.device(device)), torch.zeros(2, device=device)
     steps, rate = torch.zeros(1, dtype=torch.int64, device=device), torch.tensor([0.02], device=device)
     for step in range(1, 6):
         grad = torch.randn(501, generator=generator)
         adam_reference(weight, grad, mean, square, step, 0.02 * 0.5, 0.9)
-        steps.add_(1)
-        kernels.adam(501, mine, grad.to(device), my_mean, my_square, steps, rate, 0.5, 0.9, BETA2, EPSILON)
+        kernels.next_step(steps, 0.9, BETA2, scales)
+        kernels.adam(501, mine, grad.to(device), my_mean, my_square, scales, rate, 0.5, 0.9, BETA2, EPSILON)
+        assert int(steps) == step
         torch.testing.assert_close(mine.cpu(), weight, atol=1e-6, rtol=1e-5)
     assert untouched(whole)
 
@@ -178,9 +189,9 @@ def test_no_thread_needs_another() -> None:
 def test_a_launch_that_cannot_be_is_named() -> None:
     kernels = gpu.load("training.cu", torch.device("cpu"))
     with pytest.raises(RuntimeError, match=r"^uniform: the number of threads lies outside \[1, "):
-        kernels.uniform(0, 1, torch.zeros(1, dtype=torch.int64), torch.zeros(1))
+        kernels.uniform(0, torch.zeros(2, dtype=torch.int64), torch.zeros(1))
     with pytest.raises(AssertionError, match=r"a tensor of shape \(3, 2\) has gaps"):
-        kernels.uniform(6, 1, torch.zeros(1, dtype=torch.int64), torch.zeros(3, 4)[:, :2])
+        kernels.uniform(6, torch.zeros(2, dtype=torch.int64), torch.zeros(3, 4)[:, :2])
     with pytest.raises(AttributeError, match="no kernel is called uniformly"):
         kernels.uniformly(1)
 
