@@ -33,3 +33,11 @@ def test_benchmark_runs(name: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def test_the_table_of_floors_is_the_one_that_is_printed() -> None:
+    command = [sys.executable, "-P", str(FOLDER / "gpu.py"), "--floors"]
+    printed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    table = (FOLDER.parent / "cuda" / "README.md").read_text()
+    for line in printed.splitlines():
+        assert f"\n{line}" in table

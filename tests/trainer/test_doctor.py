@@ -25,7 +25,7 @@ CPU_BUILD = {"torch": "2.13.0+cpu", "built_for": None, "usable": None, "capabili
 @pytest.mark.parametrize(
     ("changes", "where"),
     [
-        ({}, "runs on the GPU, environments as well; environments of snake "),
+        ({}, "runs on the GPU, environments as well; environments of snake"),
         ({"nvcc": None}, "environments on the processor: for all on the GPU, install nvcc"),
         ({"capability": (7, 0)}, "environments on the processor: no kernels for sm_70"),
         (CPU_BUILD, "on the processor: this torch knows no GPU, install one that is built for CUDA"),
