@@ -2,6 +2,7 @@
 
     python -P benchmarks/gpu.py            # on a GPU: builds, checks, times; ten minutes at most
     python -P benchmarks/gpu.py --floors   # anywhere: what memory bandwidth allows each kernel
+    python -P benchmarks/gpu.py --launches # anywhere: how many launches an iteration is
     python -P benchmarks/gpu.py --emulated # anywhere: that this program itself works, at tiny sizes
 
 Without a GPU it says what is missing and what it would do. Floors count each byte that a kernel must read
@@ -11,6 +12,7 @@ or write once, over the memory bandwidth of an H200; sizes are far beyond its ca
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import subprocess
@@ -18,10 +20,10 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import ocean
 from trainer import doctor, gpu, train
@@ -34,7 +36,7 @@ GOAL = 0.6  # of the bandwidth
 TESTS = Path(__file__).parents[1] / "tests" / "trainer"
 
 
-@dataclass
+@dataclasses.dataclass
 class Kernel:
     """One launch: `count` elements of `bytes` each, read or written once. `prepare` gives the launch."""
 
@@ -149,6 +151,59 @@ def floors() -> list[str]:
             "| " + " | ".join(map(str, shown)) + f" | {size:.0f} | {floor:.3f} | {floor / GOAL:.3f} |"
         )
     return lines
+
+
+class Launches(TorchDispatchMode):
+    """Counts what torch would launch; the kernels of ours are counted where they are called."""
+
+    FREE = (
+        *("view", "_unsafe_view", "slice", "select", "t", "transpose", "unbind", "split", "expand"),
+        *("unsqueeze", "detach", "empty", "empty_like", "split_with_sizes", "squeeze", "alias"),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function._schema.name.partition("::")[2] not in self.FREE
+        return function(*args, **(kwargs or {}))
+
+
+def launches() -> Iterator[str]:
+    """The table of cuda/README.md: launches of a step and of an update, counted on the processor."""
+    counts: dict[str, int] = {}
+    launched = Launches()
+    entry = gpu.Kernels.__getattr__
+
+    def counting(self: gpu.Kernels, name: str) -> Callable[..., None]:
+        launch = entry(self, name)
+
+        def counted(*arguments: object) -> None:
+            launched.count += 1
+            launch(*arguments)
+
+        setattr(self, name, counted)
+        return counted
+
+    def call(self: Graph) -> None:
+        launched.count = 0
+        with launched:
+            self.work()
+        counts[self.name] = launched.count
+
+    gpu.Kernels.__getattr__, Graph.__call__ = counting, call  # type: ignore[method-assign]
+    yield "| | a step of the rollout | an update with Muon | with Adam |"
+    yield "|" + "---|" * 4
+    for rnn, precision in (("none", "float32"), ("mingru", "float32"), ("none", "bfloat16")):
+        shares = []
+        for optimizer in ("muon", "adam"):
+            settings = big_breakout(rnn, precision, 1, tiny=True)
+            train_ = dataclasses.replace(settings.train, optimizer=optimizer)
+            train(dataclasses.replace(settings, train=train_), device="emulated")
+            shares.append(counts["update"] / settings.train.updates)
+        step = counts["rollout"] / settings.train.horizon
+        yield f"| recurrence {rnn}, {precision} | {step:.1f} | {shares[0]:.0f} | {shares[1]:.0f} |"
 
 
 class Watch:
@@ -319,7 +374,7 @@ SHARED_SECONDS = 15  # from the first child's start to the common start of all
 
 def sharing(watch: Watch) -> Iterator[str]:
     """Several small trainings at once on one GPU, each a process: what a sweep would gain by it."""
-    for count in (1, 2, 4, 8) if watch.cuda else (2,):
+    for count in (1, 2, 4, 8) if watch.cuda else (1,):
         if watch.cuda and watch.left() < 45:
             yield f"{count} at once: not measured: the time is up"
             continue
@@ -367,6 +422,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--limit", type=float, default=570, help="seconds after which no part is begun")
     parser.add_argument("--floors", action="store_true", help="the table of floors, nothing else")
+    parser.add_argument("--launches", action="store_true", help="the table of launches, nothing else")
     parser.add_argument(
         "--emulated", action="store_true", help="tiny, on the processor: a test of this program"
     )
@@ -375,8 +431,9 @@ def main() -> None:
     if arguments.child is not None:
         child(arguments.child)
         return
-    if arguments.floors:
-        print("\n".join(floors()))
+    if arguments.floors or arguments.launches:
+        for line in floors() if arguments.floors else launches():
+            print(line)
         return
     found = doctor.look()
     for name, text in doctor.report(found):
