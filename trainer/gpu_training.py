@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import ocean
 from ocean import Spec
 from trainer import advantage, gpu
 from trainer.buffer import KEPT, Buffer
@@ -26,7 +28,7 @@ from trainer.gpu_vector import GpuVector, fits
 from trainer.network import TINY, LossSums, Minibatch
 from trainer.optimizer import BETA2, EPSILON, Optimizer, muon_reference
 from trainer.policy import Policy
-from trainer.rollout import Seconds
+from trainer.rollout import Rollout, Seconds
 from trainer.settings import Settings, TrainSettings
 from trainer.update import Updater, UpdateStats, refresh, segment_probabilities
 
@@ -39,8 +41,8 @@ class GpuMemoryError(MemoryError):
 
 
 def serves(settings: Settings, spec: Spec) -> bool:
-    """Whether these are trained here on a GPU; else its environments are the processor's (training.py)."""
-    return fits(settings.env) and bool(spec.action_sizes) and settings.policy.rnn != "lstm"
+    """Whether there are kernels for this policy; else torch's autograd is a GPU's only form of it."""
+    return bool(spec.action_sizes) and settings.policy.rnn != "lstm"
 
 
 class Graph:
@@ -178,7 +180,6 @@ class GpuRollout:
         buffer, env, network, state = self.buffer, self.env, self.network, self.state
         agents, memory, horizon = env.num_agents, state.shape[1], self.train.horizon
         obs, values = buffer.obs[:, :agents], buffer.values[:, :agents]
-        network.weights_changed()  # by whoever: a checkpoint may have been loaded
         obs[0].copy_(obs[-1])
         buffer.ratios[:, :agents].fill_(1.0)
         buffer.states[0, :agents].copy_(state)
@@ -204,7 +205,7 @@ class GpuRollout:
             buffer.rewards[:, :agents].clamp_(-self.train.reward_clip, self.train.reward_clip)
 
     def state_dict(self) -> dict[str, Any]:
-        """As rollout.Rollout's, and where the random numbers are."""
+        """As rollout.Rollout's."""
         buffer, agents = self.buffer, self.env.num_agents
         kept = [name for name in KEPT if buffer.used > agents and getattr(buffer, name) is not None]
         return {
@@ -213,12 +214,10 @@ class GpuRollout:
             "mask": self.env.action_mask,
             "kept": buffer.kept,
             "replay": {name: getattr(buffer, name)[:, agents:].clone() for name in kept},
-            "draws": self.draws.count,
-            "rollout_steps": self.steps,
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`; from the processor's too, though with other random numbers."""
+        """Go on from `state_dict()`, or from rollout.Rollout's."""
         agents = self.env.num_agents
         self.buffer.obs[-1, :agents].copy_(state["obs"])
         self.state.copy_(state["memory"])
@@ -227,8 +226,6 @@ class GpuRollout:
         self.buffer.kept = state["kept"]
         for name, column in state["replay"].items():
             getattr(self.buffer, name)[:, agents:].copy_(column)
-        self.draws.count = state.get("draws", 0)
-        self.steps = state.get("rollout_steps", 0)
 
 
 class GpuOptimizer(Optimizer):
@@ -271,11 +268,18 @@ class GpuUpdater(Updater):
     optimizer: GpuOptimizer
 
     def __init__(
-        self, policy: Policy, network: GpuNetwork, train: TrainSettings, rollout: GpuRollout
+        self,
+        policy: Policy,
+        network: GpuNetwork,
+        train: TrainSettings,
+        rollout: GpuRollout | Rollout,
+        draws: Draws,
+        clock: Clock,
     ) -> None:
         super().__init__(policy, network, train, torch.Generator())  # whose generator is not asked
         device = policy.flat.device
-        self.kernels, self.rollout, self.optimizer = network, rollout, GpuOptimizer(policy, train)
+        self.kernels, self.optimizer = network, GpuOptimizer(policy, train)
+        self.rollout, self.draws, self.clock = rollout, draws, clock
         self.rate, self.ent_coef, self.beta = torch.zeros(3, device=device).split(1)
         self.losses = torch.zeros(train.updates, 6, device=device)  # of each update: LossSums, the norm
         # What is kept of earlier rollouts grows at first: another work each time, which no graph can be.
@@ -286,7 +290,7 @@ class GpuUpdater(Updater):
 
         Where an update failed, those after it have run all the same: their policy is worth nothing.
         """
-        train, left, clock = self.train, max(0.0, 1.0 - fraction), self.rollout.clock
+        train, left, clock = self.train, max(0.0, 1.0 - fraction), self.clock
         self.rate.fill_(train.learning_rate * (left if train.anneal_lr else 1.0))
         self.ent_coef.fill_(train.ent_coef * (left if train.anneal_entropy else 1.0))
         self.beta.fill_(1.0 - (1.0 - train.prio_beta0) * left if train.anneal_beta else train.prio_beta0)
@@ -299,7 +303,8 @@ class GpuUpdater(Updater):
             if stats.failure is None:
                 self._add(stats, LossSums(*sums), norm)
         clock.settle(seconds)
-        self.rollout.check()
+        if isinstance(self.rollout, GpuRollout):
+            self.rollout.check()
         return stats
 
     @torch.no_grad()
@@ -334,7 +339,7 @@ class GpuUpdater(Updater):
 
         As update.draw_segments does it: a comb over the distribution, or all in random order.
         """
-        buffer, draws = self.rollout.buffer, self.rollout.draws
+        buffer, draws = self.rollout.buffer, self.draws
         used, wanted, device = buffer.used, count * per_minibatch, buffer.obs.device
         probabilities = segment_probabilities(buffer.advantages[:, :used], self.train.prio_alpha)
         weights = (used * probabilities).pow(-self.beta).float()
@@ -348,15 +353,41 @@ class GpuUpdater(Updater):
         return segments[draws.permutation(wanted)].view(count, per_minibatch), weights
 
 
+@dataclass
+class Parts:
+    """Of a training whose policy and update are a GPU's."""
+
+    env: GpuVector | ocean.Vector
+    network: GpuNetwork
+    rollout: GpuRollout | Rollout
+    updater: GpuUpdater
+    draws: Draws
+
+
 def make(
-    settings: Settings, policy: Policy, seeds: tuple[int, int], device: torch.device
-) -> tuple[GpuVector, GpuNetwork, GpuRollout, GpuUpdater]:
-    """The parts of a training on the GPU. `seeds`: of the random numbers, of the environments."""
-    train = settings.train
-    env = GpuVector(settings.env, train.num_envs, seeds[1], device, dict(settings.env_settings))
+    settings: Settings,
+    policy: Policy,
+    seeds: tuple[int, int],
+    generator: torch.Generator,
+    device: torch.device,
+) -> Parts:
+    """Environments on the GPU where they fit it, else on the processor.
+
+    `seeds` are those of the random numbers and of the environments; `generator` is asked for the random
+    numbers of a rollout on the processor.
+    """
+    train, changed = settings.train, dict(settings.env_settings)
     network = GpuNetwork(policy, bf16=train.precision == "bfloat16")
-    rollout = GpuRollout(env, network, train, Draws(seeds[0], device), Clock(device))
-    return env, network, rollout, GpuUpdater(policy, network, train, rollout)
+    draws, clock = Draws(seeds[0], device), Clock(device)
+    env: GpuVector | ocean.Vector
+    rollout: GpuRollout | Rollout
+    if fits(settings.env):
+        env = GpuVector(settings.env, train.num_envs, seeds[1], device, changed)
+        rollout = GpuRollout(env, network, train, draws, clock)
+    else:
+        env = ocean.Vector(settings.env, train.num_envs, seeds[1], train.threads, changed)
+        rollout = Rollout(env, network, train, generator, device)
+    return Parts(env, network, rollout, GpuUpdater(policy, network, train, rollout, draws, clock), draws)
 
 
 def memory_error(settings: Settings, spec: Spec, error: Exception) -> GpuMemoryError:

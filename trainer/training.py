@@ -125,9 +125,12 @@ class _Training:
         self.policy = Policy(
             math.prod(spec.obs_shape), spec.action_sizes, settings.policy, self.generators[0], device
         )
+        self.parts: gpu_training.Parts | None = None
         if (emulated or gpu.serves(device)) and gpu_training.serves(settings, spec):
-            parts = gpu_training.make(settings, self.policy, (streams[1], streams[3]), device)
-            self.env, self.network, self.rollout, self.updater = parts
+            seeds = streams[1], streams[3]
+            self.parts = parts = gpu_training.make(settings, self.policy, seeds, self.generators[1], device)
+            self.env, self.network = parts.env, parts.network
+            self.rollout, self.updater = parts.rollout, parts.updater
         else:
             env = ocean.Vector(
                 settings.env, train.num_envs, streams[3], train.threads, dict(settings.env_settings)
@@ -196,6 +199,7 @@ class _Training:
             "policy": self.policy.flat,
             "optimizer": {"steps": optimizer.steps, "mean": optimizer.mean, "square": optimizer.square},
             "generators": [generator.get_state() for generator in self.generators],
+            "draws": self.parts.draws.count if self.parts else 0,
             "environments": torch.frombuffer(bytearray(self.env.get_state()), dtype=torch.uint8),
             **self.rollout.state_dict(),
         }
@@ -213,6 +217,9 @@ class _Training:
         optimizer.square.copy_(state["optimizer"]["square"])
         for generator, generator_state in zip(self.generators, state["generators"], strict=True):
             generator.set_state(generator_state)
+        if self.parts:
+            self.parts.draws.count = state["draws"]
+            self.parts.network.weights_changed()
         self.env.set_state(state["environments"].numpy().tobytes())
         self.rollout.load(state)
 

@@ -47,9 +47,8 @@ def small(env: str = "cartpole", **changes: object) -> Settings:
     return Settings.parse(env, {**SMALL, **shorter, **changes})
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_cartpole_is_solved_by_its_defaults(seed: int) -> None:
-    result = train(Settings.parse("cartpole"), seed=seed, device="emulated")
+def test_cartpole_is_solved_by_its_defaults() -> None:
+    result = train(Settings.parse("cartpole"), seed=0, device="emulated")
     assert result.failure is None
     assert result.score >= 475
 
@@ -59,10 +58,18 @@ def test_memory_is_solved_with_mingru() -> None:
     assert result.score >= ocean.spec("memory").solved_score
 
 
-@pytest.mark.parametrize("changes", KINDS, ids=str)
-def test_it_is_the_training_of_the_processor(changes: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same random numbers in the same places: the same weights after four rollouts."""
-    settings = small(**{**changes, "train.precision": "float32", "train.learning_rate": 1e-3})
+MANY = {"train.num_envs": 2, "train.total_timesteps": 4 * 16 * 128}  # of 64 agents each
+
+
+@pytest.mark.parametrize(
+    ("env", "changes"), [("snake", MANY), *[("cartpole", kind) for kind in KINDS]], ids=str
+)
+def test_it_is_the_training_of_the_processor(
+    env: str, changes: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same random numbers in the same places: the same weights after four rollouts. Snake's
+    environments are the processor's in both."""
+    settings = small(env, **{**changes, "train.precision": "float32", "train.learning_rate": 1e-3})
 
     def uniform(self: Draws, out: torch.Tensor) -> torch.Tensor:
         if out.numel() == 1:  # the comb's
@@ -81,15 +88,17 @@ def test_it_is_the_training_of_the_processor(changes: dict, monkeypatch: pytest.
     torch.testing.assert_close(found.policy.flat, expected.policy.flat, atol=2e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("changes", KINDS, ids=str)
-def test_one_seed_is_one_result_stopped_and_continued_or_not(changes: dict, tmp_path: Path) -> None:
-    settings = small(**changes)
+@pytest.mark.parametrize(
+    ("env", "changes"), [("snake", MANY), *[("cartpole", kind) for kind in KINDS]], ids=str
+)
+def test_one_seed_is_one_result_stopped_and_continued_or_not(env: str, changes: dict, tmp_path: Path) -> None:
+    settings = small(env, **changes)
     whole = train(settings, seed=1, device="emulated")
     file = tmp_path / "half.pt"
     train(settings, seed=1, device="emulated", checkpoint=file, should_stop=lambda: True)
     rest = train(settings, seed=1, device="emulated", checkpoint=file)
     assert torch.equal(rest.policy.flat, whole.policy.flat)
-    assert rest.points[-1].score == whole.points[-1].score
+    assert str(rest.points[-1].score) == str(whole.points[-1].score)  # which may be nan
     other = train(settings, seed=2, device="emulated")
     assert not torch.equal(other.policy.flat, whole.policy.flat)
 
