@@ -444,7 +444,7 @@ def main() -> None:
         for name, part in PARTS.items():
             print(f"  {name:13} {(part.__doc__ or '').splitlines()[0]}")
         print("Stays on the processor even there: environments of", end=" ")
-        print(", ".join(name for name in ocean.names() if not fits(name)), "(many agents each).")
+        print(", ".join(name for name in ocean.names() if not fits(ocean.spec(name))), "(many agents each).")
         return
     warnings.simplefilter("default")
     watch = Watch(torch.device("cpu" if arguments.emulated else "cuda"), arguments.limit)

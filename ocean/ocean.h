@@ -24,7 +24,7 @@
 
 typedef OBS_TYPE Obs;
 
-#ifdef ACTION_DIM  // continuous: ACTION_DIM floats an agent
+#ifdef ACTION_DIM  // continuous: ACTION_DIM floats an agent, in ACTION_RANGE if they come from a policy
 typedef float Action;
 enum { ACTION_COUNT = ACTION_DIM };
 #else  // discrete: for each entry of ACTION_SIZES one integer in [0, entry)

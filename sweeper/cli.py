@@ -413,7 +413,7 @@ def train(
 ) -> int:
     """Train one agent in ENVIRONMENT, without a sweep.
 
-    ENVIRONMENT is a bundled name, or the path of a header or of its folder.
+    ENVIRONMENT is a bundled name, the path of a header or of its folder, or gymnasium:NAME.
     """
     from sweeper import objectives
     from sweeper.progress import TrainingLine
@@ -512,10 +512,11 @@ def env_new(name: str, folder: str) -> None:
 
 
 def _environment(text: str) -> str:
-    """A bundled name as it is, else the absolute path of a header: given by itself, or by its folder."""
+    """A bundled or Gymnasium's name as it is, else the absolute path of a header: its own or its folder's."""
     import ocean
+    from sweeper import objectives
 
-    if text in ocean.names():
+    if text in ocean.names() or objectives.is_gymnasium(text):
         return text
     try:  # a folder here needs no slash
         return str(ocean.find(os.path.abspath(text) if os.path.isdir(text) else text))

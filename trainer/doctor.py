@@ -103,6 +103,6 @@ def _training(found: Found) -> str:
         return f"policy on the GPU by torch, environments on the processor: no kernels for sm_{major}{minor}"
     if found.nvcc is None:
         return "policy on the GPU by torch, environments on the processor: for all on the GPU, install nvcc"
-    there = [name for name in ocean.names() if not gpu_vector.fits(name)]
+    there = [name for name in ocean.names() if not gpu_vector.fits(ocean.spec(name))]
     but = f"; environments of {', '.join(there)} (many agents each) on the processor" if there else ""
     return f"runs on the GPU, environments as well{but}"

@@ -65,7 +65,7 @@ class GpuNetwork:
     def act(
         self,
         obs: Tensor,
-        uniform: Tensor | None,
+        draw: Tensor | None,
         actions: Tensor,
         logprobs: Tensor,
         values: Tensor,
@@ -77,7 +77,7 @@ class GpuNetwork:
         `state` [rows, memory] moves on by a step; `mask` [rows, logits] is 0 for forbidden actions.
         """
         out = self._outputs(obs, state)
-        self._ppo.sample(len(out), *self._heads, out, uniform, mask, actions, logprobs, values)
+        self._ppo.sample(len(out), *self._heads, out, draw, mask, actions, logprobs, values)
 
     @torch.no_grad()
     def values(self, obs: Tensor, values: Tensor, state: Tensor) -> None:

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 import ocean
-from ocean import Spec
-from trainer import advantage, gpu
+from trainer import advantage, environments, gpu
 from trainer.buffer import KEPT, Buffer
+from trainer.environments import Environment
 from trainer.gpu_network import GpuNetwork
 from trainer.gpu_vector import GpuVector, fits
 from trainer.network import TINY, LossSums, Minibatch
@@ -40,9 +39,9 @@ class GpuMemoryError(MemoryError):
     """Settings that need more memory than the GPU has left."""
 
 
-def serves(settings: Settings, spec: Spec) -> bool:
+def serves(policy: Policy) -> bool:
     """Whether there are kernels for this policy; else torch's autograd is a GPU's only form of it."""
-    return bool(spec.action_sizes) and settings.policy.rnn != "lstm"
+    return policy.rnn != "lstm" and policy.table is None and not policy.continuous
 
 
 class Graph:
@@ -201,6 +200,8 @@ class GpuRollout:
             final_values = torch.empty(len(final_obs), device=state.device)
             network.values(final_obs, final_values, self._final_states[t : t + at_once].flatten(0, 1))
             buffer.final_values[t : t + at_once, :agents] = final_values.view(-1, agents)
+        if self.train.reward_scale != 1.0:
+            buffer.rewards[:, :agents].mul_(self.train.reward_scale)
         if self.train.reward_clip:
             buffer.rewards[:, :agents].clamp_(-self.train.reward_clip, self.train.reward_clip)
 
@@ -357,7 +358,7 @@ class GpuUpdater(Updater):
 class Parts:
     """Of a training whose policy and update are a GPU's."""
 
-    env: GpuVector | ocean.Vector
+    env: GpuVector | Environment
     network: GpuNetwork
     rollout: GpuRollout | Rollout
     updater: GpuUpdater
@@ -367,37 +368,36 @@ class Parts:
 def make(
     settings: Settings,
     policy: Policy,
+    env: Environment,
     seeds: tuple[int, int],
     generator: torch.Generator,
     device: torch.device,
 ) -> Parts:
-    """Environments on the GPU where they fit it, else on the processor.
+    """The environments are taken to the GPU where they fit it; else they stay in `env`, the processor's.
 
     `seeds` are those of the random numbers and of the environments; `generator` is asked for the random
     numbers of a rollout on the processor.
     """
-    train, changed = settings.train, dict(settings.env_settings)
+    train = settings.train
     network = GpuNetwork(policy, bf16=train.precision == "bfloat16")
     draws, clock = Draws(seeds[0], device), Clock(device)
-    env: GpuVector | ocean.Vector
     rollout: GpuRollout | Rollout
-    if fits(settings.env):
-        env = GpuVector(settings.env, train.num_envs, seeds[1], device, changed)
-        rollout = GpuRollout(env, network, train, draws, clock)
-    else:
-        env = ocean.Vector(settings.env, train.num_envs, seeds[1], train.threads, changed)
-        rollout = Rollout(env, network, train, generator, device)
+    if isinstance(env, ocean.Vector) and fits(env.spec):
+        there = GpuVector(settings.env, train.num_envs, seeds[1], device, dict(settings.env_settings))
+        rollout = GpuRollout(there, network, train, draws, clock)
+        env.close()
+        updater = GpuUpdater(policy, network, train, rollout, draws, clock)
+        return Parts(there, network, rollout, updater, draws)
+    rollout = Rollout(env, network, train, generator, device)
     return Parts(env, network, rollout, GpuUpdater(policy, network, train, rollout, draws, clock), draws)
 
 
-def memory_error(settings: Settings, spec: Spec, error: Exception) -> GpuMemoryError:
-    """What to say where the GPU's memory is full, with torch's numbers and the largest part of ours."""
+def memory_error(settings: Settings, error: Exception) -> GpuMemoryError:
+    """What to say where the GPU's memory is full: torch's numbers, and the settings that ask for most."""
     train = settings.train
-    agents = train.num_envs * spec.agents_per_env
-    row = int(np.prod(spec.obs_shape)) * spec.obs_dtype.itemsize
-    gib = 2 * row * agents * train.horizon / 2**30
+    agents = train.num_envs * environments.agents_per_env(settings.env)
     said = " ".join(str(error).split(". ")[:3])
     return GpuMemoryError(
-        f"out of GPU memory: {agents} agents for {train.horizon} steps take {gib:.2f} GiB of observations "
-        f"alone; use fewer train.num_envs or a shorter train.horizon ({said})"
+        f"out of GPU memory with {agents} agents for {train.horizon} steps and minibatches of "
+        f"{train.minibatch_size}: use fewer train.num_envs, a shorter train.horizon ({said})"
     )

@@ -127,6 +127,6 @@ class GpuVector:
         """Nothing to do: the memory is torch's."""
 
 
-def fits(name_or_path: str | Path) -> bool:
-    """Whether this environment is stepped on the GPU where there is one; see MOST_AGENTS."""
-    return ocean.spec(name_or_path).agents_per_env <= MOST_AGENTS
+def fits(env: ocean.Spec) -> bool:
+    """Whether environments of this header are stepped on the GPU where there is one; see MOST_AGENTS."""
+    return env.agents_per_env <= MOST_AGENTS

@@ -81,7 +81,7 @@ class Optimizer:
         for part in policy.parts:
             if train.optimizer == "adam":
                 self.others.append((offset, part.numel(), 1.0))
-            elif part.dim() == 2:
+            elif part.dim() == 2 and part is not policy.table:  # rows of a table are no directions
                 # Heads are stored [outputs, inputs], all other weights [inputs, outputs].
                 head = part is policy.action_head or part is policy.value_head
                 inputs, outputs = part.shape[::-1] if head else part.shape

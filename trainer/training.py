@@ -13,15 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-import ocean
 from trainer import checkpoint as checkpoints
-from trainer import gpu, gpu_training
+from trainer import environments, gpu, gpu_training
 from trainer import network as networks
 from trainer.evaluate import evaluate
 from trainer.gpu_training import GpuRollout
 from trainer.gpu_vector import GpuVector
 from trainer.policy import Policy
-from trainer.rollout import Rollout, Seconds, check_discrete
+from trainer.rollout import Rollout, Seconds
 from trainer.settings import Settings, SettingsError, TrainSettings
 from trainer.update import Updater, UpdateStats
 
@@ -86,7 +85,8 @@ def train(
     `checkpoint` is a file: training goes on from it where it exists (its points are not reported
     again), and keeps it up to date. Raises SettingsError for settings that do not fit each other or
     the checkpoint, ocean.BuildError without a C compiler. One seed gives one result, bit for bit, on
-    the same machine, build and thread count, whether stopped and continued or not. `device` is torch's
+    the same machine, build and thread count, whether stopped and continued or not; but Gymnasium's
+    environments cannot be stopped in an episode: those continue with new ones. `device` is torch's
     ("cpu", "cuda"), or "emulated", what a GPU would do done slowly by the processor, for tests. On a GPU
     gpu_vector.EnvironmentFault names an environment that gives a number that should not be, and
     gpu_training.GpuMemoryError says that its memory is full.
@@ -101,7 +101,7 @@ def train(
         with contextlib.closing(_Training(settings, seed, place, emulated)) as training:
             return training.run(report, progress, should_stop, Path(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError as error:
-        raise gpu_training.memory_error(settings, ocean.spec(settings.env), error) from None
+        raise gpu_training.memory_error(settings, error) from None
     finally:
         torch.set_num_threads(threads)
 
@@ -109,7 +109,7 @@ def train(
 class _Training:
     """One run: everything that it is made of, and how far it has come."""
 
-    env: ocean.Vector | GpuVector
+    env: environments.Environment | GpuVector
     network: networks.Network
     rollout: Rollout | GpuRollout
     updater: Updater
@@ -119,24 +119,23 @@ class _Training:
         train = settings.train
         streams = [int(s >> np.uint64(1)) for s in np.random.SeedSequence(seed).generate_state(4, np.uint64)]
         self.generators = [torch.Generator().manual_seed(stream) for stream in streams[:3]]
-        spec = ocean.spec(settings.env)
-        settings.check(spec.agents_per_env)
-        check_discrete(spec)
-        self.policy = Policy(
-            math.prod(spec.obs_shape), spec.action_sizes, settings.policy, self.generators[0], device
+        env = environments.make(
+            settings.env, train.num_envs, streams[3], train.threads, settings.env_settings
         )
+        self.env, spec = env, env.spec
+        settings.check(spec.agents_per_env)
+        self.policy = Policy.of(spec, settings.policy, self.generators[0], device)
         self.parts: gpu_training.Parts | None = None
-        if (emulated or gpu.serves(device)) and gpu_training.serves(settings, spec):
+        if (emulated or gpu.serves(device)) and gpu_training.serves(self.policy):
             seeds = streams[1], streams[3]
-            self.parts = parts = gpu_training.make(settings, self.policy, seeds, self.generators[1], device)
+            self.parts = parts = gpu_training.make(
+                settings, self.policy, env, seeds, self.generators[1], device
+            )
             self.env, self.network = parts.env, parts.network
             self.rollout, self.updater = parts.rollout, parts.updater
         else:
-            env = ocean.Vector(
-                settings.env, train.num_envs, streams[3], train.threads, dict(settings.env_settings)
-            )
             network = networks.make(self.policy, torch.from_numpy(env.final_obs).dtype, device)
-            self.env, self.network = env, network
+            self.network = network
             self.rollout = Rollout(env, network, train, self.generators[1], device)
             self.updater = Updater(self.policy, network, train, self.generators[2])
         self.per_rollout = train.horizon * self.env.num_agents

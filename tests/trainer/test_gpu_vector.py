@@ -207,8 +207,8 @@ def test_settings_are_checked_and_states_are_not_taken_from_others() -> None:
 
 
 def test_many_agents_stay_on_the_processor() -> None:
-    assert gpu_vector.fits("breakout")
-    assert not gpu_vector.fits("snake")
+    assert gpu_vector.fits(ocean.spec("breakout"))
+    assert not gpu_vector.fits(ocean.spec("snake"))
 
 
 @pytest.mark.skipif(gpu.compiler() is None, reason="needs nvcc")

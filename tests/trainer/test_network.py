@@ -11,6 +11,7 @@ import torch
 from trainer import gpu
 from trainer.buffer import Buffer
 from trainer.gpu_network import GpuNetwork
+from trainer.gpu_training import serves
 from trainer.network import FusedNetwork, Minibatch, TorchNetwork
 from trainer.policy import Policy, bin_centers, hl_gauss
 from trainer.settings import PolicySettings, TrainSettings
@@ -30,42 +31,62 @@ KINDS: list[dict] = [
     {"value_bins": 21, "value_limit": 2.5},
     {"rnn": "mingru"},
     {"rnn": "lstm", "masked": True, "value_bins": 9},
+    {"continuous": True},
+    {"continuous": True, "rnn": "mingru", "value_bins": 9},
+    {"encoder": "onehot"},
+    {"encoder": "embedding", "embedding": 3, "rnn": "lstm"},
+    {"encoder": "embedding", "embedding": 5, "continuous": True},
 ]
 
 
 def forms(policy: Policy, dtype: torch.dtype = torch.float32) -> list:
-    """All that must agree, the reference last. A GPU has no kernel for the LSTM."""
-    kernels = [] if policy.rnn == "lstm" else [GpuNetwork(policy)]
+    """All that must agree, the reference last. There are no kernels for every policy."""
+    kernels = [GpuNetwork(policy)] if serves(policy) else []
     return [FusedNetwork(policy, dtype), *kernels, TorchNetwork(policy)]
 
 
 def make_case(
-    shape: tuple, dtype: torch.dtype = torch.float32, masked: bool = False, **kind: object
+    shape: tuple,
+    dtype: torch.dtype = torch.float32,
+    masked: bool = False,
+    continuous: bool = False,
+    **kind: object,
 ) -> tuple[Policy, Buffer]:
-    """A policy and a filled buffer whose old probabilities differ from the policy's."""
+    """A policy and a filled buffer whose old probabilities differ from the policy's.
+
+    Continuous actions have as many components as there would be logits.
+    """
     obs_size, sizes, hidden, layers, agents = shape
     generator = torch.Generator().manual_seed(agents)
     settings = PolicySettings(hidden=hidden, layers=layers, action_gain=1.0, **kind)
-    policy = Policy(obs_size, sizes, settings, generator)
+    dim = sum(sizes) if continuous else None
+    policy = Policy(
+        obs_size, () if continuous else sizes, settings, generator, action_dim=dim, obs_range=(-2, 4)
+    )
+    dtype = torch.int8 if policy.table is not None else dtype
+    if policy.log_sd is not None:
+        policy.log_sd.data.normal_(-0.5, 0.5, generator=generator)
     for bias in [*policy.biases, policy.head_bias]:
         bias.data.normal_(0, 0.5, generator=generator)
     policy.value_head.data.normal_(0, 0.5, generator=generator)
     logits = sum(sizes) if masked else 0
-    buffer = Buffer.make(
-        5, agents, (obs_size,), dtype, len(sizes), torch.device("cpu"), policy.memory, logits
-    )
+    kind_of_action = torch.float32 if continuous else torch.int32
+    sizes_of_it = (policy.components, torch.device("cpu"), policy.memory, logits)
+    buffer = Buffer.make(5, agents, (obs_size,), dtype, *sizes_of_it, action_dtype=kind_of_action)
     buffer.obs.copy_(torch.randn(buffer.obs.shape, generator=generator) * 2)
     buffer.states.normal_(generator=generator)
     for flags in (buffer.terminals, buffer.truncations):
         flags.copy_(torch.rand(flags.shape, generator=generator) < 0.15)
-    for i, size in enumerate(sizes):
+    if continuous:
+        buffer.actions.normal_(generator=generator)
+    for i, size in enumerate(policy.action_sizes):
         buffer.actions[:, :, i] = torch.randint(0, size, buffer.actions.shape[:2], generator=generator)
     if buffer.masks is not None:
         buffer.masks.copy_(torch.rand(buffer.masks.shape, generator=generator) < 0.5)
         for part, actions in zip(buffer.masks.split(sizes, 2), buffer.actions.split(1, 2), strict=True):
             part.scatter_(2, actions.long(), 1)  # what was done was allowed
     with torch.no_grad():
-        hidden, _ = policy.unroll(buffer.obs[:-1].float(), buffer.states[0], buffer.fresh(slice(None))[:-1])
+        hidden, _ = policy.unroll(buffer.obs[:-1], buffer.states[0], buffer.fresh(slice(None))[:-1])
         mask = None if buffer.masks is None else buffer.flat("masks")
         logits, value_out = policy(hidden.flatten(0, 1), mask)
         logprob, _ = policy.logprob_entropy(logits, buffer.flat("actions"))
@@ -80,21 +101,24 @@ def make_case(
     return policy, buffer
 
 
+SERVED = [kind for kind in KINDS if serves(make_case((4, (2,), 16, 1, 1), **kind)[0])]
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_actions_are_those_of_torch(shape: tuple, kind: dict) -> None:
     policy, buffer = make_case(shape, **kind)
     generator = torch.Generator().manual_seed(3)
-    rows, components = buffer.agents, len(policy.action_sizes)
+    rows, components = buffer.agents, policy.components
     obs, mask = buffer.obs[0], None if buffer.masks is None else buffer.masks[0]
-    for uniform in (torch.rand(rows, components, generator=generator), None):
+    for draw in (policy.noise(torch.empty(rows, components), generator), None):
         results = []
-        for network in forms(policy):
-            out = torch.zeros(rows, components, dtype=torch.int32), torch.zeros(rows), torch.zeros(rows)
+        for network in forms(policy, obs.dtype):
+            out = torch.zeros(rows, components, dtype=buffer.actions.dtype), *torch.zeros(2, rows)
             state, alone = buffer.states[0].clone(), torch.zeros(rows)
             network.values(obs, alone, state)
             assert torch.equal(state, buffer.states[0])  # only acting moves it
-            network.act(obs, uniform, *out, state, mask)
+            network.act(obs, draw, *out, state, mask)
             torch.testing.assert_close(alone, out[2])
             if mask is not None:
                 places = out[0] + torch.tensor([0, *policy.action_sizes[:-1]]).cumsum(0)
@@ -119,7 +143,7 @@ def test_gradients_are_those_of_autograd(kind: dict, shape: tuple, dtype: torch.
     batch = Minibatch(segments, torch.rand(agents, generator=generator) + 0.5, whole)
     train = TrainSettings(clip_coef=0.2, vf_clip_coef=0.25, vf_coef=0.8)
     values, results = buffer.values.clone(), []
-    for network in forms(policy, dtype):
+    for network in forms(policy, buffer.obs.dtype):
         buffer.values.copy_(values)
         buffer.ratios.fill_(1.0)
         policy.flat_grad.zero_()
@@ -159,7 +183,7 @@ def on_gpu(policy: Policy, buffer: Buffer) -> tuple[Policy, Buffer]:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available() or gpu.compiler() is None, reason="needs a GPU and nvcc")
 @pytest.mark.parametrize("bf16", [False, True])
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.get("rnn") != "lstm"], ids=str)
+@pytest.mark.parametrize("kind", SERVED, ids=str)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_kernels_on_a_gpu_are_torch_on_the_processor(shape: tuple, kind: dict, bf16: bool) -> None:
     plain, buffer = make_case(shape, **kind)
@@ -180,7 +204,7 @@ def test_kernels_on_a_gpu_are_torch_on_the_processor(shape: tuple, kind: dict, b
     torch.testing.assert_close(copy.ratios.cpu(), buffer.ratios, atol=near, rtol=near)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.get("rnn") != "lstm"], ids=str)
+@pytest.mark.parametrize("kind", SERVED, ids=str)
 def test_bf16_is_near_float32_and_follows_the_weights(kind: dict) -> None:
     policy, buffer = make_case(SHAPES[1], **kind)
     network, agents, values = GpuNetwork(policy, bf16=True), buffer.agents, buffer.values.clone()
