@@ -74,7 +74,7 @@ def sample(device: torch.device, count: int) -> Callable[[], None]:
     actions = torch.zeros(count, dtype=torch.int32, device=device)
     logprobs, values = torch.zeros(2, count, device=device).unbind()
     return lambda: kernels.sample(
-        count, 1, ACTIONS, 0, sizes, 1.0, outs, uniform, None, actions, logprobs, values
+        count, 1, ACTIONS, 0, sizes, None, 1.0, outs, uniform, None, actions, logprobs, values
     )
 
 
@@ -88,8 +88,8 @@ def loss(device: torch.device, count: int) -> Callable[[], None]:
     segments, weights = torch.arange(agents, device=device), torch.ones(agents, device=device)
     given = (segments, weights, None, actions, logprobs, advantages, returns, old, values, ratios)
     moments, coef = torch.tensor([1.0, 0.0], device=device), torch.tensor([0.01], device=device)
-    size = (agents, agents, horizon, 1, ACTIONS, 0, sizes, 1.0)
-    return lambda: kernels.loss(*size, *given, moments, coef, 0.2, 0.2, 1.0, outs, terms)
+    size = (agents, agents, horizon, 1, ACTIONS, 0, sizes, None, 1.0)
+    return lambda: kernels.loss(*size, *given, moments, coef, 0.2, 0.2, 1.0, outs, terms, None)
 
 
 def scan(backward: bool) -> Callable[[torch.device, int], Callable[[], None]]:

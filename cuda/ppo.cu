@@ -6,13 +6,16 @@
 enum { BLOCK = 128 };
 
 #define TINY 1e-8f        // as in network.py: keeps the division by a deviation of nothing finite
+#define HALF_LOG_TWO_PI 0.918938533f
 #define FORBIDDEN (-1e9f) // the logit of an action that a mask forbids: its probability is 0
 
-// The outputs of a row: the logits of all action components beside each other, then the value, a number
-// (bins 0) or the logits of a distribution over bins that divide [-value_limit, value_limit].
+// The outputs of a row: the logits of all action components beside each other, or the means of continuous
+// ones (log_sd); then the value, a number (bins 0) or the logits of a distribution over bins that divide
+// [-value_limit, value_limit].
 typedef struct {
     int64_t components, logits, bins;
     const int32_t *sizes; // [components] actions of each
+    const float *log_sd;  // [components] logarithms of the deviations; null where actions are discrete
     float value_limit;
 } Heads;
 
@@ -53,46 +56,72 @@ DEVICE float value_of(const Heads *heads, const float *out, float shift) {
     return mean;
 }
 
+// The logarithm of a Gaussian's density, so many deviations off its mean.
+DEVICE float density_of(float off, float log_sd) {
+    return -0.5f * off * off - (log_sd + HALF_LOG_TWO_PI);
+}
+
 // ---- rollout ----
 
-KERNEL sample_kernel(Heads heads, int64_t rows, const float *__restrict__ outs,
-                     const float *__restrict__ uniform, const uint8_t *__restrict__ mask,
-                     int32_t *__restrict__ actions, float *__restrict__ logprobs, float *__restrict__ values) {
+DEVICE float draw_discrete(const Heads *heads, const float *out, const float *draw, const uint8_t *allowed,
+                           int32_t *actions) {
+    float logprob = 0.0f;
+    for (int64_t c = 0; c < heads->components; c++) {
+        int64_t size = heads->sizes[c], action = 0;
+        float shift = log_sum(out, allowed, size), below = 0.0f; // probability of all actions before this one
+        for (int64_t a = 1; a < size; a++) {
+            float logit = logit_of(out, allowed, a);
+            below += expf(logit_of(out, allowed, a - 1) - shift);
+            int further = draw ? draw[c] >= below && expf(logit - shift) > 0.0f
+                               : logit > logit_of(out, allowed, action);
+            action = further ? a : action;
+        }
+        logprob += logit_of(out, allowed, action) - shift;
+        actions[c] = (int32_t)action;
+        out += size;
+        allowed = allowed ? allowed + size : NULL;
+    }
+    return logprob;
+}
+
+DEVICE float draw_continuous(const Heads *heads, const float *out, const float *draw, float *actions) {
+    float logprob = 0.0f;
+    for (int64_t c = 0; c < heads->components; c++) {
+        float off = draw ? draw[c] : 0.0f;
+        actions[c] = out[c] + expf(heads->log_sd[c]) * off;
+        logprob += density_of(off, heads->log_sd[c]);
+    }
+    return logprob;
+}
+
+KERNEL sample_kernel(Heads heads, int64_t rows, const float *__restrict__ outs, const float *__restrict__ draws,
+                     const uint8_t *__restrict__ mask, void *actions, float *__restrict__ logprobs,
+                     float *__restrict__ values) {
     FOR_ONE(row, rows)
     const float *out = outs + row * outputs_of(&heads), *value_out = out + heads.logits;
     values[row] = value_of(&heads, value_out, log_sum(value_out, NULL, heads.bins));
     if (!actions) {
         return;
     }
-    const uint8_t *allowed = mask ? mask + row * heads.logits : NULL;
-    float logprob = 0.0f;
-    for (int64_t c = 0; c < heads.components; c++) {
-        int64_t size = heads.sizes[c], action = 0;
-        float shift = log_sum(out, allowed, size), below = 0.0f; // probability of all actions before this one
-        for (int64_t a = 1; a < size; a++) {
-            float logit = logit_of(out, allowed, a);
-            below += expf(logit_of(out, allowed, a - 1) - shift);
-            int further = uniform ? uniform[row * heads.components + c] >= below && expf(logit - shift) > 0.0f
-                                  : logit > logit_of(out, allowed, action);
-            action = further ? a : action;
-        }
-        logprob += logit_of(out, allowed, action) - shift;
-        actions[row * heads.components + c] = (int32_t)action;
-        out += size;
-        allowed = allowed ? allowed + size : NULL;
+    const float *draw = draws ? draws + row * heads.components : NULL;
+    if (heads.log_sd) {
+        logprobs[row] = draw_continuous(&heads, out, draw, (float *)actions + row * heads.components);
+    } else {
+        const uint8_t *allowed = mask ? mask + row * heads.logits : NULL;
+        logprobs[row] = draw_discrete(&heads, out, draw, allowed, (int32_t *)actions + row * heads.components);
     }
-    logprobs[row] = logprob;
 }
 
-// Values of all rows; and, unless `actions` is null, actions with the logarithm of their probability,
-// drawn by inverting the distribution function at `uniform` [rows, components] in [0, 1), or the most
-// probable ones where `uniform` is null. `outs` [rows, outputs]; `mask` [rows, logits] is 0 where an action
-// is forbidden, or null.
+// Values of all rows; and, unless `actions` is null, actions with the logarithm of their probability
+// (density). `outs` [rows, outputs]. Discrete ones (int32) are drawn by inverting the distribution function
+// at `draws` [rows, components], uniform in [0, 1), or are the most probable ones where it is null; `mask`
+// [rows, logits] is 0 where an action is forbidden, or null. Continuous ones (float) are means and deviations
+// times `draws`, or the means.
 EXPORT const char *sample(int64_t rows, int64_t components, int64_t logits, int64_t bins, const int32_t *sizes,
-                          double value_limit, const float *outs, const float *uniform, const uint8_t *mask,
-                          int32_t *actions, float *logprobs, float *values, void *stream) {
-    Heads heads = {components, logits, bins, sizes, (float)value_limit};
-    LAUNCH(sample_kernel, rows, BLOCK, stream, heads, rows, outs, uniform, mask, actions, logprobs, values);
+                          const float *log_sd, double value_limit, const float *outs, const float *draws,
+                          const uint8_t *mask, void *actions, float *logprobs, float *values, void *stream) {
+    Heads heads = {components, logits, bins, sizes, log_sd, (float)value_limit};
+    LAUNCH(sample_kernel, rows, BLOCK, stream, heads, rows, outs, draws, mask, actions, logprobs, values);
     return NULL;
 }
 
@@ -105,7 +134,7 @@ typedef struct {
     const int64_t *segments;   // [count]
     const float *weights;      // [columns] importance weights
     const uint8_t *mask;       // [horizon, columns, logits] or null
-    const int32_t *actions;    // [horizon, columns, components]
+    const void *actions;       // [horizon, columns, components] int32, or float where they are continuous
     const float *logprobs, *advantages, *returns;
     const float *old_values;   // a copy of values: a segment may be in a minibatch more than once
     float *values, *ratios;    // written
@@ -134,27 +163,71 @@ DEVICE float histogram_loss(const Heads *heads, float target, float factor, floa
     return loss;
 }
 
-KERNEL loss_kernel(Heads heads, Batch batch, float *outs, float *__restrict__ terms) {
+// Log-probability of the actions taken and the entropy; the logits become log-probabilities.
+DEVICE float look_back_discrete(const Heads *heads, float *out, const int32_t *taken, const uint8_t *allowed,
+                                float *entropy) {
+    float logprob = 0.0f;
+    for (int64_t c = 0; c < heads->components; c++) {
+        int64_t size = heads->sizes[c];
+        float shift = log_sum(out, allowed, size);
+        for (int64_t a = 0; a < size; a++) {
+            out[a] = logit_of(out, allowed, a) - shift;
+            *entropy -= expf(out[a]) * out[a];
+        }
+        logprob += out[taken[c]];
+        out += size;
+        allowed = allowed ? allowed + size : NULL;
+    }
+    return logprob;
+}
+
+// From d loss / d logprob (`slope`) and the entropy's weight (`bonus`) to d loss / d logits in their place.
+DEVICE void slopes_discrete(const Heads *heads, float *out, const int32_t *taken, float slope, float bonus) {
+    for (int64_t c = 0; c < heads->components; c++) {
+        int64_t size = heads->sizes[c];
+        float own_entropy = 0.0f;
+        for (int64_t a = 0; a < size; a++) {
+            own_entropy -= expf(out[a]) * out[a];
+        }
+        for (int64_t a = 0; a < size; a++) {
+            float p = expf(out[a]);
+            out[a] = p * (bonus * (out[a] + own_entropy) - slope) + (a == taken[c] ? slope : 0.0f);
+        }
+        out += size;
+    }
+}
+
+// The same of Gaussians, whose entropy is log_sd and a constant; the means become deviations off them.
+DEVICE float look_back_continuous(const Heads *heads, float *out, const float *taken, float *entropy) {
+    float logprob = 0.0f;
+    for (int64_t c = 0; c < heads->components; c++) {
+        out[c] = (taken[c] - out[c]) * expf(-heads->log_sd[c]);
+        logprob += density_of(out[c], heads->log_sd[c]);
+        *entropy += heads->log_sd[c] + (HALF_LOG_TWO_PI + 0.5f);
+    }
+    return logprob;
+}
+
+DEVICE void slopes_continuous(const Heads *heads, float *out, float *sd_slopes, int64_t rows, float slope,
+                              float bonus) {
+    for (int64_t c = 0; c < heads->components; c++) {
+        float off = out[c];
+        sd_slopes[c * rows] = slope * (off * off - 1.0f) - bonus;
+        out[c] = slope * off * expf(-heads->log_sd[c]);
+    }
+}
+
+KERNEL loss_kernel(Heads heads, Batch batch, float *outs, float *__restrict__ terms, float *sd_slopes) {
     FOR_ONE(row, batch.rows)
     int64_t segment = batch.segments[row % batch.count];
     int64_t place = row / batch.count * batch.columns + segment;
     float *out = outs + row * outputs_of(&heads);
-    const int32_t *taken = batch.actions + place * heads.components;
+    const int32_t *taken = (const int32_t *)batch.actions + place * heads.components;
+    const float *taken_floats = (const float *)batch.actions + place * heads.components;
     const uint8_t *allowed = batch.mask ? batch.mask + place * heads.logits : NULL;
-
-    float logprob = 0.0f, entropy = 0.0f;
-    float *logits = out;
-    for (int64_t c = 0; c < heads.components; c++) {
-        int64_t size = heads.sizes[c];
-        float shift = log_sum(logits, allowed, size);
-        for (int64_t a = 0; a < size; a++) { // from here on they are log-probabilities
-            logits[a] = logit_of(logits, allowed, a) - shift;
-            entropy -= expf(logits[a]) * logits[a];
-        }
-        logprob += logits[taken[c]];
-        logits += size;
-        allowed = allowed ? allowed + size : NULL;
-    }
+    float entropy = 0.0f;
+    float logprob = heads.log_sd ? look_back_continuous(&heads, out, taken_floats, &entropy)
+                                 : look_back_discrete(&heads, out, taken, allowed, &entropy);
 
     float scale = batch.weights[segment] / (float)batch.rows;
     float log_ratio = logprob - batch.logprobs[place], ratio = expf(log_ratio);
@@ -192,34 +265,27 @@ KERNEL loss_kernel(Heads heads, Batch batch, float *outs, float *__restrict__ te
     batch.values[place] = value;
 
     float bonus = scale * *batch.ent_coef;
-    logits = out;
-    for (int64_t c = 0; c < heads.components; c++) {
-        int64_t size = heads.sizes[c];
-        float own_entropy = 0.0f;
-        for (int64_t a = 0; a < size; a++) {
-            own_entropy -= expf(logits[a]) * logits[a];
-        }
-        for (int64_t a = 0; a < size; a++) {
-            float p = expf(logits[a]);
-            logits[a] = p * (bonus * (logits[a] + own_entropy) - slope) + (a == taken[c] ? slope : 0.0f);
-        }
-        logits += size;
+    if (heads.log_sd) {
+        slopes_continuous(&heads, out, sd_slopes + row, batch.rows, slope, bonus);
+    } else {
+        slopes_discrete(&heads, out, taken, slope, bonus);
     }
 }
 
 // From the heads' outputs `outs` [rows, outputs] to d loss / d outputs in their place, each row's shares
-// of the five means in `terms` [5, rows], and new values and ratios in their buffers.
+// of the five means in `terms` [5, rows] and of d loss / d log_sd in `sd_slopes` [components, rows] (where
+// actions are continuous), and new values and ratios in their buffers.
 EXPORT const char *loss(int64_t columns, int64_t count, int64_t horizon, int64_t components, int64_t logits,
-                        int64_t bins, const int32_t *sizes, double value_limit, const int64_t *segments,
-                        const float *weights, const uint8_t *mask, const int32_t *actions,
-                        const float *logprobs, const float *advantages, const float *returns,
-                        const float *old_values, float *values, float *ratios, const float *moments,
-                        const float *ent_coef, double clip, double vf_clip, double vf_coef, float *outs,
-                        float *terms, void *stream) {
-    Heads heads = {components, logits, bins, sizes, (float)value_limit};
+                        int64_t bins, const int32_t *sizes, const float *log_sd, double value_limit,
+                        const int64_t *segments, const float *weights, const uint8_t *mask,
+                        const void *actions, const float *logprobs, const float *advantages,
+                        const float *returns, const float *old_values, float *values, float *ratios,
+                        const float *moments, const float *ent_coef, double clip, double vf_clip,
+                        double vf_coef, float *outs, float *terms, float *sd_slopes, void *stream) {
+    Heads heads = {components, logits, bins, sizes, log_sd, (float)value_limit};
     Batch batch = {columns,    count,   horizon * count, segments, weights, mask,    actions,
                    logprobs,   advantages, returns,      old_values, values, ratios, moments,
                    ent_coef,   (float)clip, (float)vf_clip, (float)vf_coef};
-    LAUNCH(loss_kernel, batch.rows, BLOCK, stream, heads, batch, outs, terms);
+    LAUNCH(loss_kernel, batch.rows, BLOCK, stream, heads, batch, outs, terms, sd_slopes);
     return NULL;
 }

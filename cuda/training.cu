@@ -30,6 +30,20 @@ KERNEL uniform_kernel(int64_t count, const int64_t *__restrict__ state, float *_
     }
 }
 
+// Of two uniform numbers, two normal ones (Box and Muller 1958), half the array apart.
+KERNEL normal_kernel(int64_t count, const int64_t *__restrict__ state, float *__restrict__ out) {
+    FOR_ONE(i, (count + 1) / 2)
+    uint64_t bits = mix((uint64_t)state[1] + ((uint64_t)i + 1) * 0x9E3779B97F4A7C15ull);
+    int64_t other = i + (count + 1) / 2;
+    float above = ((float)(bits >> 40) + 1.0f) * (1.0f / 16777216.0f); // in (0, 1]: it has a logarithm
+    float turn = 6.28318531f * (float)(bits & 0xFFFFFF) * (1.0f / 16777216.0f);
+    float length = sqrtf(-2.0f * logf(above));
+    out[i] = length * cosf(turn);
+    if (other < count) {
+        out[other] = length * sinf(turn);
+    }
+}
+
 // A Feistel network permutes [0, 4^half); what falls outside [0, count) is sent through again until it
 // falls inside, which makes a permutation of [0, count) without any sorting (Black and Rogaway 2002).
 KERNEL permutation_kernel(int64_t count, int half, const int64_t *__restrict__ state,
@@ -77,6 +91,12 @@ EXPORT const char *next_draw(int64_t seed, int64_t *state, void *stream) {
 // `out` [count] floats in [0, 1), of 2^24 equally likely values.
 EXPORT const char *uniform(int64_t count, const int64_t *state, float *out, void *stream) {
     LAUNCH(uniform_kernel, (count + 1) / 2, BLOCK, stream, count, state, out);
+    return NULL;
+}
+
+// `out` [count] floats of the normal distribution.
+EXPORT const char *normal(int64_t count, const int64_t *state, float *out, void *stream) {
+    LAUNCH(normal_kernel, (count + 1) / 2, BLOCK, stream, count, state, out);
     return NULL;
 }
 

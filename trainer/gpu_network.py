@@ -19,6 +19,8 @@ from trainer.settings import TrainSettings
 class GpuNetwork:
     """As network.TorchNetwork, for policies without recurrence or with minGRU.
 
+    An embedding's gradients are added in any order, so that on a GPU their last bits differ from run to run.
+
     With `bf16` products are of bfloat16 and what passes between layers is; weights, heads, gradients and
     the recurrent state stay float32. `weights_changed` must then follow every change of the weights.
     """
@@ -52,9 +54,17 @@ class GpuNetwork:
             view(policy.head_bias, flat) for flat in (policy.flat, policy.flat_grad)
         )
         self._sizes = torch.tensor(policy.action_sizes, dtype=torch.int32, device=device)
-        logits = sum(policy.action_sizes)
-        shape = (len(policy.action_sizes), logits, policy.bins)
-        self._heads = (*shape, self._sizes, float(policy.value_limit))
+        log_sd = None if policy.log_sd is None else view(policy.log_sd, policy.flat)
+        self._sd_grad = None if policy.log_sd is None else view(policy.log_sd, policy.flat_grad)
+        shape = (policy.components, policy.logits, policy.bins)
+        self._heads = (*shape, self._sizes, log_sd, float(policy.value_limit))
+        self._table, self._table_grad = policy.table, None
+        if policy.table is not None and policy.encoder == "embedding":
+            self._table, self._table_grad = (
+                view(policy.table, flat) for flat in (self._copy, policy.flat_grad)
+            )
+        elif policy.table is not None:
+            self._table = policy.table.to(self._dtype)
 
     def weights_changed(self) -> None:
         """Copy the float32 weights for the products of bfloat16."""
@@ -87,10 +97,17 @@ class GpuNetwork:
 
     def _outputs(self, obs: Tensor, state: Tensor) -> Tensor:
         """What the heads give [rows, outputs], float32; the state moves on."""
-        hidden = self._layers(obs.flatten(1).to(self._dtype))[-1]
+        hidden = self._layers(self._read(obs.flatten(1))[0])[-1]
         if self.policy.gates:
             hidden, _ = self._remember(hidden, 1, state, None, state)
         return torch.addmm(self._head_bias, hidden.float(), self._head.t())
+
+    def _read(self, obs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Observations [rows, numbers] as the first layer takes them, and the encoder's places of them."""
+        if self._table is None:
+            return obs.to(self._dtype), None
+        places = self.policy.places(obs)
+        return self._table[places].view(len(obs), -1), places
 
     def _layers(self, x: Tensor) -> list[Tensor]:
         """The input and what each hidden layer gives."""
@@ -121,10 +138,9 @@ class GpuNetwork:
         policy, segments = self.policy, batch.segments
         horizon, count = buffer.horizon, len(segments)
         rows = horizon * count
-        obs = (buffer.flat_obs[:rows] if batch.whole else buffer.flat_obs[places(buffer, segments)]).to(
-            self._dtype
-        )
-        layers = self._layers(obs)
+        obs = buffer.flat_obs[:rows] if batch.whole else buffer.flat_obs[places(buffer, segments)]
+        x, encoded = self._read(obs)
+        layers = self._layers(x)
         top = layers[-1]
         if policy.gates:
             state, fresh = buffer.states[0, segments], buffer.fresh(segments)[:-1].contiguous()
@@ -137,18 +153,24 @@ class GpuNetwork:
             chosen = buffer.advantages if batch.whole else buffer.advantages[:, segments]
             moments = torch.stack(torch.std_mean(chosen, correction=0))
         terms = torch.empty(5, rows, device=obs.device)
+        sd_slopes = torch.empty(policy.components, rows, device=obs.device) if policy.continuous else None
         self._ppo.loss(
             *(buffer.columns, count, horizon, *self._heads, segments, batch.weights, buffer.masks),
             *(buffer.actions, buffer.logprobs, buffer.advantages, buffer.returns),
             *(buffer.values.clone(), buffer.values, buffer.ratios, moments, ent_coef),
-            *(train.clip_coef, train.vf_clip_coef, train.vf_coef, out, terms),
+            *(train.clip_coef, train.vf_clip_coef, train.vf_coef, out, terms, sd_slopes),
         )
+        if sd_slopes is not None and self._sd_grad is not None:
+            self._sd_grad.add_(sd_slopes.sum(1))
         self._head_grad.addmm_(out.t(), hidden)
         self._head_bias_grad.add_(out.sum(0))
         slopes = torch.mm(out, self._head)
         if policy.gates:
             slopes = self._recall(layers[-1], gates, horizon, state, fresh, states, slopes)
-        self._descend(layers, slopes.to(self._dtype))
+        slopes = self._descend(layers, slopes.to(self._dtype))
+        if self._table_grad is not None and encoded is not None:
+            slopes = torch.mm(slopes, self._weights[0].t()).view(len(encoded), -1)
+            self._table_grad.index_add_(0, encoded, slopes.float())
         return terms.sum(1)
 
     def _recall(
@@ -168,8 +190,8 @@ class GpuNetwork:
         grads[1].add_(gates.sum(0))
         return slopes.add_(torch.mm(gates.to(self._dtype), self._gate_weight.t()))
 
-    def _descend(self, layers: list[Tensor], slopes: Tensor) -> None:
-        """From d loss / d output of the last hidden layer down to the first weights."""
+    def _descend(self, layers: list[Tensor], slopes: Tensor) -> Tensor:
+        """From d loss / d output of the last hidden layer down to the first, before its bias and ReLU."""
         count = len(self._weights)
         for layer in reversed(range(count)):
             slopes = torch.ops.aten.threshold_backward(slopes, layers[layer + 1], 0)  # of the ReLU
@@ -177,6 +199,7 @@ class GpuNetwork:
             self._grads[count + layer].add_(slopes.sum(0, dtype=torch.float32))
             if layer:
                 slopes = torch.mm(slopes, self._weights[layer].t())
+        return slopes
 
     def _add_product(self, grad: Tensor, x: Tensor, slopes: Tensor) -> None:
         if self._dtype == torch.float32:

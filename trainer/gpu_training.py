@@ -27,7 +27,7 @@ from trainer.gpu_vector import GpuVector, fits
 from trainer.network import TINY, LossSums, Minibatch
 from trainer.optimizer import BETA2, EPSILON, Optimizer, muon_reference
 from trainer.policy import Policy
-from trainer.rollout import Rollout, Seconds
+from trainer.rollout import ActionScale, Rollout, Seconds
 from trainer.settings import Settings, TrainSettings
 from trainer.update import Updater, UpdateStats, refresh, segment_probabilities
 
@@ -41,7 +41,7 @@ class GpuMemoryError(MemoryError):
 
 def serves(policy: Policy) -> bool:
     """Whether there are kernels for this policy; else torch's autograd is a GPU's only form of it."""
-    return policy.rnn != "lstm" and policy.table is None and not policy.continuous
+    return policy.rnn != "lstm"
 
 
 class Graph:
@@ -132,6 +132,12 @@ class Draws:
         self._kernels.uniform(out.numel(), self._state, out)
         return out
 
+    def normal(self, out: Tensor) -> Tensor:
+        """Fill `out` with floats of the normal distribution."""
+        self._kernels.next_draw(self._seed, self._state)
+        self._kernels.normal(out.numel(), self._state, out)
+        return out
+
     def permutation(self, count: int) -> Tensor:
         """The numbers below `count`, in random order, int64."""
         out = torch.empty(count, dtype=torch.int64, device=self._state.device)
@@ -148,17 +154,21 @@ class GpuRollout:
     ) -> None:
         self.env, self.network, self.train, self.draws, self.clock = env, network, train, draws, clock
         device, spec, agents = env.state.device, env.spec, env.num_agents
-        memory, components = network.policy.memory, len(spec.action_sizes)
+        memory, components = network.policy.memory, spec.action_count
         shape = (train.horizon, agents, tuple(spec.obs_shape), env.obs_dtype, components)
         logits, replay = env.action_mask.shape[1], round(train.replay_factor * agents)
-        self.buffer = Buffer.make(*shape, device, memory, logits, replay)
+        kind = torch.float32 if network.policy.continuous else torch.int32
+        self.buffer = Buffer.make(*shape, device, memory, logits, replay, kind)
         # Of every step, though few are written: those that count can be told apart without the host.
         self._final_obs = torch.zeros(
             train.horizon, agents, *spec.obs_shape, dtype=env.obs_dtype, device=device
         )
         self._final_states = torch.zeros(train.horizon, agents, memory, device=device)
-        self._uniform = torch.empty(train.horizon, agents, components, device=device)
+        self._noise = torch.empty(train.horizon, agents, components, device=device)
         self.state = torch.zeros(agents, memory, device=device)  # of the recurrent layer, carried on
+        scale = ActionScale(spec, 1)
+        limits = (scale.low, scale.high, scale.half, scale.middle)
+        self._scale = tuple(torch.from_numpy(limit.copy()).to(device) for limit in limits)
         self.steps = 0  # of each environment
         env.reset(self.buffer.obs[-1, :agents])
         self.check()
@@ -182,14 +192,14 @@ class GpuRollout:
         obs[0].copy_(obs[-1])
         buffer.ratios[:, :agents].fill_(1.0)
         buffer.states[0, :agents].copy_(state)
-        self.draws.uniform(self._uniform)
+        (self.draws.normal if network.policy.continuous else self.draws.uniform)(self._noise)
         for t in range(horizon):
             mask = None if buffer.masks is None else buffer.masks[t, :agents].copy_(env.action_mask)
             actions, logprobs = buffer.actions[t, :agents], buffer.logprobs[t, :agents]
-            network.act(obs[t], self._uniform[t], actions, logprobs, values[t], state, mask)
+            network.act(obs[t], self._noise[t], actions, logprobs, values[t], state, mask)
             ends = buffer.terminals[t, :agents], buffer.truncations[t, :agents]
             rewards = buffer.rewards[t, :agents]
-            env.step(actions, obs[t + 1], rewards, *ends, self._final_obs[t], t)
+            env.step(self._sent(actions), obs[t + 1], rewards, *ends, self._final_obs[t], t)
             if memory:
                 self._final_states[t].copy_(state)
                 state.masked_fill_((ends[0] | ends[1]).bool()[:, None], 0.0)
@@ -204,6 +214,13 @@ class GpuRollout:
             buffer.rewards[:, :agents].mul_(self.train.reward_scale)
         if self.train.reward_clip:
             buffer.rewards[:, :agents].clamp_(-self.train.reward_clip, self.train.reward_clip)
+
+    def _sent(self, actions: Tensor) -> Tensor:
+        """As rollout.ActionScale, on the GPU."""
+        if not self.network.policy.continuous:
+            return actions
+        low, high, half, middle = self._scale
+        return torch.addcmul(middle, actions, half).clamp_(low, high)
 
     def state_dict(self) -> dict[str, Any]:
         """As rollout.Rollout's."""

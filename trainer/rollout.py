@@ -48,19 +48,19 @@ class ActionScale:
 
     def __init__(self, spec: ocean.Spec, rows: int) -> None:
         self._sent = np.zeros((rows, spec.action_count), spec.action_dtype)
-        self._low, self._high = np.array(spec.action_range, np.float32).reshape(-1, 2).T
-        bounded = np.isfinite(self._low) & np.isfinite(self._high)
-        self._half, self._middle = np.ones_like(self._low), np.zeros_like(self._low)
-        np.divide(self._high - self._low, 2, out=self._half, where=bounded)
-        np.divide(self._high + self._low, 2, out=self._middle, where=bounded)
+        self.low, self.high = np.array(spec.action_range, np.float32).reshape(-1, 2).T
+        bounded = np.isfinite(self.low) & np.isfinite(self.high)
+        self.half, self.middle = np.ones_like(self.low), np.zeros_like(self.low)
+        np.divide(self.high - self.low, 2, out=self.half, where=bounded)
+        np.divide(self.high + self.low, 2, out=self.middle, where=bounded)
 
     def __call__(self, actions: Any) -> Any:
         """`actions` [rows, components] of the policy, as arrays; what is given is overwritten by the next."""
-        if not len(self._low):
+        if not len(self.low):
             return actions
-        np.multiply(actions, self._half, out=self._sent)
-        np.add(self._sent, self._middle, out=self._sent)
-        return np.clip(self._sent, self._low, self._high, out=self._sent)
+        np.multiply(actions, self.half, out=self._sent)
+        np.add(self._sent, self.middle, out=self._sent)
+        return np.clip(self._sent, self.low, self.high, out=self._sent)
 
 
 def clear_states(state: Tensor, terminals: Any, truncations: Any) -> None:

@@ -79,7 +79,7 @@ def test_nothing_is_written_beside_the_rows(rows: int, device: str) -> None:
     outs = torch.randn(rows, 4).to(there)
     value = outs[:, 3].clone()
     kernels.sample(
-        rows, 1, 3, 0, sizes, 1.0, outs, torch.rand(rows, 1).to(there), None, actions, logprobs, values
+        rows, 1, 3, 0, sizes, None, 1.0, outs, torch.rand(rows, 1).to(there), None, actions, logprobs, values
     )
     assert torch.equal(values, value)
     assert bool((actions[rows:] == -7).all())
@@ -138,6 +138,17 @@ def test_uniform_numbers_are_uniform_and_new_each_time(count: int, device: str) 
 
 
 @pytest.mark.parametrize("device", DEVICES)
+def test_normal_numbers_are_normal(device: str) -> None:
+    out, whole = guarded(20_001, device=device)
+    drawn = Draws(3, torch.device(device)).normal(out).cpu().double()
+    assert untouched(whole)
+    assert drawn.mean() == pytest.approx(0, abs=0.03)
+    assert drawn.std() == pytest.approx(1, abs=0.03)
+    assert (drawn.abs() < 1).double().mean() == pytest.approx(0.6827, abs=0.02)
+    assert abs(torch.corrcoef(torch.stack([drawn[10_001:], drawn[:-10_001]]))[0, 1]) < 0.03
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_adam_is_the_reference_step_by_step(device: str) -> None:
     generator = torch.Generator().manual_seed(0)
     weight, mean, square = torch.randn(3, 501, generator=generator).unbind()
@@ -170,8 +181,24 @@ def test_no_thread_needs_another() -> None:
         segments = torch.randint(0, rows, (rows,), generator=generator)  # some of them twice
         values, coef, weights = old.clone(), torch.tensor([0.01]), torch.rand(rows, generator=generator)
         load[0].loss(
-            *(rows, rows, 1, 2, 5, 0, sizes, 1.0, segments, weights, None, actions, logprobs, advantages),
-            *(returns, old, values, ratios, None, coef, 0.2, 0.2, 1.0, outs, terms),
+            *(
+                rows,
+                rows,
+                1,
+                2,
+                5,
+                0,
+                sizes,
+                None,
+                1.0,
+                segments,
+                weights,
+                None,
+                actions,
+                logprobs,
+                advantages,
+            ),
+            *(returns, old, values, ratios, None, coef, 0.2, 0.2, 1.0, outs, terms, None),
         )
         x, gates = torch.randn(4, 9, 8, generator=generator), torch.randn(36, 24, generator=generator)
         state, states, out = (

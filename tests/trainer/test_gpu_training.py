@@ -42,6 +42,15 @@ KINDS: list[dict] = [
 ]
 
 
+MANY = {"train.num_envs": 2, "train.total_timesteps": 4 * 16 * 128}  # of 64 agents each
+ALL = [
+    ("snake", MANY),
+    ("pendulum", {"env.max_steps": 10, "train.ent_coef": 0.01}),
+    ("connect4", {"policy.encoder": "embedding", "policy.embedding": 3}),
+    *(("cartpole", kind) for kind in KINDS),
+]
+
+
 def small(env: str = "cartpole", **changes: object) -> Settings:
     shorter = {"env.max_steps": 12} if env == "cartpole" else {}  # there are truncations
     return Settings.parse(env, {**SMALL, **shorter, **changes})
@@ -58,12 +67,7 @@ def test_memory_is_solved_with_mingru() -> None:
     assert result.score >= ocean.spec("memory").solved_score
 
 
-MANY = {"train.num_envs": 2, "train.total_timesteps": 4 * 16 * 128}  # of 64 agents each
-
-
-@pytest.mark.parametrize(
-    ("env", "changes"), [("snake", MANY), *[("cartpole", kind) for kind in KINDS]], ids=str
-)
+@pytest.mark.parametrize(("env", "changes"), ALL, ids=str)
 def test_it_is_the_training_of_the_processor(
     env: str, changes: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,18 +83,20 @@ def test_it_is_the_training_of_the_processor(
     def permutation(self: Draws, count: int) -> torch.Tensor:
         return torch.randperm(count, generator=generators[2])
 
+    def normal(self: Draws, out: torch.Tensor) -> torch.Tensor:
+        return torch.randn(out.shape, generator=generators[1], out=out)
+
     expected = train(settings, seed=3)
     generators = training._Training(settings, 3, torch.device("cpu"), False).generators
     monkeypatch.setattr(Draws, "uniform", uniform)
+    monkeypatch.setattr(Draws, "normal", normal)
     monkeypatch.setattr(Draws, "permutation", permutation)
     found = train(settings, seed=3, device="emulated")
     assert found.steps == expected.steps
     torch.testing.assert_close(found.policy.flat, expected.policy.flat, atol=2e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("env", "changes"), [("snake", MANY), *[("cartpole", kind) for kind in KINDS]], ids=str
-)
+@pytest.mark.parametrize(("env", "changes"), ALL, ids=str)
 def test_one_seed_is_one_result_stopped_and_continued_or_not(env: str, changes: dict, tmp_path: Path) -> None:
     settings = small(env, **changes)
     whole = train(settings, seed=1, device="emulated")
@@ -133,8 +139,11 @@ class NoWaiting(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("changes", [kind for kind in KINDS if "train.replay_factor" not in kind], ids=str)
-@pytest.mark.parametrize("env", ["cartpole", "connect4"])  # the latter with masks
+@pytest.mark.parametrize(
+    ("env", "changes"),
+    [case for case in ALL if "train.replay_factor" not in case[1] and case[0] != "snake"],
+    ids=str,
+)
 def test_nothing_that_is_captured_waits_for_the_host(
     env: str, changes: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:

