@@ -415,14 +415,17 @@ class Train(Objective):
         for number in range(seeds):
             curves.append([])
             seed = job.seed + (number << 31)  # a trial's seed lies below: no two trainings share one
-            result = self.train(
-                settings,
-                seed=seed,
-                report=report,
-                progress=progress,
-                should_stop=curve.enough,
-                device=self.device,
-            )
+            try:
+                result = self.train(
+                    settings,
+                    seed=seed,
+                    report=report,
+                    progress=progress,
+                    should_stop=curve.enough,
+                    device=self.device,
+                )
+            except SettingsError as error:  # what Gymnasium says when its environment is made
+                raise Failure("settings", str(error)) from None
             if curve.enough():
                 return curve.stopped()
             if result.failure:

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from ocean import Spec
 from trainer import recurrence
-from trainer.settings import PolicySettings, SettingsError
+from trainer.settings import PolicySettings, check_serves
 
-MOST_VALUES = 1024  # that an encoder tells apart in one number of an observation
 GAUSSIAN_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)  # nats, of deviation 1
 # Below this share of the greatest entropy, or below this deviation, no other action is ever tried again.
 LEAST_SHARE, LEAST_SD = 1e-5, 1e-4
@@ -105,7 +104,7 @@ class Policy(nn.Module):
         spec: Spec, settings: PolicySettings, generator: torch.Generator, device: torch.device | None = None
     ) -> Policy:
         """A new policy for an environment. SettingsError where the two do not fit each other."""
-        _check(spec, settings)
+        check_serves(spec, settings)
         obs_range = (0, 1) if settings.encoder == "none" else (int(spec.obs_range[0]), int(spec.obs_range[1]))
         size = math.prod(spec.obs_shape)
         return Policy(size, spec.action_sizes, settings, generator, device, spec.action_dim, obs_range)
@@ -204,27 +203,6 @@ class Policy(nn.Module):
             logprob = logprob + logprobs.gather(1, actions[:, i : i + 1].long())[:, 0]
             entropy = entropy - (logprobs.exp() * logprobs).sum(1)
         return logprob, entropy
-
-
-def _check(spec: Spec, settings: PolicySettings) -> None:
-    """Raises SettingsError for an environment whose actions or observations this policy cannot serve."""
-    numbers = sum(spec.action_sizes) if spec.action_dim is None else spec.action_dim
-    if numbers > 256:
-        kind = "logits" if spec.action_dim is None else "floats in an action"
-        raise SettingsError("env", f"{spec.name} has {numbers} {kind}", "256 are the most")
-    if settings.encoder == "none":
-        return
-    low, high = spec.obs_range
-    if spec.obs_dtype.kind not in "iu":
-        raise SettingsError(
-            "policy.encoder", f"{spec.name} observes {spec.obs_dtype}, no whole numbers", "use none"
-        )
-    if not high - low < MOST_VALUES:
-        raise SettingsError(
-            "policy.encoder",
-            f"{spec.name} observes whole numbers from {low:g} to {high:g}: more than {MOST_VALUES}",
-            "use none, or declare a narrower range",
-        )
 
 
 def bin_centers(bins: int, limit: float, device: torch.device) -> Tensor:

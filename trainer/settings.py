@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import ocean
 from trainer.defaults import tuned
 
 
@@ -39,6 +40,8 @@ def _bounded(
     return field(default=default, metadata={"low": low, "high": high, "choices": choices})
 
 
+MOST_OUTPUTS = 256  # of a policy, for its actions
+MOST_VALUES = 1024  # that an encoder tells apart in one number of an observation
 _SMALLEST = 1e-12  # stands for "above zero" in a closed range
 
 
@@ -216,6 +219,8 @@ class Settings:
             env, TrainSettings(**values["train"]), PolicySettings(**values["policy"]), values["env"]
         )
         settings.check(agents_per_env=environments.agents_per_env(env))
+        if not environments.is_gymnasium(env):  # whose spaces are known when it is made
+            check_serves(ocean.spec(env), settings.policy)
         return settings
 
     def check(self, agents_per_env: int = 1) -> None:
@@ -291,6 +296,23 @@ class Settings:
         """The one-line help of a dotted name of `train` or `policy`."""
         section, _, key = name.partition(".")
         return _docs(section)[key]
+
+
+def check_serves(spec: ocean.Spec, policy: PolicySettings) -> None:
+    """Raises SettingsError for an environment whose actions or observations such a policy cannot serve."""
+    numbers = sum(spec.action_sizes) if spec.action_dim is None else spec.action_dim
+    if numbers > MOST_OUTPUTS:
+        kind = "choices" if spec.action_dim is None else "floats in an action"
+        raise SettingsError("env", f"{spec.name} has {numbers} {kind}", f"{MOST_OUTPUTS} are the most")
+    low, high = spec.obs_range
+    if policy.encoder == "none":
+        return
+    if spec.obs_dtype.kind not in "iu":
+        said = f"{spec.name} observes {spec.obs_dtype}, no whole numbers"
+        raise SettingsError("policy.encoder", said, "use none")
+    if not high - low < MOST_VALUES:
+        said = f"{spec.name} observes {low:g} to {high:g}: more than {MOST_VALUES} values"
+        raise SettingsError("policy.encoder", said, "use none")
 
 
 def _fields(section: str) -> dict[str, dataclasses.Field[Any]]:

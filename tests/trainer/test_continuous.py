@@ -141,4 +141,4 @@ def test_too_many_floats_are_refused(tmp_path: Path) -> None:
     text = ocean.find("pendulum").read_text().replace("ACTION_DIM 1", "ACTION_DIM 257")
     (tmp_path / "mine.h").write_text(text)
     with pytest.raises(SettingsError, match="257 floats"):
-        train(Settings.parse(str(tmp_path / "mine.h"), SMALL))
+        Settings.parse(str(tmp_path / "mine.h"), SMALL)
