@@ -142,6 +142,9 @@ class TrainSettings:
     threads: int = _bounded(1, 1)
     """Threads for the environments and for torch."""
 
+    precision: str = _bounded("float32", choices=("float32", "bfloat16"))
+    """Of the factors in the CPU's matrix products; their sums, and all else, stay float32."""
+
 
 @dataclass(frozen=True)
 class PolicySettings:

@@ -24,6 +24,8 @@ from trainer.update import Updater, UpdateStats
 
 PROGRESS_SECONDS = 0.25  # between two calls of `progress`
 CHECKPOINT_SECONDS = 30.0  # between two checkpoints
+# What torch calls train.precision.
+PRECISIONS = {"float32": "ieee", "bfloat16": "bf16"}
 
 
 class Point(NamedTuple):
@@ -87,13 +89,23 @@ def train(
     """
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device", "no CUDA device is found", "use device='cpu'")
-    threads = torch.get_num_threads()
+    if settings.train.precision == "bfloat16" and not has_bfloat16():
+        raise SettingsError("train.precision", "this processor has no bfloat16", "use float32")
+    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    threads, precision = torch.get_num_threads(), products.fp32_precision
     torch.set_num_threads(settings.train.threads)
+    products.fp32_precision = PRECISIONS[settings.train.precision]
     try:
         with contextlib.closing(_Training(settings, seed, torch.device(device))) as training:
             return training.run(report, progress, should_stop, Path(checkpoint) if checkpoint else None)
     finally:
         torch.set_num_threads(threads)
+        products.fp32_precision = precision
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 by itself (AVX512-BF16, with AMX or without)."""
+    return torch.cpu._is_avx512_bf16_supported()
 
 
 class _Training:
