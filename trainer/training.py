@@ -17,6 +17,7 @@ import ocean
 from trainer import checkpoint as checkpoints
 from trainer import network as networks
 from trainer.evaluate import evaluate
+from trainer.network import Network
 from trainer.policy import Policy
 from trainer.rollout import Rollout, Seconds, check_discrete
 from trainer.settings import Settings, SettingsError, TrainSettings
@@ -77,15 +78,19 @@ def train(
     should_stop: Callable[[], bool] | None = None,
     device: str = "cpu",
     checkpoint: str | Path | None = None,
+    network: Callable[[Policy, torch.dtype, torch.device], Network] = networks.make,
+    updater: Callable[[Policy, Network, TrainSettings, torch.Generator], Updater] = Updater,
 ) -> Result:
     """Train a policy and evaluate it.
 
     `report(step, cost, score)` is called at every evaluation (`train.curve_points`), `progress(...)`
     a few times a second, `should_stop()` after every rollout: a stopped run returns what it has.
     `checkpoint` is a file: training goes on from it where it exists (its points are not reported
-    again), and keeps it up to date. Raises SettingsError for settings that do not fit each other or
-    the checkpoint, ocean.BuildError without a C compiler. One seed gives one result, bit for bit, on
-    the same machine, build and thread count, whether stopped and continued or not.
+    again), and keeps it up to date. `network` and `updater` make parts that take the place of the
+    trainer's own: how actions are chosen, and what is learned from a rollout (see examples/gold.py).
+    Raises SettingsError for settings that do not fit each other or the checkpoint, ocean.BuildError
+    without a C compiler. One seed gives one result, bit for bit, on the same machine, build and thread
+    count, whether stopped and continued or not.
     """
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device", "no CUDA device is found", "use device='cpu'")
@@ -96,7 +101,9 @@ def train(
     torch.set_num_threads(settings.train.threads)
     products.fp32_precision = PRECISIONS[settings.train.precision]
     try:
-        with contextlib.closing(_Training(settings, seed, torch.device(device))) as training:
+        with contextlib.closing(
+            _Training(settings, seed, torch.device(device), network, updater)
+        ) as training:
             return training.run(report, progress, should_stop, Path(checkpoint) if checkpoint else None)
     finally:
         torch.set_num_threads(threads)
@@ -111,7 +118,14 @@ def has_bfloat16() -> bool:
 class _Training:
     """One run: everything that it is made of, and how far it has come."""
 
-    def __init__(self, settings: Settings, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        seed: int,
+        device: torch.device,
+        network: Callable[[Policy, torch.dtype, torch.device], Network],
+        updater: Callable[[Policy, Network, TrainSettings, torch.Generator], Updater],
+    ) -> None:
         self.settings, self.seed, self.device = settings, seed, device
         train = settings.train
         streams = [int(s >> np.uint64(1)) for s in np.random.SeedSequence(seed).generate_state(4, np.uint64)]
@@ -125,9 +139,9 @@ class _Training:
         self.policy = Policy(
             math.prod(spec.obs_shape), spec.action_sizes, settings.policy, self.generators[0], device
         )
-        self.network = networks.make(self.policy, torch.from_numpy(self.env.final_obs).dtype, device)
+        self.network = network(self.policy, torch.from_numpy(self.env.final_obs).dtype, device)
         self.rollout = Rollout(self.env, self.network, train, self.generators[1], device)
-        self.updater = Updater(self.policy, self.network, train, self.generators[2])
+        self.updater = updater(self.policy, self.network, train, self.generators[2])
         self.per_rollout = train.horizon * self.env.num_agents
         self.stops = curve_steps(train, self.per_rollout)
         self.steps, self.seconds, self.points = 0, Seconds(), list[Point]()
