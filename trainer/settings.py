@@ -149,7 +149,7 @@ class TrainSettings:
     """Threads for the environments and for torch."""
 
     precision: str = _bounded("float32", choices=("float32", "bfloat16"))
-    """Of the factors in the CPU's matrix products; their sums, and all else, stay float32."""
+    """Of the factors in matrix products; their sums, and nearly all else, stay float32."""
 
 
 @dataclass(frozen=True)

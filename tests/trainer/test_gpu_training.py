@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ocean
-from trainer import gpu, gpu_training, train, training
+from trainer import gpu, gpu_training, train
 from trainer.gpu_training import Draws, GpuMemoryError, Graph
 from trainer.gpu_vector import EnvironmentFault
 from trainer.settings import Settings
@@ -87,7 +88,8 @@ def test_it_is_the_training_of_the_processor(
         return torch.randn(out.shape, generator=generators[1], out=out)
 
     expected = train(settings, seed=3)
-    generators = training._Training(settings, 3, torch.device("cpu"), False).generators
+    streams = np.random.SeedSequence(3).generate_state(4, np.uint64)  # as training.py has them
+    generators = [torch.Generator().manual_seed(int(stream >> np.uint64(1))) for stream in streams]
     monkeypatch.setattr(Draws, "uniform", uniform)
     monkeypatch.setattr(Draws, "normal", normal)
     monkeypatch.setattr(Draws, "permutation", permutation)
