@@ -7,8 +7,8 @@ has tuned for it. Both are evaluated about every twentieth of their longest trai
 time, and stop at the first mean of 475 or more; the seconds are processor seconds of training alone, on
 one thread: what the clock says where the processor has nothing else to do.
 Ours is judged in our own environment while it trains, theirs in Gymnasium's. Then both are played anew,
-100 episodes in Gymnasium's: ours from its exported weights by plain numpy, nothing of ours beside. Each
-acts as its own evaluations do: ours draws its actions, theirs takes the most probable ones.
+100 episodes in Gymnasium's: ours from its exported weights by plain numpy, nothing of ours beside. All
+evaluations take the most probable actions, as is the peer's way.
 
 --peer is the Python of an environment of its own that holds stable_baselines3; the two take turns, seed
 by seed. solved.md has the figures of a run. Needs gymnasium: pip install "pareto-sweeper[gymnasium]".
@@ -35,7 +35,10 @@ def ours(seed: int) -> dict[str, float]:
     from trainer import train
     from trainer.settings import Settings
 
-    settings = Settings.parse("cartpole", {"train.curve_points": CHECKS, "train.eval_episodes": EPISODES})
+    settings = Settings.parse(
+        "cartpole",
+        {"train.curve_points": CHECKS, "train.eval_episodes": EPISODES, "train.eval_greedy": True},
+    )
     reached: list[tuple[int, float]] = []
 
     def report(step: int, cost: float, score: float) -> None:
@@ -58,7 +61,7 @@ def play(file: Path, seed: int) -> float:
     """Mean return of exported weights over 100 episodes of Gymnasium's CartPole-v1."""
     import gymnasium
 
-    policy, env, rng = np.load(file), gymnasium.make("CartPole-v1"), np.random.default_rng(seed)
+    policy, env = np.load(file), gymnasium.make("CartPole-v1")
     weight, bias, head, head_bias = (policy[part] for part in ("weight", "bias", "head", "head_bias"))
     total = 0.0
     for episode in range(EPISODES):
@@ -66,8 +69,7 @@ def play(file: Path, seed: int) -> float:
         over = False
         while not over:
             logits = head @ np.maximum(obs @ weight + bias, 0) + head_bias[: len(head)]
-            action = int((logits + rng.gumbel(size=len(logits))).argmax())
-            obs, reward, terminal, truncated, _ = env.step(action)
+            obs, reward, terminal, truncated, _ = env.step(int(logits.argmax()))
             total += float(reward)
             over = terminal or truncated
     return total / EPISODES

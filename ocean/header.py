@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+WIDEST = 1e6  # range of an action
 FOLDER = Path(__file__).resolve().parent
 OBS_TYPES = {"int8_t": np.int8, "uint8_t": np.uint8, "int32_t": np.int32, "float": np.float32}
 COMMENTS = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
@@ -94,16 +95,22 @@ class Spec:
         """Numbers in one agent's action."""
         return len(self.action_sizes) if self.action_dim is None else self.action_dim
 
+    @property
+    def bounded_actions(self) -> np.ndarray[Any, Any]:
+        """Has a float of a continuous action a range, [action_dim] bool? One without is infinite or so wide
+        that it says nothing of what is sensible."""
+        low, high = np.array(self.action_range).reshape(-1, 2).T
+        return high - low < WIDEST
+
     def random_actions(self, rng: np.random.Generator, *shape: int) -> np.ndarray[Any, Any]:
         """Actions [*shape, action_count] evenly from all there are, forbidden ones among them.
 
-        A float without a lowest or a highest value is drawn around 0, with deviation 1.
+        A float without a range is drawn around 0, with deviation 1.
         """
         full = (*shape, self.action_count)
         if self.action_dim is None:
             return rng.integers(0, self.action_sizes, full, np.int32)
-        low, high = np.array(self.action_range).T
-        bounded = np.isfinite(low) & np.isfinite(high)
+        (low, high), bounded = np.array(self.action_range).T, self.bounded_actions
         even = rng.uniform(np.where(bounded, low, 0), np.where(bounded, high, 1), full)
         return np.where(bounded, even, rng.normal(size=full).clip(low, high)).astype(np.float32)
 

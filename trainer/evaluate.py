@@ -46,7 +46,8 @@ def evaluate(network: Network, settings: Settings, seed: int, device: torch.devi
         logprobs, values = torch.zeros(rows, device=device), torch.zeros(rows, device=device)
         rewards, terminals = np.zeros(rows, np.float32), np.zeros(rows, np.uint8)
         truncations, host_obs = np.zeros(rows, np.uint8), obs.numpy()
-        host_actions = torch.zeros_like(actions, device="cpu") if device.type != "cpu" else actions
+        copied = None if device.type == "cpu" else torch.zeros_like(actions, device="cpu")
+        host_actions = (actions if copied is None else copied).numpy()
         scale = ActionScale(env.spec, rows)
         noise = None if train.eval_greedy else torch.empty(rows, components)
         state = torch.zeros(rows, policy.memory, device=device)
@@ -58,9 +59,9 @@ def evaluate(network: Network, settings: Settings, seed: int, device: torch.devi
             draw = None if noise is None else policy.noise(noise, generator).to(device)
             mask = None if host_mask is None else host_mask.to(device)
             network.act(obs.to(device), draw, actions, logprobs, values, state, mask)
-            if host_actions is not actions:
-                host_actions.copy_(actions)
-            env.step(scale(host_actions.numpy()), host_obs, rewards, terminals, truncations)
+            if copied is not None:
+                copied.copy_(actions)
+            env.step(scale(host_actions), host_obs, rewards, terminals, truncations)
             clear_states(state, terminals, truncations)
             ended = (terminals | truncations).astype(bool) & playing
             if ended.any():

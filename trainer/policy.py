@@ -166,7 +166,7 @@ class Policy(nn.Module):
         the most probable actions, or the means.
         """
         if state is None:
-            state = obs.new_zeros(len(obs), self.memory)
+            state = torch.zeros(len(obs), self.memory, device=obs.device)
         hidden, states = self.unroll(obs[None], state)
         logits, value_out = self(hidden[0], mask)
         if self.log_sd is not None:

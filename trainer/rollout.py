@@ -41,18 +41,20 @@ class Seconds:
 class ActionScale:
     """What an environment is given: discrete actions as they are, continuous ones in its own units.
 
-    The policy's unit is half of a float's range, its 0 the middle (its own unit and 0 where the range is
-    infinite). What lies outside is cut to the range on its way: the policy's Gaussian knows no bounds,
-    and learns from what it drew, so that its density stays simple and its slopes never vanish.
+    The policy's unit is half of a float's range, its 0 the middle (its own unit and 0 where there is no
+    range: Spec.bounded_actions). What lies outside is cut to the range on its way: the policy's Gaussian
+    knows no bounds, and learns from what it drew, so that its density stays simple and its slopes never
+    vanish.
     """
 
     def __init__(self, spec: ocean.Spec, rows: int) -> None:
         self._sent = np.zeros((rows, spec.action_count), spec.action_dtype)
-        self.low, self.high = np.array(spec.action_range, np.float32).reshape(-1, 2).T
-        bounded = np.isfinite(self.low) & np.isfinite(self.high)
+        low, high = np.array(spec.action_range).reshape(-1, 2).T
+        bounded = spec.bounded_actions
+        self.low, self.high = low.astype(np.float32), high.astype(np.float32)
         self.half, self.middle = np.ones_like(self.low), np.zeros_like(self.low)
-        np.divide(self.high - self.low, 2, out=self.half, where=bounded)
-        np.divide(self.high + self.low, 2, out=self.middle, where=bounded)
+        self.half[bounded] = (high - low)[bounded] / 2
+        self.middle[bounded] = (high + low)[bounded] / 2
 
     def __call__(self, actions: Any) -> Any:
         """`actions` [rows, components] of the policy, as arrays; what is given is overwritten by the next."""

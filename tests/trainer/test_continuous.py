@@ -77,17 +77,18 @@ def test_what_is_drawn_has_the_mean_the_deviation_and_the_probability_that_are_s
 
 
 def test_actions_reach_the_environment_in_its_range(tmp_path: Path) -> None:
-    text = ocean.find("pendulum").read_text().replace("ACTION_DIM 1", "ACTION_DIM 3")
-    (tmp_path / "mine.h").write_text(text.replace("RANGE -2, 2 ", "RANGE 0, 10, -1, 1, -INFINITY, 5 "))
+    text = ocean.find("pendulum").read_text().replace("ACTION_DIM 1", "ACTION_DIM 4")
+    ranges = "RANGE 0, 10, -1, 1, -INFINITY, 5, -3e38, 3e38 "
+    (tmp_path / "mine.h").write_text(text.replace("RANGE -2, 2 ", ranges))
     spec = ocean.spec(tmp_path / "mine.h")
-    assert spec.action_range == ((0, 10), (-1, 1), (-math.inf, 5))
+    assert spec.action_range == ((0, 10), (-1, 1), (-math.inf, 5), (-3e38, 3e38))
     scale = ActionScale(spec, 3)
-    given = np.array([[0, 0, 0], [-1, 0.5, -70], [3, -3, 70]], np.float32)
-    np.testing.assert_array_equal(scale(given), [[5, 0, 0], [0, 0.5, -70], [10, -1, 5]])
+    given = np.array([[0, 0, 0, 0], [-1, 0.5, -70, -7], [3, -3, 70, 8]], np.float32)
+    np.testing.assert_array_equal(scale(given), [[5, 0, 0, 0], [0, 0.5, -70, -7], [10, -1, 5, 8]])
     drawn = spec.random_actions(np.random.default_rng(0), 1000)
     assert drawn.dtype == np.float32
-    assert (drawn.min(0) >= [0, -1, -5]).all()
-    assert (drawn.max(0) <= [10, 1, 5]).all()
+    assert (drawn.min(0) >= [0, -1, -5, -5]).all()
+    assert (drawn.max(0) <= [10, 1, 5, 5]).all()
     assert drawn[:, 0].mean() == pytest.approx(5, abs=0.3)
 
 
