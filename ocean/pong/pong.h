@@ -12,6 +12,7 @@
 #define AGENTS 1
 #define RANDOM_SCORE -18, -15
 #define SOLVED_SCORE 18.5
+#define RENDER 1
 
 #define SETTINGS(X) \
     X(int, frame_skip, 2, 1, 8, "ticks for which one action is held: the ticks of one step") \
@@ -169,6 +170,26 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
         env_reset(env, settings, io);
     } else {
         observe(env, settings, io->obs);
+    }
+}
+
+// Five pixels to a column, ten to a row.
+static inline void env_render(const Env *env, const Settings *settings, Text *text) {
+    enum { ACROSS = 64, DOWN_ROWS = 24 };
+    float half = settings->paddle_height / 2.0f;
+    text_put(text, "%d : %d\n", env->won, env->lost);
+    for (int row = 0; row < DOWN_ROWS; row++) {
+        float y = ((float)row + 0.5f) * 10.0f; // middle of the row
+        for (int column = 0; column < ACROSS; column++) {
+            float paddle_y = column < ACROSS / 2 ? env->paddle_y : env->opponent_y;
+            char sign = column == ACROSS / 2 && row % 2 ? ':' : ' ';
+            if (row == (int)(env->ball_y / 10.0f) && column == (int)(env->ball_x / 5.0f)) {
+                sign = 'o';
+            } else if ((column == 1 || column == ACROSS - 2) && fabsf(y - paddle_y) < half) {
+                sign = '#';
+            }
+            text_put(text, "%s%c%s", column == 0 ? "|" : "", sign, column == ACROSS - 1 ? "|\n" : "");
+        }
     }
 }
 
