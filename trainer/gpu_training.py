@@ -400,11 +400,15 @@ def make(
     draws, clock = Draws(seeds[0], device), Clock(device)
     rollout: GpuRollout | Rollout
     if isinstance(env, ocean.Vector) and fits(env.spec):
-        there = GpuVector(settings.env, train.num_envs, seeds[1], device, dict(settings.env_settings))
-        rollout = GpuRollout(there, network, train, draws, clock)
-        env.close()
-        updater = GpuUpdater(policy, network, train, rollout, draws, clock)
-        return Parts(there, network, rollout, updater, draws)
+        try:
+            there = GpuVector(settings.env, train.num_envs, seeds[1], device, dict(settings.env_settings))
+        except ocean.BuildError as error:  # what C takes and CUDA does not
+            warnings.warn(f"{env.spec.name} stays on the processor: {error}", stacklevel=3)
+        else:
+            rollout = GpuRollout(there, network, train, draws, clock)
+            env.close()
+            updater = GpuUpdater(policy, network, train, rollout, draws, clock)
+            return Parts(there, network, rollout, updater, draws)
     rollout = Rollout(env, network, train, generator, device)
     return Parts(env, network, rollout, GpuUpdater(policy, network, train, rollout, draws, clock), draws)
 

@@ -235,6 +235,17 @@ def test_an_environment_that_breaks_is_named_before_the_loss_is(tmp_path: Path) 
         train(small(str(tmp_path / "pole.h")), device="emulated")
 
 
+def test_a_header_that_cuda_refuses_stays_on_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise ocean.BuildError('nvcc could not compile vector.cu: error: "table" is undefined')
+
+    monkeypatch.setattr(gpu_training, "GpuVector", refused)
+    with pytest.warns(UserWarning, match='cartpole stays on the processor: nvcc .*"table" is undefined'):
+        result = train(small(), device="emulated")
+    assert result.failure is None
+    assert result.profile["env"] > 0
+
+
 def test_a_full_gpu_is_said_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB. GPU 0 has less. More.")
