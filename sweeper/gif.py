@@ -86,7 +86,7 @@ def _grids(pictures: Sequence[str]) -> Array:
     texts = [picture.expandtabs().splitlines() for picture in pictures]
     rows = max(1, *map(len, texts))
     columns = max(1, *(len(line) for lines in texts for line in lines))
-    grids = np.full((len(texts), rows, columns), ord(" "))
+    grids = np.full((len(texts), rows, columns), ord(" "), np.int32)
     for grid, lines in zip(grids, texts, strict=True):
         for row, line in zip(grid, lines, strict=False):
             for part in re.finditer(r"\S+", line):

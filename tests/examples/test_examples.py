@@ -12,6 +12,7 @@ SMALLER = {  # what makes a trial of the dear examples short enough for a test
     "breakout.yaml": ["parameters.train.total_timesteps={distribution: log, type: int, min: 5e4, max: 2e5}"],
     "memory.yaml": ["parameters.train.total_timesteps={distribution: log, type: int, min: 1e4, max: 3e4}"],
     "pong.yaml": ["parameters.train.total_timesteps={distribution: log, type: int, min: 5e4, max: 3e5}"],
+    "tetris.yaml": ["parameters.train.total_timesteps={distribution: log, type: int, min: 3e4, max: 1e5}"],
     "cartpole.yaml": ["parameters.train.total_timesteps.max=100000"],
 }
 
