@@ -40,7 +40,7 @@ COLOURS = {
     **dict.fromkeys("._|:[]-+", FAINT),
 }
 SHADES = 8  # of each colour, from the background to itself
-SOLID = ord("#")  # fills its place
+SOLID = "#~"  # fill their places
 
 
 def check_path(path: Path) -> None:
@@ -86,7 +86,7 @@ def _grids(pictures: Sequence[str]) -> Array:
     texts = [picture.expandtabs().splitlines() for picture in pictures]
     rows = max(1, *map(len, texts))
     columns = max(1, *(len(line) for lines in texts for line in lines))
-    grids = np.full((len(texts), rows, columns), ord(" "))
+    grids = np.full((len(texts), rows, columns), ord(" "), np.int32)
     for grid, lines in zip(grids, texts, strict=True):
         for row, line in zip(grid, lines, strict=False):
             for part in re.finditer(r"\S+", line):
@@ -100,12 +100,12 @@ def _tiles(kinds: Array, rows: int, columns: int) -> Array:
     height = min(max(min(HIGH // rows, 2 * WIDE // columns), SMALLEST), LARGEST)
     font = ImageFont.truetype(str(Path(get_data_path()) / FONT), height * 5 // 6)  # so that a line is as high
     width = round(font.getlength("M"))
-    if rows * height > 1.5 * columns * width:  # a map of a sign a cell: nearer to square
+    if rows * height > 1.7 * columns * width:  # a map of a sign a cell: nearer to square
         width = min(max(WIDE // columns, width), height)
     tiles = np.zeros((len(kinds), height, width), np.uint8)
     for tile, kind in zip(tiles, kinds, strict=True):
         sign, mask = chr(abs(kind)), Image.new("L", (width, height))
-        if kind == SOLID:
+        if kind > 0 and sign in SOLID:
             mask.paste(255, (0, 0, width, height - 1))  # rows of bricks stay apart
         else:
             ImageDraw.Draw(mask).text((width / 2, height / 2), sign, fill=255, font=font, anchor="mm")

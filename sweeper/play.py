@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FRAME_SECONDS = 0.05  # that a picture stays on a terminal
 MOST_STEPS = 10_000  # where no number of steps was asked for
 FILM_STEPS = 40, 300  # of a film, at least and at most, where no number was asked for
+FILM_MOST = 500  # all pictures are in memory together, the largest as more than 1 MB each
 HOME, CLEAR_BELOW = "\x1b[H", "\x1b[J"
 
 
@@ -64,6 +65,8 @@ def film(game: Game, steps: int | None, path: Path, stream: TextIO) -> bool:
     if not game.spec.rendered:
         mend = "write one: `ocean/squared/squared.h` has the model"
         raise ConfigError("", f"--gif: {game.spec.name} has no env_render: there is no picture", mend)
+    if steps and steps > FILM_MOST:
+        raise ConfigError("", f"--steps {steps}: a GIF holds at most {FILM_MOST:,} steps", "give fewer")
     gif.check_path(path)
     _introduce(game, stream)
     seen, rewards, done, interrupted = _picture(game), 0.0, 0, False

@@ -697,6 +697,8 @@ def test_play_says_why_there_is_no_gif(here, capsys):
     refused("folder.gif", "that is a folder")
     sweep("play", "squared", "--gif", "x" * 300 + ".gif", code=1)
     assert "file name too long" in capsys.readouterr().err
+    sweep("play", "squared", "--gif", "film.gif", "--steps", "501", code=2)
+    assert "--steps 501: a GIF holds at most 500 steps; give fewer" in capsys.readouterr().err
     unseen("bandit")
     refused("film.gif", "bandit has no env_render: there is no picture", "bandit.h")
     assert not Path("film.gif").exists()
