@@ -377,7 +377,9 @@ def main() -> None:
         parser.error(f"{arguments.python} cannot import pufferlib.pufferl: {last}")
     version = asked.stdout.split()[-1]
     print(f"{time.strftime('%Y-%m-%d')}, PufferLib {version}, {processor()}, one core.")
-    print(f"\n    python -m benchmarks.pufferlib {' '.join(sys.argv[1:])}\n")
+    print(f"The machine's load when this began: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.")
+    given = ["PATH_TO_ITS_PYTHON" if word == arguments.python else word for word in sys.argv[1:]]
+    print(f"\n    python -m benchmarks.pufferlib {' '.join(given)}\n")
     ours, theirs = Side(sys.executable, "ours"), Side(arguments.python, "theirs")
     if "train" in arguments.only:
         chosen = [env for env in TRAINED if env in (arguments.envs or TRAINED)]
