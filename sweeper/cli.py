@@ -28,6 +28,8 @@ FOR_PEOPLE = (
     ("sweeper.objectives", "ObjectiveError"),
     ("sweeper.slots", "SlotsError"),
     ("ocean.build", "BuildError"),
+    ("trainer.gpu_vector", "EnvironmentFault"),
+    ("trainer.gpu_training", "GpuMemoryError"),
 )
 
 
@@ -435,16 +437,19 @@ def train(
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Steps [default: until the episode ends].")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
-def play(environment: str, checkpoint: str | None, steps: int | None, seed: int) -> int:
+@click.option("--gif", type=click.Path(), help="Write an animated picture instead, of 40 to 300 steps.")
+def play(environment: str, checkpoint: str | None, steps: int | None, seed: int, gif: str | None) -> int:
     """Watch ENVIRONMENT played, at random or by a policy.
 
-    The policy is one that `sweep train ENVIRONMENT --checkpoint FILE` has kept. Piped, it is plain lines.
+    The policy is one that `sweep train ENVIRONMENT --checkpoint FILE` has kept. Piped, it is plain lines. A
+    GIF that is there is replaced, another file is left alone.
     """
     from sweeper import objectives
-    from sweeper.play import show
+    from sweeper.play import film, show
 
     game = objectives.game(_environment(environment), seed, checkpoint)
-    return 130 if show(game, steps, sys.stdout) else 0
+    interrupted = film(game, steps, Path(gif), sys.stdout) if gif else show(game, steps, sys.stdout)
+    return 130 if interrupted else 0
 
 
 @cli.group(cls=_InOrder)
@@ -533,6 +538,16 @@ def _settings(pairs: Iterable[str]) -> dict[str, Any]:
             raise ConfigError("", f"--set '{pair}' is not key=value", "write e.g. --set learning_rate=0.01")
         values[key.strip()] = read_yaml(text)
     return values
+
+
+@cli.command()
+def doctor() -> None:
+    """Say what this machine has (compilers, GPU, torch), and what will run where."""
+    from sweeper import objectives
+    from sweeper.logs import printable
+
+    for name, text in objectives.found():
+        click.echo(printable(f"{name:<12}{text}"))
 
 
 @cli.group()

@@ -755,6 +755,13 @@ def game(environment: str, seed: int, checkpoint: str | None) -> Any:
         raise ConfigError("", str(error)) from None
 
 
+def found() -> list[tuple[str, str]]:
+    """What this machine has for training, and what will run where, as (name, text)."""
+    from trainer import doctor
+
+    return doctor.report(doctor.look())
+
+
 def _resolved(values: Mapping[str, Any], environment: str) -> dict[str, Any]:
     """Short names of settings as dotted ones."""
     from trainer.settings import Settings

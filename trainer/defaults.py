@@ -155,6 +155,25 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "policy.hidden": 64,
         "policy.layers": 2,
     },
+    # Found by `sweep run examples/tetris.yaml`.
+    "tetris": {
+        **_GAME,
+        "train.total_timesteps": 5_000_000,
+        "train.num_envs": 512,
+        "train.updates": 8,
+        "train.learning_rate": 0.025,
+        "train.gamma": 0.9,
+        "train.gae_lambda": 0.6,
+        "train.ent_coef": 0.007,
+    },
+    "wilds": {
+        **_GAME,
+        "train.total_timesteps": 4_000_000,
+        "train.num_envs": 8,  # of 64 agents each
+        "train.gamma": 0.98,
+        "train.ent_coef": 0.005,
+        "train.eval_episodes": 512,
+    },
     # All of 500 steps in every episode from 97 of 100 seeds, 475 or more from 99.
     "cartpole": {
         "train.total_timesteps": 250_000,

@@ -24,14 +24,14 @@ INLINE lanes log_lanes(lanes x)
     lanes f = (lanes)((bits)x - (exponent << 23)) - 1.0f;
     lanes e = __builtin_convertvector(exponent, lanes);
     lanes p = all(7.0376836292e-2f);
-    p = p * f - 1.1514610310e-1f;
-    p = p * f + 1.1676998740e-1f;
-    p = p * f - 1.2420140846e-1f;
-    p = p * f + 1.4249322787e-1f;
-    p = p * f - 1.6668057665e-1f;
-    p = p * f + 2.0000714765e-1f;
-    p = p * f - 2.4999993993e-1f;
-    p = p * f + 3.3333331174e-1f;
+    p = fused(p, f, all(-1.1514610310e-1f));
+    p = fused(p, f, all(1.1676998740e-1f));
+    p = fused(p, f, all(-1.2420140846e-1f));
+    p = fused(p, f, all(1.4249322787e-1f));
+    p = fused(p, f, all(-1.6668057665e-1f));
+    p = fused(p, f, all(2.0000714765e-1f));
+    p = fused(p, f, all(-2.4999993993e-1f));
+    p = fused(p, f, all(3.3333331174e-1f));
     lanes square = f * f;
     return f + (p * f * square - 0.5f * square + e * -2.12194440e-4f) + e * 0.693359375f;
 }
@@ -84,7 +84,7 @@ INLINE void first_layer_rows(int rows, const struct network *net, const float *c
         for (int64_t i = 0; i < inputs; i++) {
             lanes w = *(const lanes *)(net->weight + i * hidden + j);
             for (int r = 0; r < rows; r++)
-                sums[r] += obs[r][i] * w;
+                sums[r] = fused(all(obs[r][i]), w, sums[r]);
         }
         for (int r = 0; r < rows; r++)
             *(lanes *)(h + r * hidden + j) = rectify(sums[r]);
@@ -101,7 +101,7 @@ INLINE void first_layer_backward_rows(int rows, const struct network *net, const
             lanes sums[4] = {{0}};
             for (int r = 0; r < rows; r++)
                 for (int k = 0; k < width; k++)
-                    sums[k] += obs[r][i + k] * *(const lanes *)(grad + r * hidden + j);
+                    sums[k] = fused(all(obs[r][i + k]), *(const lanes *)(grad + r * hidden + j), sums[k]);
             for (int k = 0; k < width; k++)
                 *(lanes *)(net->grad_weight + (i + k) * hidden + j) += sums[k];
         }
@@ -136,7 +136,7 @@ INLINE void dot(int rows, int width, int64_t hidden, const float *h, const float
         for (int o = 0; o < width; o++) {
             lanes w = *(const lanes *)(head + o * hidden + j);
             for (int r = 0; r < rows; r++)
-                sums[r][o] += *(const lanes *)(h + r * hidden + j) * w;
+                sums[r][o] = fused(*(const lanes *)(h + r * hidden + j), w, sums[r][o]);
         }
     for (int r = 0; r < rows; r++)
         for (int o = 0; o < width; o++)
@@ -181,9 +181,9 @@ INLINE void pull(int width, int rows, int64_t hidden, const float *h, const floa
     for (int r = 0; r < rows; r++) {
         lanes unit = *(const lanes *)(h + r * hidden);
         for (int o = 0; o < width; o++) {
-            float slope = ((const float *)&slopes[o])[r];
-            back[r] += slope * w[o];
-            grad[o] += slope * unit;
+            lanes slope = all(((const float *)&slopes[o])[r]);
+            back[r] = fused(slope, w[o], back[r]);
+            grad[o] = fused(slope, unit, grad[o]);
         }
     }
     for (int o = 0; o < width; o++)
@@ -323,6 +323,26 @@ static lanes gaussian_entropy(const struct network *net)
     for (int64_t c = 0; c < net->components; c++)
         entropy += net->log_sd[c] + (HALF_LOG_TWO_PI + 0.5f);
     return all(entropy);
+}
+
+/* ---- between products of torch ---- */
+
+/* relu(pre + bias) in place of pre [rows, units] */
+void hidden_forward(int64_t rows, int64_t units, float *pre, const float *bias)
+{
+    for (int64_t row = 0; row < rows; row++)
+        relu(1, units, pre + row * units, bias);
+}
+
+/* From d loss / d hidden to d loss / d pre in place of `grad` [rows, units]; adds to the bias's gradient. */
+void hidden_backward(int64_t rows, int64_t units, const float *hidden, float *grad, float *grad_bias)
+{
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t j = 0; j < units; j += LANES) {
+            lanes *g = (lanes *)(grad + row * units + j);
+            *g = choose(*(const lanes *)(hidden + row * units + j) > 0.0f, *g, all(0.0f));
+            *(lanes *)(grad_bias + j) += *g;
+        }
 }
 
 /* ---- rollout ---- */

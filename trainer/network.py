@@ -10,6 +10,7 @@ import ctypes
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,8 +20,13 @@ from trainer.buffer import Buffer
 from trainer.policy import Policy, hl_gauss
 from trainer.settings import TrainSettings
 
+if TYPE_CHECKING:
+    from trainer.gpu_network import GpuNetwork
+
 # Rows that pass through the network at once: activations stay in the second-level cache.
 TILE = 512
+# Rows of whole segments that pass through a minGRU at once.
+MINGRU_ROWS = 1024
 # Segments that pass through an LSTM at once: its products, step by step, are too small with fewer.
 LSTM_SEGMENTS = 64
 
@@ -168,7 +174,10 @@ def _kernels() -> ctypes.CDLL:
     library.act.argtypes = [_POINTER, _INT, *[_POINTER] * 7]
     library.moments.argtypes = [_POINTER, _INT, _POINTER]
     library.loss.argtypes = [_POINTER, _POINTER, _INT, _INT, _POINTER, _POINTER]
-    library.act.restype = library.moments.restype = library.loss.restype = None
+    library.hidden_forward.argtypes = [*[_INT] * 2, *[_POINTER] * 2]
+    library.hidden_backward.argtypes = [*[_INT] * 2, *[_POINTER] * 3]
+    for name in ("act", "moments", "loss", "hidden_forward", "hidden_backward"):
+        getattr(library, name).restype = None
     return library
 
 
@@ -313,7 +322,7 @@ class FusedNetwork:
         struct: _Batch,
     ) -> None:
         """Gradients of whole segments, some at a time."""
-        at_once = LSTM_SEGMENTS if self.policy.rnn == "lstm" else max(1, TILE // buffer.horizon)
+        at_once = LSTM_SEGMENTS if self.policy.rnn == "lstm" else max(1, MINGRU_ROWS // buffer.horizon)
         if self._obs.shape[0] < at_once * buffer.horizon:
             self._make_room(at_once * buffer.horizon)
         address, sums = ctypes.addressof(struct), self._sums.data_ptr()
@@ -326,7 +335,7 @@ class FusedNetwork:
             cleared = fresh[:-1, start : start + at_once].contiguous()
             out = rnn.forward(x, buffer.horizon, states[start : start + at_once], cleared)
             self._library.loss(self._address, address, 0, out.shape[0], out.data_ptr(), sums)
-            self._backward(tile, rnn.backward(out).mul_(x > 0))
+            self._backward(tile, rnn.backward(out))
 
     def _rows(self, obs: Tensor, start: int) -> Tensor:
         """A tile of consecutive observations, as floats [rows, obs_size]."""
@@ -349,20 +358,21 @@ class FusedNetwork:
     def _last_layer(self, obs: Tensor) -> Tensor:
         """The last hidden layer before its bias and ReLU, which the kernels add; with recurrence after."""
         for weight, bias, hidden in zip(self._weights, self._biases, self._hidden, strict=True):
-            pre = torch.mm(obs, weight, out=hidden[: obs.shape[0]])
+            obs = pre = torch.mm(obs, weight, out=hidden[: obs.shape[0]])
             if weight is not self._weights[-1] or self._rnn is not None:
-                obs = pre.add_(bias).relu_()
+                self._library.hidden_forward(*pre.shape, pre.data_ptr(), bias.data_ptr())
         return pre
 
     def _backward(self, obs: Tensor, grad: Tensor) -> None:
-        """From the gradient of the last layer before bias and ReLU down to the first weights."""
+        """From the gradient of what `_last_layer` gave down to the first weights; overwrites it."""
         for layer in reversed(range(len(self._weights))):
+            if layer < len(self._weights) - 1 or self._rnn is not None:
+                places = (self._hidden[layer], grad, _grad(self.policy.biases[layer]))
+                self._library.hidden_backward(*grad.shape, *(place.data_ptr() for place in places))
             below = self._hidden[layer - 1][: obs.shape[0]] if layer else obs
             _grad(self.policy.weights[layer]).addmm_(below.t(), grad)
-            if layer < len(self._weights) - 1 or self._rnn is not None:
-                _grad(self.policy.biases[layer]).add_(grad.sum(0))
             if layer:
-                grad = torch.mm(grad, self._weights[layer].t()).mul_(below > 0)
+                grad = torch.mm(grad, self._weights[layer].t())
             elif self.policy.encoder == "embedding":
                 assert self.policy.table is not None
                 slopes = torch.mm(grad, self._weights[0].t()).view(len(self._places), -1)
@@ -374,9 +384,9 @@ def _grad(part: Tensor) -> Tensor:
     return part.grad
 
 
-Network = TorchNetwork | FusedNetwork
+Network: TypeAlias = "TorchNetwork | FusedNetwork | GpuNetwork"
 
 
-def make(policy: Policy, obs_dtype: torch.dtype, device: torch.device) -> Network:
+def make(policy: Policy, obs_dtype: torch.dtype, device: torch.device) -> TorchNetwork | FusedNetwork:
     """The fastest form of the network for a device."""
     return FusedNetwork(policy, obs_dtype) if device.type == "cpu" else TorchNetwork(policy)

@@ -51,18 +51,18 @@ class ActionScale:
         self._sent = np.zeros((rows, spec.action_count), spec.action_dtype)
         low, high = np.array(spec.action_range).reshape(-1, 2).T
         bounded = spec.bounded_actions
-        self._low, self._high = low.astype(np.float32), high.astype(np.float32)
-        self._half, self._middle = np.ones_like(self._low), np.zeros_like(self._low)
-        self._half[bounded] = (high - low)[bounded] / 2
-        self._middle[bounded] = (high + low)[bounded] / 2
+        self.low, self.high = low.astype(np.float32), high.astype(np.float32)
+        self.half, self.middle = np.ones_like(self.low), np.zeros_like(self.low)
+        self.half[bounded] = (high - low)[bounded] / 2
+        self.middle[bounded] = (high + low)[bounded] / 2
 
     def __call__(self, actions: Any) -> Any:
         """`actions` [rows, components] of the policy, as arrays; what is given is overwritten by the next."""
-        if not len(self._low):
+        if not len(self.low):
             return actions
-        np.multiply(actions, self._half, out=self._sent)
-        np.add(self._sent, self._middle, out=self._sent)
-        return np.clip(self._sent, self._low, self._high, out=self._sent)
+        np.multiply(actions, self.half, out=self._sent)
+        np.add(self._sent, self.middle, out=self._sent)
+        return np.clip(self._sent, self.low, self.high, out=self._sent)
 
 
 def clear_states(state: Tensor, terminals: Any, truncations: Any) -> None:

@@ -148,6 +148,9 @@ class TrainSettings:
     threads: int = _bounded(1, 1)
     """Threads for the environments and for torch."""
 
+    precision: str = _bounded("float32", choices=("float32", "bfloat16"))
+    """Of the factors in matrix products; their sums, and nearly all else, stay float32."""
+
 
 @dataclass(frozen=True)
 class PolicySettings:

@@ -25,7 +25,7 @@ def segment_probabilities(advantages: Tensor, prio_alpha: float) -> Tensor:
         return torch.full((count,), 1 / count, dtype=torch.float64, device=advantages.device)
     weights = advantages.abs().sum(0).double().pow(prio_alpha)
     total = weights.sum()
-    return weights / total if total > 0 else torch.full_like(weights, 1 / len(weights))
+    return torch.where(total > 0, weights / total, 1 / len(weights))
 
 
 def draw_segments(probabilities: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -103,17 +103,21 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
     }
 }
 
-// One line: the track with the cart, which shows the way the pole leans.
+// A row is as high as two columns are wide: the pole leans as it does, and stands on the cart.
 static inline void env_render(const Env *env, const Settings *settings, Text *text) {
-    enum { MIDDLE = 24 };
+    enum { MIDDLE = 24, POLE = 8 };
     int cart = MIDDLE + (int)roundf(env->x / X_LIMIT * MIDDLE);
-    char pole = env->theta > 0.02f ? '/' : env->theta < -0.02f ? '\\' : '|';
     (void)settings;
-    text_put(text, "[");
-    for (int i = 0; i <= 2 * MIDDLE; i++) {
-        text_put(text, "%c", i == cart ? pole : '_');
+    text_put(text, "cart %+.2f m, pole %+.1f degrees\n", env->x, env->theta * 57.29578f);
+    for (int row = POLE; row >= 0; row--) {
+        float lean = 2.0f * (float)row * tanf(env->theta);
+        int pole = MIDDLE + (int)roundf(env->x / X_LIMIT * MIDDLE + lean);
+        for (int i = 0; i <= 2 * MIDDLE; i++) {
+            int on_cart = row == 0 && i >= cart - 2 && i <= cart + 2;
+            text_put(text, "%c", on_cart ? '#' : row > 0 && i == pole ? 'o' : row == 0 ? '_' : ' ');
+        }
+        text_put(text, "\n");
     }
-    text_put(text, "] cart %+.2f m, pole %+.1f degrees\n", env->x, env->theta * 57.29578f);
 }
 
 #endif

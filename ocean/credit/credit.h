@@ -10,6 +10,7 @@
 #define AGENTS 1
 #define RANDOM_SCORE 0.22, 0.28
 #define SOLVED_SCORE 0.97
+#define RENDER 1
 
 #define SETTINGS(X) \
     X(int, delay, 16, 0, 1000, "steps between the action and its reward")
@@ -69,6 +70,16 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
     } else {
         observe(env, settings, io->obs);
     }
+}
+
+// The cue, how the first action answered it, and the way to the reward.
+static inline void env_render(const Env *env, const Settings *settings, Text *text) {
+    text_put(text, "cue %d, first action %s\n", env->cue,
+             env->steps == 0 ? "yet to come" : env->right ? "right" : "wrong");
+    for (int step = 0; step <= settings->delay && step < 100; step++) {
+        text_put(text, "%c", step == env->steps ? '@' : step == settings->delay ? '$' : '.');
+    }
+    text_put(text, "\n");
 }
 
 #endif

@@ -11,6 +11,7 @@
 #define AGENTS 1
 #define RANDOM_SCORE 0, 0.5
 #define SOLVED_SCORE 14
+#define RENDER 1
 
 #define SETTINGS(X) \
     X(float, traffic, 1.0, 0.0, 2.0, "times the usual speed of the cars") \
@@ -116,6 +117,31 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
         env_reset(env, settings, io);
     } else {
         observe(env, settings, io->obs);
+    }
+}
+
+// The start below, the other side above; > and < are the fronts of the cars.
+static inline void env_render(const Env *env, const Settings *settings, Text *text) {
+    enum { ACROSS = 60 };
+    text_put(text, "step %d of %d, crossings %d\n", env->steps, settings->max_steps, env->crossings);
+    for (int row = LANES + 1; row >= 0; row--) {
+        int road = row >= 1 && row <= LANES;
+        for (int column = 0; column < ACROSS; column++) {
+            float x = ((float)column + 0.5f) / ACROSS;
+            char sign = road ? ' ' : '_';
+            if (road) {
+                float ahead = x - env->car_x[row - 1]; // of the car's middle; the road is a ring
+                ahead -= floorf(ahead + 0.5f);
+                ahead = env->car_v[row - 1] < 0.0f ? -ahead : ahead;
+                sign = fabsf(ahead) >= CAR ? ' ' : ahead < CAR - 1.0f / ACROSS ? '#'
+                       : env->car_v[row - 1] < 0.0f ? '<' : '>';
+            }
+            if (row == (int)(env->hen_y + 0.5f) && column == ACROSS / 2) {
+                sign = '@';
+            }
+            text_put(text, "%c", sign);
+        }
+        text_put(text, "\n");
     }
 }
 

@@ -10,6 +10,7 @@
 #define AGENTS 1
 #define RANDOM_SCORE 0.45, 0.55
 #define SOLVED_SCORE 0.98
+#define RENDER 1
 
 #define SETTINGS(X) \
     X(int, length, 4, 1, 16, "bits of the string") \
@@ -75,6 +76,21 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
     } else {
         observe(env, settings, io->obs);
     }
+}
+
+// The string, and below it the place that is shown (^) or asked for (?).
+static inline void env_render(const Env *env, const Settings *settings, Text *text) {
+    int asked = env->steps - settings->length - settings->pause;
+    int place = asked >= 0 ? asked : env->steps < settings->length ? env->steps : -1;
+    text_put(text, "%s, right so far %d\n", asked >= 0 ? "asked for" : place >= 0 ? "shown" : "pause", env->right);
+    for (int i = 0; i < settings->length; i++) {
+        text_put(text, " %d", (env->bits >> i) & 1);
+    }
+    text_put(text, "\n");
+    for (int i = 0; i < settings->length; i++) {
+        text_put(text, " %c", i != place ? ' ' : asked >= 0 ? '?' : '^');
+    }
+    text_put(text, "\n");
 }
 
 #endif

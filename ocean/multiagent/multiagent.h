@@ -10,6 +10,7 @@
 #define AGENTS 4
 #define RANDOM_SCORE 0.23, 0.27
 #define SOLVED_SCORE 0.97
+#define RENDER 1
 
 #define SETTINGS(X) \
     X(int, questions, 8, 1, 1000, "questions of an episode")
@@ -77,6 +78,19 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
         env_reset(env, settings, io);
     } else {
         ask(env, io->obs);
+    }
+}
+
+// Every agent's cue, the answer that is right, and how often it was given.
+static inline void env_render(const Env *env, const Settings *settings, Text *text) {
+    text_put(text, "question %d of %d\n", env->steps + 1, settings->questions);
+    for (int agent = 0; agent < AGENTS; agent++) {
+        text_put(text, "agent %d: cue %d, wanted %d, right so far ", agent, env->cue[agent],
+                 (agent + env->cue[agent]) % ANSWERS);
+        for (int i = 0; i < env->steps && i < 40; i++) {
+            text_put(text, "%c", i < env->right[agent] ? '#' : '.');
+        }
+        text_put(text, "\n");
     }
 }
 

@@ -10,6 +10,7 @@
 #define AGENTS 1
 #define RANDOM_SCORE 0.02, 0.045
 #define SOLVED_SCORE 0.97
+#define RENDER 1
 
 #define SETTINGS(X) \
     X(int, password, 13, 0, 31, "the string of five bits, its first one the lowest")
@@ -67,6 +68,19 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
     } else {
         observe(env, io->obs);
     }
+}
+
+// The password, and what was entered of it.
+static inline void env_render(const Env *env, const Settings *settings, Text *text) {
+    text_put(text, "password");
+    for (int i = 0; i < LENGTH; i++) {
+        text_put(text, " %d", (settings->password >> i) & 1);
+    }
+    text_put(text, "\nentered ");
+    for (int i = 0; i < LENGTH; i++) {
+        text_put(text, " %c", i >= env->steps ? '_' : (env->entered >> i) & 1 ? '1' : '0');
+    }
+    text_put(text, "\n");
 }
 
 #endif

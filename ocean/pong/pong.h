@@ -12,6 +12,7 @@
 #define AGENTS 1
 #define RANDOM_SCORE -18, -15
 #define SOLVED_SCORE 18.5
+#define RENDER 1
 
 #define SETTINGS(X) \
     X(int, frame_skip, 2, 1, 8, "ticks for which one action is held: the ticks of one step") \
@@ -53,15 +54,15 @@ typedef struct {
 } Env;
 
 OCEAN_FN void observe(const Env *env, const Settings *settings, Obs *obs) {
-    float fastest = 2.0f * settings->ball_speed;
+    float per_speed = 0.5f / settings->ball_speed, per_point = 1.0f / (float)settings->points;
     obs[0] = env->paddle_y * (2.0f / HEIGHT) - 1.0f;
     obs[1] = env->opponent_y * (2.0f / HEIGHT) - 1.0f;
-    obs[2] = fmaxf(fminf(env->ball_x * (2.0f / WIDTH) - 1.0f, 1.0f), -1.0f);
+    obs[2] = clamp(env->ball_x * (2.0f / WIDTH) - 1.0f, -1.0f, 1.0f);
     obs[3] = env->ball_y * (2.0f / HEIGHT) - 1.0f;
-    obs[4] = fmaxf(fminf(env->vx / fastest, 1.0f), -1.0f);
-    obs[5] = fmaxf(fminf(env->vy / fastest, 1.0f), -1.0f);
-    obs[6] = (float)env->won / (float)settings->points;
-    obs[7] = (float)env->lost / (float)settings->points;
+    obs[4] = clamp(env->vx * per_speed, -1.0f, 1.0f);
+    obs[5] = clamp(env->vy * per_speed, -1.0f, 1.0f);
+    obs[6] = (float)env->won * per_point;
+    obs[7] = (float)env->lost * per_point;
 }
 
 // A new ball starts in the middle, towards whoever won the last point (or anybody).
@@ -82,7 +83,7 @@ OCEAN_FN void strike(Env *env, const Settings *settings, float offset, float dir
 
 OCEAN_FN float within(const Settings *settings, float paddle_y) {
     float half = settings->paddle_height / 2.0f;
-    return fmaxf(half, fminf(HEIGHT - half, paddle_y));
+    return clamp(paddle_y, half, HEIGHT - half);
 }
 
 // One sixtieth of a second. Gives 1 for a point won, -1 for one lost, else 0.
@@ -94,7 +95,7 @@ OCEAN_FN int tick(Env *env, const Settings *settings, int action) {
     // The opponent follows a ball that comes, and walks back to the middle from one that goes.
     float wanted = env->vx > 0.0f ? env->ball_y : HEIGHT / 2.0f;
     float most = settings->opponent_speed * TICK;
-    env->opponent_y += fmaxf(-most, fminf(most, wanted - env->opponent_y));
+    env->opponent_y += clamp(wanted - env->opponent_y, -most, most);
     env->opponent_y = within(settings, env->opponent_y);
 
     float before = env->ball_x;
@@ -169,6 +170,26 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
         env_reset(env, settings, io);
     } else {
         observe(env, settings, io->obs);
+    }
+}
+
+// Five pixels to a column, ten to a row.
+static inline void env_render(const Env *env, const Settings *settings, Text *text) {
+    enum { ACROSS = 64, DOWN_ROWS = 24 };
+    float half = settings->paddle_height / 2.0f;
+    text_put(text, "%d : %d\n", env->won, env->lost);
+    for (int row = 0; row < DOWN_ROWS; row++) {
+        float y = ((float)row + 0.5f) * 10.0f; // middle of the row
+        for (int column = 0; column < ACROSS; column++) {
+            float paddle_y = column < ACROSS / 2 ? env->paddle_y : env->opponent_y;
+            char sign = column == ACROSS / 2 && row % 2 ? ':' : ' ';
+            if (row == (int)(env->ball_y / 10.0f) && column == (int)(env->ball_x / 5.0f)) {
+                sign = 'o';
+            } else if ((column == 1 || column == ACROSS - 2) && fabsf(y - paddle_y) < half) {
+                sign = '#';
+            }
+            text_put(text, "%s%c%s", column == 0 ? "|" : "", sign, column == ACROSS - 1 ? "|\n" : "");
+        }
     }
 }
 

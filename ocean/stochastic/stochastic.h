@@ -10,6 +10,7 @@
 #define AGENTS 1
 #define RANDOM_SCORE 0.6, 0.75
 #define SOLVED_SCORE 0.92
+#define RENDER 1
 
 #define SETTINGS(X) \
     X(float, share, 0.75, 0.0, 1.0, "of the actions should be 1, the others 0") \
@@ -62,6 +63,18 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
         env->log.n += 1;
         env_reset(env, settings, io);
     }
+}
+
+// The share of ones so far and the share that is wanted.
+static inline void env_render(const Env *env, const Settings *settings, Text *text) {
+    enum { ACROSS = 50 };
+    int wanted = (int)(settings->share * (ACROSS - 1));
+    text_put(text, "step %d of %d, %d of them ones\n[", env->steps, env->length, env->ones);
+    for (int i = 0; i < ACROSS; i++) {
+        int reached = env->steps > 0 && i * env->steps < env->ones * ACROSS;
+        text_put(text, "%c", i == wanted ? '|' : reached ? '#' : '.');
+    }
+    text_put(text, "] the share of ones; | is wanted\n");
 }
 
 #endif

@@ -185,3 +185,125 @@ def test_a_hen_without_traffic_crosses_27_times() -> None:
     for _ in range(1000):
         busy.step(1)
     assert 5 < busy.env.log()["score"] < 12
+
+
+TETROMINOES = ["####", "## ##", "### .#.", ".## ##.", "##. .##", "#.. ###", "..# ###"]
+TURNED = [
+    [np.rot90([[sign == "#" for sign in row] for row in piece.split()], -turn) for turn in range(4)]
+    for piece in TETROMINOES
+]
+
+
+def landed(well: np.ndarray, piece: np.ndarray, column: int) -> np.ndarray | None:
+    """A well [20, 10] with a piece dropped into it from above, or None where it has no room."""
+    height, width = piece.shape
+    if column + width > 10:
+        return None
+    well = np.concatenate([np.zeros((4, 10), bool), well])
+    row = 0
+    while row + height < 24 and not (well[row + 1 : row + 1 + height, column : column + width] & piece).any():
+        row += 1
+    well[row : row + height, column : column + width] |= piece
+    return None if well[:4].any() else well[4:]
+
+
+def outline(well: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Heights of the columns, and the holes in each."""
+    heights = np.where(well.any(0), 20 - well.argmax(0), 0)
+    return heights, heights - well.sum(0)
+
+
+def test_tetris_is_played_by_the_rules() -> None:
+    player, rng = Player("tetris", 4, seed=2), np.random.default_rng(0)
+    wells = np.zeros((4, 20, 10), bool)
+    rows, deaths = 0, 0
+    for _ in range(150):
+        before, masks, actions = player.obs.copy(), player.env.action_mask.copy(), player.legal(rng)
+        # Half of them play well, by what the observation promises of every place.
+        depths, holes, full = before[:2, 34:].reshape(2, 3, 40).swapaxes(0, 1)
+        actions[:2] = np.where(masks[:2], depths - 5 * holes + full, -99).argmax(1)
+        player.step(actions)
+        for i, seen in enumerate(player.seen):
+            piece, following = before[i, 20:27].argmax(), before[i, 27:34].argmax()
+            places = [landed(wells[i], TURNED[piece][a // 10], a % 10) for a in range(40)]
+            looks = [TURNED[piece][turn].tolist() for turn in range(4)]
+            new = [looks.index(look) == turn for turn, look in enumerate(looks)]
+            assert masks[i].tolist() == [places[a] is not None and new[a // 10] for a in range(40)]
+            well = places[actions[i]]
+            assert well is not None
+            holes = outline(well)[1].sum() - outline(wells[i])[1].sum()
+            full = well.all(1)
+            wells[i] = np.concatenate([np.zeros((full.sum(), 10), bool), well[~full]])
+            rows += full.sum()
+            assert seen[20:27].argmax() == following
+            np.testing.assert_allclose(seen[:20] * 20, np.concatenate(outline(wells[i])))
+            over = all(landed(wells[i], shape, c) is None for shape in TURNED[following] for c in range(10))
+            assert player.terminals[i] == over
+            reward = -1 if over else full.sum() / 4 - 0.1 * min(holes, 5)
+            assert player.rewards[i] == pytest.approx(reward)
+            if over:
+                deaths += 1
+                wells[i] = False
+    assert rows > 50
+    assert deaths > 5
+
+
+UP, DOWN, LEFT, RIGHT, STRIKE = range(1, 6)
+WAYS = {UP: (-1, 0), DOWN: (1, 0), LEFT: (0, -1), RIGHT: (0, 1)}
+
+
+def test_in_the_wilds_the_first_agent_walks_and_eats_as_it_sees() -> None:
+    """It moves before all others: its window is still true when it does."""
+    player, rng = Player("wilds", 6, plants=512), np.random.default_rng(0)
+    met = {"plant": 0, "stone": 0, "water": 0, "other": 0, "grass": 0}
+    for _ in range(400):
+        before = player.obs[::64].copy()
+        actions = rng.integers(UP, STRIKE, player.rewards.shape)
+        player.step(actions)
+        for i, row in enumerate(range(0, 6 * 64, 64)):
+            dy, dx = WAYS[actions[row]]
+            planes = before[i, : 5 * 81].reshape(5, 9, 9)
+            kind = next(
+                (name for name, plane in zip(met, planes, strict=False) if plane[4 + dy, 4 + dx]), "grass"
+            )
+            met[kind] += 1
+            moved = kind in ("plant", "grass")
+            # Stones and water stay where they are: the window moves over them, or not.
+            y, x = (dy, dx) if moved else (0, 0)
+            after = player.seen[row, : 5 * 81].reshape(5, 9, 9)
+            fixed, then = (np.pad(seen[1:3], ((0, 0), (1, 1), (1, 1))) for seen in (planes, after))
+            np.testing.assert_array_equal(fixed[:, 2 + y : 9 + y, 2 + x : 9 + x], then[:, 2:9, 2:9])
+            thirst = before[i, -10:].sum()
+            if kind == "plant":
+                assert player.seen[row, -20:-10].all()  # as good as full
+            elif not after[2, [3, 5, 4, 4], [4, 4, 3, 5]].any():
+                assert player.rewards[row] in (0, -1)
+            elif thirst < 10 and not player.terminals[row]:
+                assert player.rewards[row] > 0
+    assert min(met.values()) > 0, met
+
+
+def test_in_the_wilds_a_blow_hits_all_neighbours_and_what_they_had_is_taken() -> None:
+    player = Player("wilds", 64, damage=10, effort=30, store=60, ponds=1, plants=1)
+    neighbours = player.obs[::64, 3 * 81 : 4 * 81].reshape(64, 9, 9)[:, [3, 5, 4, 4], [4, 4, 3, 5]].sum(1)
+    actions = np.zeros(player.rewards.shape, int)
+    actions[::64] = STRIKE
+    player.step(actions)
+    killed = player.terminals.reshape(64, 64).sum(1)
+    np.testing.assert_array_equal(killed, neighbours)
+    assert killed.sum() > 3
+    # What the effort has cost, 30 of 60 of each, one neighbour's full stores make up for.
+    rewards = player.rewards[::64]
+    assert (rewards[neighbours > 0] >= 1).all()
+    assert (rewards[neighbours == 0] <= 0.5).all()  # nothing, or a drink
+    assert (player.rewards[player.terminals == 1] == -1).all()
+
+
+def test_in_the_wilds_who_does_nothing_starves_in_time() -> None:
+    player = Player("wilds", 4, store=20)
+    for step in range(29):
+        assert not player.terminals.any(), step
+        player.step(0)
+    assert player.terminals.all()
+    log = player.env.log()
+    assert (log["score"], log["kills"], log["n"]) == (29, 0, 256)

@@ -283,7 +283,7 @@ def test_vectors_run_beside_each_other_in_threads() -> None:
         np.testing.assert_array_equal(together[seed], alone[seed])
 
 
-def test_render_draws_one_environment_as_text() -> None:
+def test_render_draws_one_environment_as_text(tmp_path: Path) -> None:
     env = ocean.Vector("squared", num_envs=2, seed=0)
     obs = np.empty((2, 11, 11), np.int8)
     env.reset(obs)
@@ -294,5 +294,7 @@ def test_render_draws_one_environment_as_text() -> None:
         assert np.array_equal(drawn, obs[index])
     with pytest.raises(ValueError, match=r"env must lie in \[0, 2\), not 2"):
         env.render(2)
-    with pytest.raises(ValueError, match="bandit has no env_render"):
-        ocean.Vector("bandit", num_envs=1).render()
+    source = (FOLDER / "squared" / "squared.h").read_text()
+    (tmp_path / "unseen.h").write_text(source.replace("#define RENDER 1", ""))
+    with pytest.raises(ValueError, match="unseen has no env_render"):
+        ocean.Vector(tmp_path / "unseen.h", num_envs=1).render()

@@ -13,16 +13,20 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import ocean
 from sweeper.cli import main
 from sweeper.config import parse
 from sweeper.executors import WorkerState
 from sweeper.export import as_csv, defused
+from sweeper.gif import YELLOW
 from sweeper.logs import printable
 from sweeper.progress import observer, panel
 from sweeper.store import Point, Store, TrialRow
@@ -643,9 +647,65 @@ def test_play_tells_every_step_and_the_score(here, capsys):
     assert lines[-2] == f"rewards {total:g} in 40 steps"
     assert lines[-1].startswith("score ")
     assert "\x1b" not in first
-    sweep("play", "bandit")  # one step is an episode
+    unseen("bandit")
+    sweep("play", "bandit.h")  # one step is an episode
     assert "it has no env_render" in (said := capsys.readouterr().out)
     assert re.search(r"step 1: action \d, reward \S+; the episode ended\n", said)
+
+
+def unseen(name: str) -> None:
+    """A bundled environment without its picture, in the current folder."""
+    header = ocean.spec(name).path.read_text()
+    Path(f"{name}.h").write_text(header.replace("#define RENDER 1", ""))
+
+
+def test_play_writes_a_gif_in_which_the_picture_moves(here, capsys):
+    sweep("play", "squared", "--seed", "3", "--steps", "12", "--gif", "walk.gif")
+    said = capsys.readouterr().out
+    assert re.search(r"rewards \S+ in 12 steps\n", said)
+    assert re.search(r"wrote walk.gif: 13 pictures, \d.* s, \d.* kB\n", said)
+    with Image.open("walk.gif") as film:
+        assert film.info["loop"] == 0
+        assert min(film.size) > 300
+        frames = []
+        for frame in range(film.n_frames):
+            film.seek(frame)
+            frames.append(np.asarray(film.convert("RGB")).reshape(-1, 3))
+    assert len(frames) == 13
+    assert all((one != other).any() for one, other in pairwise(frames))
+    yellow = [(pixels == YELLOW).all(1).sum() for pixels in frames]  # the agent, and nothing else
+    assert min(yellow) == max(yellow) > 20
+    # One that is there is replaced, whole; nothing else is left behind.
+    before = Path("walk.gif").read_bytes()
+    sweep("play", "squared", "--seed", "4", "--gif", "walk.gif")
+    assert Path("walk.gif").read_bytes()[:3] == b"GIF"
+    assert Path("walk.gif").read_bytes() != before
+    assert sorted(path.name for path in here.iterdir()) == ["demo.yaml", "walk.gif"]
+
+
+def test_play_says_why_there_is_no_gif(here, capsys):
+    def refused(name: str, said: str, environment: str = "squared") -> None:
+        sweep("play", environment, "--gif", name, code=2)
+        assert said in capsys.readouterr().err
+
+    refused("film.mp4", "--gif film.mp4: it writes GIFs only; call it film.gif")
+    refused("nowhere/film.gif", "there is no folder")
+    Path("notes.gif").write_text("not to be lost")
+    refused("notes.gif", "that file is there and is no GIF; name another file")
+    assert Path("notes.gif").read_text() == "not to be lost"
+    Path("folder.gif").mkdir()
+    refused("folder.gif", "that is a folder")
+    sweep("play", "squared", "--gif", "x" * 300 + ".gif", code=1)
+    assert "file name too long" in capsys.readouterr().err
+    sweep("play", "squared", "--gif", "film.gif", "--steps", "501", code=2)
+    assert "--steps 501: a GIF holds at most 500 steps; give fewer" in capsys.readouterr().err
+    unseen("bandit")
+    refused("film.gif", "bandit has no env_render: there is no picture", "bandit.h")
+    assert not Path("film.gif").exists()
+
+
+def test_every_bundled_environment_can_be_seen():
+    assert [name for name in ocean.names() if not ocean.spec(name).rendered] == []
 
 
 def test_play_plays_a_checkpoint(here, capsys):
