@@ -67,6 +67,7 @@ class Counter(gymnasium.Env):
 
 gymnasium.register("Counter-v0", entry_point=Counter)
 gymnasium.register("Needy-v0", entry_point="no_such_module:Needy")
+gymnasium.register("Vectors-v0", vector_entry_point="no_such_module:Vectors")
 
 
 def make(name: str = "Counter-v0", count: int = 4, seed: int = 0, **settings: Any) -> Any:
@@ -183,6 +184,7 @@ def test_every_observation_space_is_flattened(space: Any, shown: Any, dtype: typ
         ("gymnasium:no_such_module:NoSuch-v0", "No module named 'no_such_module'"),
         ("gymnasium:", "write gymnasium:NAME-v1"),
         ("gymnasium:Needy-v0", "No module named 'no_such_module'; install what it needs"),
+        ("gymnasium:Vectors-v0", "as a vector alone"),
     ],
 )
 def test_an_unknown_name_is_refused(env: str, words: str) -> None:
