@@ -20,7 +20,8 @@ the end of the front, where members that buy almost nothing are left out. So mon
 other way round. There are two exceptions:
 
     every fifth trial is a probe, if with it probes are no more than a twentieth of all spending, the trials'
-    places counted: it lies beyond the end of the front, up to twice the dearest trial;
+    places counted: it lies beyond the end of the front, up to twice the dearest trial (from a finite pool,
+    where one cannot walk up in small steps, each probe is held against that twentieth alone);
     while scores have not risen out of the noise, the models know nothing to go by. Then trials go beyond the
     dearest whenever all spending so far would pay for four as dear, else among the dearer half of costs;
     every second continues the space-filling design.

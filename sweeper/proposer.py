@@ -474,7 +474,7 @@ class Sweeper:
         elif number % PROBE_EVERY == 0 and acquisition.probe(self._spent(), self._spent("probe"), number - 1):
             origin = "probe"
         if options is not None:
-            return acquisition.best_of(options), "pool" if origin == "model" else origin, models
+            return acquisition.best_of(options), "pool", models
         unit = acquisition.best(generator)
         if unit is None:  # nothing new up there: look lower
             acquisition.bottom, origin = -math.inf, "model"

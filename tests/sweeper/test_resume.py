@@ -96,7 +96,9 @@ def test_kill_minus_nine_in_the_middle_of_trial_20(tmp_path: Path, kind: str) ->
         assert loop.verify_history(store) == []
 
     ends = Counter(line.split()[1] for line in calls(tmp_path) if line.startswith("end "))
-    assert ends == dict.fromkeys(map(str, range(1, 25)), 1)
+    assert set(ends) == set(map(str, range(1, 25)))
+    # What ran when the driver died may have come to its end before it was told to stop, and runs again.
+    assert all(ends[str(n)] == 1 for n in range(1, 25) if n not in before or before[n].status == "done")
     starts = [line.split()[2:] for line in calls(tmp_path) if line.startswith("start 20 ")]
     assert len(starts) == 2
     assert starts[0] == starts[1]
