@@ -22,13 +22,7 @@ def rate(name: str, num_envs: int, seconds: float, threads: int) -> float:
     Whatever else the machine does can only slow a tenth down.
     """
     env = ocean.Vector(name, num_envs=num_envs, threads=threads, settings=SETTINGS.get(name))
-    rng = np.random.default_rng(0)
-    shape = (64, env.num_agents, env.spec.action_count)
-    if env.spec.action_dim is None:
-        drawn = rng.integers(0, env.spec.action_sizes, shape).astype(np.int32)
-    else:
-        drawn = rng.uniform(-1, 1, shape).astype(np.float32)
-    actions = list(drawn)
+    actions = list(env.spec.random_actions(np.random.default_rng(0), 64, env.num_agents))
     obs = np.empty((env.num_agents, *env.spec.obs_shape), env.spec.obs_dtype)
     rewards = np.empty(env.num_agents, np.float32)
     terminals, truncations = np.empty((2, env.num_agents), np.uint8)

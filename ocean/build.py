@@ -72,7 +72,7 @@ def library(
     headers = [Path(header).absolute() for header in include]
     search = [Path(folder) for folder in folders]
     options = [*flags, *(f"-D{name}={value}" for name, value in (defines or {}).items())]
-    key = _key(command, options, _texts([*headers, *paths], search))
+    key = _key(command, options, texts([*headers, *paths], search))
     if key not in _loaded:
         inputs: list[str] = []
         for folder in search:
@@ -155,12 +155,12 @@ def _private_temporary_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="pareto-sweeper-"))
 
 
-def _texts(files: Sequence[Path], search: Sequence[Path]) -> list[bytes]:
+def texts(files: Sequence[Path], search: Sequence[Path]) -> list[bytes]:
     """The texts of `files` and, each once, of the headers they include between quotes, and so on.
 
     A header that is not found is left to the compiler to complain about.
     """
-    texts: list[bytes] = []
+    found: list[bytes] = []
     waiting = list(files)
     seen: set[Path] = set()
     while waiting:
@@ -169,13 +169,13 @@ def _texts(files: Sequence[Path], search: Sequence[Path]) -> list[bytes]:
             continue
         seen.add(file)
         text = file.read_bytes()
-        texts.append(text)
+        found.append(text)
         for name in INCLUDE.findall(text.decode("utf-8", "replace")):
             for folder in (file.parent, *search):
                 if (folder / name).is_file():
                     waiting.append(folder / name)
                     break
-    return texts
+    return found
 
 
 def _key(command: Sequence[str], options: Sequence[str], texts: Sequence[bytes]) -> str:

@@ -152,11 +152,7 @@ class Rollout:
 
 def random_actions(spec: Spec, steps: int, rows: int, seed: int = 0) -> Array:
     """[steps, rows, components], forbidden ones among them."""
-    rng = np.random.default_rng(seed)
-    shape = (steps, rows, spec.action_count)
-    if spec.action_dim is not None:
-        return rng.uniform(-1, 1, shape).astype(np.float32)
-    return rng.integers(0, spec.action_sizes, shape).astype(np.int32)
+    return spec.random_actions(np.random.default_rng(seed), steps, rows)
 
 
 def place(spec: Spec, row: int, step: int | None, element: Iterable[int] = ()) -> str:

@@ -7,8 +7,13 @@ static Rng actions_rng;
 static Action draw_action(int column) {
     uint32_t wild = rng_next(&actions_rng);
 #ifdef ACTION_DIM
-    (void)column;
-    return wild % 16 == 0 ? NAN : wild % 16 == 1 ? -INFINITY : rng_uniform(&actions_rng, -2.0f, 2.0f);
+    // Of the two ends of this float's range, or of all floats' range; now and then from far outside.
+    static const float range[] = {ACTION_RANGE};
+    enum { ENDS = sizeof(range) / sizeof(range[0]) };
+    float low = fmaxf(range[2 * column % ENDS], -1000.0f); // an end may be infinite
+    float high = fminf(range[(2 * column + 1) % ENDS], 1000.0f);
+    float inside = rng_uniform(&actions_rng, low, high);
+    return wild % 16 == 0 ? NAN : wild % 16 == 1 ? -INFINITY : wild % 16 == 2 ? 1e30f * inside : inside;
 #else
     if (wild % 16 == 0) {
         return (Action)rng_next(&actions_rng);

@@ -13,9 +13,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+WIDEST = 1e6  # range of an action
 FOLDER = Path(__file__).resolve().parent
 OBS_TYPES = {"int8_t": np.int8, "uint8_t": np.uint8, "int32_t": np.int32, "float": np.float32}
 COMMENTS = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
@@ -69,6 +71,8 @@ class Spec:
     """Choices of each discrete action; empty where actions are continuous."""
     action_dim: int | None
     """Floats of a continuous action; None where actions are discrete."""
+    action_range: tuple[tuple[float, float], ...]
+    """The lowest and the highest value of each of these floats, infinite where there is none."""
     masked: bool
     """Are there actions that are forbidden at times (Vector.action_mask)?"""
     rendered: bool
@@ -90,6 +94,25 @@ class Spec:
     def action_count(self) -> int:
         """Numbers in one agent's action."""
         return len(self.action_sizes) if self.action_dim is None else self.action_dim
+
+    @property
+    def bounded_actions(self) -> np.ndarray[Any, Any]:
+        """Has a float of a continuous action a range, [action_dim] bool? One without is infinite or so wide
+        that it says nothing of what is sensible."""
+        low, high = np.array(self.action_range).reshape(-1, 2).T
+        return high - low < WIDEST
+
+    def random_actions(self, rng: np.random.Generator, *shape: int) -> np.ndarray[Any, Any]:
+        """Actions [*shape, action_count] evenly from all there are, forbidden ones among them.
+
+        A float without a range is drawn around 0, with deviation 1.
+        """
+        full = (*shape, self.action_count)
+        if self.action_dim is None:
+            return rng.integers(0, self.action_sizes, full, np.int32)
+        (low, high), bounded = np.array(self.action_range).T, self.bounded_actions
+        even = rng.uniform(np.where(bounded, low, 0), np.where(bounded, high, 1), full)
+        return np.where(bounded, even, rng.normal(size=full).clip(low, high)).astype(np.float32)
 
 
 def names() -> list[str]:
@@ -156,6 +179,14 @@ def parse(text: str, path: Path) -> Spec:
             raise ValueError(f"{path}: #define {name} {defined[name]}: whole numbers from 1 were expected")
         return tuple(int(value) for value in values)
 
+    def action_range(dim: int) -> tuple[tuple[float, float], ...]:
+        values = numbers("ACTION_RANGE")
+        pairs = tuple(zip(values[::2], values[1::2], strict=False)) * (dim if len(values) == 2 else 1)
+        if len(values) not in (2, 2 * dim) or any(low >= high for low, high in pairs):
+            shown = f"{path}: #define ACTION_RANGE {defined['ACTION_RANGE']}"
+            raise ValueError(f"{shown}: lowest, highest was expected, for all ACTION_DIM floats or for each")
+        return pairs
+
     if defined.get("OBS_TYPE") not in OBS_TYPES:
         raise ValueError(f"{path}: #define OBS_TYPE must be one of {', '.join(OBS_TYPES)}")
     obs_shape = sizes("OBS_SHAPE")
@@ -165,6 +196,7 @@ def parse(text: str, path: Path) -> Spec:
         raise ValueError(f"{path}: define one of ACTION_SIZES (discrete) and ACTION_DIM (continuous)")
     if "ACTION_MASK" in defined and len(sizes("ACTION_SIZES")) > 8:
         raise ValueError(f"{path}: ACTION_MASK is for at most eight ACTION_SIZES")
+    action_dim = sizes("ACTION_DIM")[0] if "ACTION_DIM" in defined else None
     low, high = numbers("OBS_RANGE", 2)
     lowest, highest = numbers("REWARD_RANGE", 2)
     random_low, random_high = numbers("RANDOM_SCORE", 2)
@@ -176,7 +208,8 @@ def parse(text: str, path: Path) -> Spec:
         obs_range=(low, high),
         reward_range=(lowest, highest),
         action_sizes=sizes("ACTION_SIZES") if "ACTION_SIZES" in defined else (),
-        action_dim=sizes("ACTION_DIM")[0] if "ACTION_DIM" in defined else None,
+        action_dim=action_dim,
+        action_range=() if action_dim is None else action_range(action_dim),
         masked="ACTION_MASK" in defined,
         rendered="RENDER" in defined,
         agents_per_env=sizes("AGENTS")[0] if "AGENTS" in defined else 1,

@@ -1,5 +1,5 @@
 // What every environment's header includes, after it has declared itself (see squared/squared.h):
-// types that follow from the declaration, and a random generator of its own for each environment.
+// types that follow from the declaration, a random generator of its own for each environment, clamp.
 // Plain C that a CUDA compiler takes as well: no allocation, no globals, nothing of libc but math (and,
 // for env_render alone, printf's formats).
 #ifndef OCEAN_H
@@ -24,7 +24,7 @@
 
 typedef OBS_TYPE Obs;
 
-#ifdef ACTION_DIM  // continuous: ACTION_DIM floats an agent
+#ifdef ACTION_DIM  // continuous: ACTION_DIM floats an agent, in ACTION_RANGE if they come from a policy
 typedef float Action;
 enum { ACTION_COUNT = ACTION_DIM };
 #else  // discrete: for each entry of ACTION_SIZES one integer in [0, entry)
@@ -96,6 +96,14 @@ OCEAN_FN int32_t rng_below(Rng *rng, int32_t count) {
 // A float in [low, high), of 2^24 equally likely values.
 OCEAN_FN float rng_uniform(Rng *rng, float low, float high) {
     return low + (high - low) * ((float)(rng_next(rng) >> 8) * (1.0f / 16777216.0f));
+}
+
+// ---- Numbers ------------------------------------------------------------------------------------
+
+// x, or the end of [low, high] that is nearest. In a hot path it is worth many of fminf and fmaxf, which
+// the compiler has to call: what they do with NaN is no single instruction.
+OCEAN_FN float clamp(float x, float low, float high) {
+    return x < low ? low : x > high ? high : x;
 }
 
 // ---- Text ---------------------------------------------------------------------------------------

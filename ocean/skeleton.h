@@ -8,7 +8,8 @@
 #define OBS_SHAPE 2           // of one agent's observation, up to four numbers
 #define OBS_RANGE -1, 1       // smallest and largest value (INFINITY where there is none)
 #define REWARD_RANGE -1, 1    // keep rewards between 0.1 and 1 in size
-#define ACTION_SIZES 2        // choices of each action; or ACTION_DIM, a number of floats
+#define ACTION_SIZES 2        // choices of each action; or ACTION_DIM, a number of floats, and their
+                              // ACTION_RANGE lowest, highest (for all of them, or a pair for each)
 #define RANDOM_SCORE 0.4, 0.6 // where the mean score of a random agent lies
 #define SOLVED_SCORE 0.95     // the mean score that means solved
 #define RENDER 1              // Recommended: there is an env_render, for `sweep play`

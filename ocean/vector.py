@@ -35,6 +35,8 @@ class Vector:
     compiled.
     """
 
+    resumes = True  # set_state goes on in the middle of an episode
+
     def __init__(
         self,
         name_or_path: str | Path,

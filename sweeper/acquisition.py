@@ -19,8 +19,8 @@ Params that may cost more than a cap (by their predicted log cost and one sd of 
 the end of the front, where members that buy almost nothing are left out. So money follows score, not the
 other way round. There are two exceptions:
 
-    every fifth trial is a probe, if with it probes are no more than a twentieth of all spending: it lies
-    beyond the end of the front, up to twice the dearest trial;
+    every fifth trial is a probe, if with it probes are no more than a twentieth of all spending, the trials'
+    places counted: it lies beyond the end of the front, up to twice the dearest trial;
     while scores have not risen out of the noise, the models know nothing to go by. Then trials go beyond the
     dearest whenever all spending so far would pay for four as dear, else among the dearer half of costs;
     every second continues the space-filling design.
@@ -106,8 +106,12 @@ class Acquisition:
         noise = self.rise < LOW_SIGNAL * self.models.score.noise_sd
         return noise or (len(self.done) >= JUDGED and self.models.explained < EXPLAINED)
 
-    def probe(self, affordable: float) -> bool:
-        """Beyond the front's end, up to a leap from the dearest trial, if so much may be spent on it."""
+    def probe(self, spent: float, probed: float, trials: int) -> bool:
+        """Beyond the front's end, up to a leap from the dearest trial, if so much may be spent on it.
+
+        Cheap trials cost their places too: a hundred of them, and no money for a look further, is a trap.
+        """
+        affordable = PROBE_SHARE * (spent + trials * math.exp(self.end)) - probed
         if affordable <= math.exp(self.end):
             return False
         self.bottom = self.end

@@ -28,6 +28,8 @@ FOR_PEOPLE = (
     ("sweeper.objectives", "ObjectiveError"),
     ("sweeper.slots", "SlotsError"),
     ("ocean.build", "BuildError"),
+    ("trainer.gpu_vector", "EnvironmentFault"),
+    ("trainer.gpu_training", "GpuMemoryError"),
 )
 
 
@@ -411,7 +413,7 @@ def train(
 ) -> int:
     """Train one agent in ENVIRONMENT, without a sweep.
 
-    ENVIRONMENT is a bundled name, or the path of a header or of its folder.
+    ENVIRONMENT is a bundled name, the path of a header or of its folder, or gymnasium:NAME.
     """
     from sweeper import objectives
     from sweeper.progress import TrainingLine
@@ -513,10 +515,11 @@ def env_new(name: str, folder: str) -> None:
 
 
 def _environment(text: str) -> str:
-    """A bundled name as it is, else the absolute path of a header: given by itself, or by its folder."""
+    """A bundled or Gymnasium's name as it is, else the absolute path of a header: its own or its folder's."""
     import ocean
+    from sweeper import objectives
 
-    if text in ocean.names():
+    if text in ocean.names() or objectives.is_gymnasium(text):
         return text
     try:  # a folder here needs no slash
         return str(ocean.find(os.path.abspath(text) if os.path.isdir(text) else text))
@@ -535,6 +538,16 @@ def _settings(pairs: Iterable[str]) -> dict[str, Any]:
             raise ConfigError("", f"--set '{pair}' is not key=value", "write e.g. --set learning_rate=0.01")
         values[key.strip()] = read_yaml(text)
     return values
+
+
+@cli.command()
+def doctor() -> None:
+    """Say what this machine has (compilers, GPU, torch), and what will run where."""
+    from sweeper import objectives
+    from sweeper.logs import printable
+
+    for name, text in objectives.found():
+        click.echo(printable(f"{name:<12}{text}"))
 
 
 @cli.group()

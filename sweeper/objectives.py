@@ -297,33 +297,41 @@ class Synthetic(Objective):
         return curve.result(self.expected())
 
 
+def is_gymnasium(environment: str) -> bool:
+    """Is it one of Gymnasium's, gymnasium:NAME?"""
+    from trainer import environments
+
+    return environments.is_gymnasium(environment)
+
+
 def is_path(environment: str) -> bool:
-    """Is it the path of a header or of its folder, and no bundled name?"""
+    """Is it the path of a header or of its folder, and neither a bundled name nor gymnasium:NAME?"""
+    if is_gymnasium(environment):
+        return False
     return "/" in environment or environment.startswith((".", "~")) or environment.endswith(".h")
 
 
 class Train(Objective):
-    """PPO on a bundled environment, or on one given by its header or by its folder."""
+    """PPO on a bundled environment, on one given by its header or by its folder, or on Gymnasium's."""
 
     kind = "train"
 
     def environment(self) -> str:
-        """A bundled name as it is; a path from the config's folder."""
+        """A bundled name, or one of Gymnasium's, as it is; a path from the config's folder."""
         path = self.folder / Path(self.target).expanduser()
         return str(path) if is_path(self.target) else self.target
 
     def check(self) -> None:
         """Unknown settings and values that do not fit, a missing compiler: ConfigError."""
         import ocean
+        from trainer import environments
         from trainer.settings import Settings, SettingsError
 
         environment, fixed = self.environment(), self.spec["fixed"]
         try:
-            ocean.settings(environment)
-        except (ValueError, OSError) as error:
-            raise ConfigError(
-                "objective.train", str(error), f"bundled are: {', '.join(ocean.names())}"
-            ) from None
+            environments.names(environment)
+        except SettingsError as error:
+            raise ConfigError("objective.train", error.message, error.mend) from None
         for name in self._names():
             try:
                 Settings.resolve(name, environment)
@@ -407,14 +415,17 @@ class Train(Objective):
         for number in range(seeds):
             curves.append([])
             seed = job.seed + (number << 31)  # a trial's seed lies below: no two trainings share one
-            result = self.train(
-                settings,
-                seed=seed,
-                report=report,
-                progress=progress,
-                should_stop=curve.enough,
-                device=self.device,
-            )
+            try:
+                result = self.train(
+                    settings,
+                    seed=seed,
+                    report=report,
+                    progress=progress,
+                    should_stop=curve.enough,
+                    device=self.device,
+                )
+            except SettingsError as error:  # what Gymnasium says when its environment is made
+                raise Failure("settings", str(error)) from None
             if curve.enough():
                 return curve.stopped()
             if result.failure:
@@ -742,6 +753,13 @@ def game(environment: str, seed: int, checkpoint: str | None) -> Any:
         raise ConfigError(error.key, error.message, error.mend) from None
     except ValueError as error:  # a declaration that cannot be read
         raise ConfigError("", str(error)) from None
+
+
+def found() -> list[tuple[str, str]]:
+    """What this machine has for training, and what will run where, as (name, text)."""
+    from trainer import doctor
+
+    return doctor.report(doctor.look())
 
 
 def _resolved(values: Mapping[str, Any], environment: str) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from sweeper import pareto
 from sweeper.acquisition import (
     BLIND,
     PROBE_EVERY,
-    PROBE_SHARE,
     PRUNE,
     REPEAT_SHARE,
     SETTLE_EVERY,
@@ -472,12 +471,10 @@ class Sweeper:
             and self._spent("repeat") < REPEAT_SHARE * self._spent()
         ):
             return top, "repeat", models
-        elif number % PROBE_EVERY == 0 and acquisition.probe(
-            PROBE_SHARE * self._spent() - self._spent("probe")
-        ):
+        elif number % PROBE_EVERY == 0 and acquisition.probe(self._spent(), self._spent("probe"), number - 1):
             origin = "probe"
         if options is not None:
-            return acquisition.best_of(options), "pool", models
+            return acquisition.best_of(options), "pool" if origin == "model" else origin, models
         unit = acquisition.best(generator)
         if unit is None:  # nothing new up there: look lower
             acquisition.bottom, origin = -math.inf, "model"

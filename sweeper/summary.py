@@ -329,7 +329,7 @@ def environment_summary(
     actions = (
         " x ".join(map(str, spec.action_sizes)) + " choices"
         if spec.action_dim is None
-        else f"{spec.action_dim} numbers"
+        else "floats, " + "; ".join(f"{format_number(a)} to {format_number(b)}" for a, b in spec.action_range)
     )
     shape = ", ".join(map(str, spec.obs_shape))
     low, high = (format_number(end) for end in spec.obs_range)

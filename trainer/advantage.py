@@ -61,8 +61,8 @@ def compute(rows: Rows, gamma: float, gae_lambda: float, rho_clip: float, c_clip
     """Fill `rows.advantages` and `rows.returns` by the fastest form there is for their device."""
     if rows.rewards.device.type == "cpu":
         _compute_c(rows, gamma, gae_lambda, rho_clip, c_clip)
-    elif rows.rewards.device.type == "cuda" and gpu.compiler() is not None:
-        _compute_cuda(rows, gamma, gae_lambda, rho_clip, c_clip)
+    elif gpu.serves(rows.rewards.device):
+        compute_kernel(rows, gamma, gae_lambda, rho_clip, c_clip)
     else:
         reference(rows, gamma, gae_lambda, rho_clip, c_clip)
 
@@ -76,7 +76,7 @@ def prepare(device: torch.device) -> None:
 
 
 def _arguments(rows: Rows) -> list[int]:
-    """Horizon, agents and the addresses that both kernels read, after making sure of the layout."""
+    """Horizon, agents and the addresses that the C form reads, after making sure of the layout."""
     horizon, agents = rows.rewards.shape
     floats = (rows.rewards, rows.final_values, rows.ratios, rows.advantages, rows.returns)
     flags = (rows.terminals, rows.truncations)
@@ -102,22 +102,14 @@ def _compute_c(rows: Rows, *factors: float) -> None:
 
 
 @functools.cache
-def _cuda_kernel(architecture: str) -> Callable[..., bytes | None]:
-    kernel = gpu.library("advantage.cu", architecture).advantage_rows_cuda
-    kernel.argtypes, kernel.restype = [*_ARGUMENTS, _POINTER], ctypes.c_char_p
-    return kernel
+def _kernels(device: torch.device) -> gpu.Kernels:
+    return gpu.load("advantage.cu", device)
 
 
-def _compute_cuda(rows: Rows, *factors: float) -> None:
-    device = rows.rewards.device
-    major, minor = torch.cuda.get_device_capability(device)
-    with torch.cuda.device(device):
-        error = _cuda_kernel(f"sm_{major}{minor}")(
-            *_arguments(rows),
-            *factors,
-            rows.advantages.data_ptr(),
-            rows.returns.data_ptr(),
-            torch.cuda.current_stream(device).cuda_stream,
-        )
-    if error:
-        raise RuntimeError(f"advantage kernel: {error.decode()}")
+def compute_kernel(rows: Rows, *factors: float) -> None:
+    """The CUDA form on a GPU; on the processor its emulation, for tests."""
+    _arguments(rows)
+    read = (rows.rewards, rows.terminals, rows.truncations, rows.values, rows.final_values, rows.ratios)
+    written = (rows.advantages, rows.returns)
+    kernels = _kernels(rows.rewards.device)
+    kernels.advantage_rows(*rows.rewards.shape, *read, *map(float, factors), *written)

@@ -26,7 +26,7 @@ class Buffer:
     """Segments. `obs` and `values` hold one row more: what follows the last step."""
 
     obs: Tensor  # [horizon + 1, columns, *obs_shape]
-    actions: Tensor  # [horizon, columns, components] int32
+    actions: Tensor  # [horizon, columns, components] int32, or float32 where they are continuous
     masks: Tensor | None  # [horizon, columns, logits] uint8, 0 where an action was forbidden
     logprobs: Tensor  # [horizon, columns], of the actions when they were taken
     rewards: Tensor  # [horizon, columns]
@@ -52,6 +52,7 @@ class Buffer:
         memory: int = 0,
         mask: int = 0,
         replay: int = 0,
+        action_dtype: torch.dtype = torch.int32,
     ) -> Buffer:
         """`memory` numbers of recurrent state, `mask` logits of masked actions, `replay` columns more."""
         columns = agents + replay
@@ -61,7 +62,7 @@ class Buffer:
 
         return Buffer(
             obs=zeros(horizon + 1, columns, *obs_shape, dtype=obs_dtype),
-            actions=zeros(horizon, columns, components, dtype=torch.int32),
+            actions=zeros(horizon, columns, components, dtype=action_dtype),
             masks=zeros(horizon, columns, mask, dtype=torch.uint8) if mask else None,
             logprobs=zeros(horizon, columns),
             rewards=zeros(horizon, columns),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+GYMNASIUM = "gymnasium:"
+
 # Small and quick; what each probe needs beside it stands with it.
 _PROBE: dict[str, Any] = {
     "train.num_envs": 64,
@@ -113,6 +115,46 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "train.ent_coef": 0.005,
     },
     "game2048": {**_GAME, "train.total_timesteps": 3_000_000, "train.num_envs": 256, "train.ent_coef": 0.005},
+    # -152 to -171 from each of twelve seeds, in 2 to 4 s.
+    "pendulum": {
+        "train.total_timesteps": 2_000_000,
+        "train.eval_episodes": 400,
+        "train.anneal_lr": True,
+        "train.num_envs": 256,
+        "train.horizon": 32,
+        "train.minibatch_size": 2048,
+        "train.updates": 16,  # four passes
+        "train.optimizer": "adam",
+        "train.momentum": 0.9,
+        "train.learning_rate": 0.004,
+        "train.gamma": 0.96,
+        "train.gae_lambda": 0.95,
+        "train.clip_coef": 0.1,
+        "train.ent_coef": 0.0,
+        "train.vf_coef": 0.5,
+        "train.vf_clip_coef": 100.0,
+        "policy.hidden": 32,
+        "policy.layers": 2,
+    },
+    # Gymnasium's, all of them: what serves many tasks, at a size that Python's steps allow.
+    GYMNASIUM: {
+        "train.total_timesteps": 300_000,
+        "train.num_envs": 16,
+        "train.horizon": 128,
+        "train.minibatch_size": 512,
+        "train.updates": 16,  # four passes
+        "train.optimizer": "adam",
+        "train.momentum": 0.9,
+        "train.learning_rate": 0.001,
+        "train.gamma": 0.99,
+        "train.gae_lambda": 0.95,
+        "train.ent_coef": 0.01,
+        "train.vf_coef": 0.5,
+        "train.vf_clip_coef": 1e6,  # returns may have any size
+        "train.reward_clip": 0.0,  # and so may rewards
+        "policy.hidden": 64,
+        "policy.layers": 2,
+    },
     # Found by `sweep run examples/tetris.yaml`.
     "tetris": {
         **_GAME,
@@ -168,3 +210,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "train.prio_alpha": 0.35,
     },
 }
+
+
+def tuned(env: str) -> dict[str, Any]:
+    """The tuned settings of an environment, dotted names; empty where there are none."""
+    return DEFAULTS.get(GYMNASIUM if env.startswith(GYMNASIUM) else env, {})

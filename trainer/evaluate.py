@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-import ocean
+from trainer import environments
 from trainer.network import Network
-from trainer.rollout import clear_states
+from trainer.rollout import ActionScale, clear_states
 from trainer.settings import Settings
 
 # Evaluations draw from streams of their own: no seed of a training run leads to the same episodes.
@@ -33,34 +33,35 @@ def evaluate(network: Network, settings: Settings, seed: int, device: torch.devi
     Score is nan if none ended within `train.eval_max_steps`.
     """
     train = settings.train
-    num_envs = math.ceil(train.eval_episodes / ocean.spec(settings.env).agents_per_env)
+    num_envs = math.ceil(train.eval_episodes / environments.agents_per_env(settings.env))
     streams = np.random.SeedSequence([EVALUATION_STREAM, seed]).generate_state(2, np.uint64)
     generator = torch.Generator().manual_seed(int(streams[0] >> np.uint64(1)))
-    env = ocean.Vector(settings.env, num_envs, int(streams[1]), train.threads, dict(settings.env_settings))
+    env = environments.make(settings.env, num_envs, int(streams[1]), train.threads, settings.env_settings)
     try:
-        rows, components = env.num_agents, len(env.spec.action_sizes)
+        rows, components, policy = env.num_agents, env.spec.action_count, network.policy
         # torch's memory is aligned, numpy's is not: matrix products may round by where a matrix lies
         obs = torch.zeros(env.final_obs.shape, dtype=torch.from_numpy(env.final_obs).dtype)
-        actions = torch.zeros(rows, components, dtype=torch.int32, device=device)
+        kind = torch.float32 if policy.continuous else torch.int32
+        actions = torch.zeros(rows, components, dtype=kind, device=device)
         logprobs, values = torch.zeros(rows, device=device), torch.zeros(rows, device=device)
         rewards, terminals = np.zeros(rows, np.float32), np.zeros(rows, np.uint8)
         truncations, host_obs = np.zeros(rows, np.uint8), obs.numpy()
-        host_actions = actions.numpy() if device.type == "cpu" else np.zeros((rows, components), np.int32)
-        uniform = None if train.eval_greedy else torch.empty(rows, components)
-        state = torch.zeros(rows, network.policy.memory, device=device)
+        copied = None if device.type == "cpu" else torch.zeros_like(actions, device="cpu")
+        host_actions = (actions if copied is None else copied).numpy()
+        scale = ActionScale(env.spec, rows)
+        noise = None if train.eval_greedy else torch.empty(rows, components)
+        state = torch.zeros(rows, policy.memory, device=device)
         host_mask = torch.from_numpy(env.action_mask) if env.spec.masked else None
         playing = np.ones(rows, bool)  # has not ended its one episode
         total, count = 0.0, 0.0
         env.reset(host_obs)
         for _ in range(train.eval_max_steps):
-            if uniform is not None:
-                torch.rand(uniform.shape, generator=generator, out=uniform)
-            draw = None if uniform is None else uniform.to(device)
+            draw = None if noise is None else policy.noise(noise, generator).to(device)
             mask = None if host_mask is None else host_mask.to(device)
             network.act(obs.to(device), draw, actions, logprobs, values, state, mask)
-            if device.type != "cpu":
-                host_actions[:] = actions.cpu().numpy()
-            env.step(host_actions, host_obs, rewards, terminals, truncations)
+            if copied is not None:
+                copied.copy_(actions)
+            env.step(scale(host_actions), host_obs, rewards, terminals, truncations)
             clear_states(state, terminals, truncations)
             ended = (terminals | truncations).astype(bool) & playing
             if ended.any():

@@ -3,6 +3,9 @@
 #define LANES_H
 
 #include <stdint.h>
+#ifdef __FMA__
+#include <immintrin.h>
+#endif
 
 #define LANES 16
 #define INLINE static inline __attribute__((always_inline))
@@ -26,20 +29,36 @@ INLINE lanes choose(bits mask, lanes yes, lanes no) { return (lanes)((mask & (bi
 INLINE lanes least(lanes a, lanes b) { return choose(a < b, a, b); }
 INLINE lanes most(lanes a, lanes b) { return choose(a > b, a, b); }
 
+/* a * b + c, rounded once where the processor has it. By name: what the compiler would fuse by itself
+ * might depend on where in a block a row lies. */
+INLINE lanes fused(lanes a, lanes b, lanes c)
+{
+#if defined(__AVX512F__)
+    return (lanes)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+    union { lanes all; __m256 parts[2]; } x = {a}, y = {b}, z = {c};
+    z.parts[0] = _mm256_fmadd_ps(x.parts[0], y.parts[0], z.parts[0]);
+    z.parts[1] = _mm256_fmadd_ps(x.parts[1], y.parts[1], z.parts[1]);
+    return z.all;
+#else
+    return a * b + c;
+#endif
+}
+
 /* e^x to 2 units in the last place; not a number stays one, below -87 it is 0, above 87 it saturates. */
 INLINE lanes exp_lanes(lanes x)
 {
     lanes y = choose(x < -87.0f, all(-87.0f), choose(x > 87.0f, all(87.0f), x));
-    lanes shifted = y * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: rounds to a whole number */
+    lanes shifted = fused(y, all(1.44269504f), all(12582912.0f)); /* 1.5 * 2^23: rounds to a whole number */
     lanes n = shifted - 12582912.0f;
-    lanes r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
+    lanes r = fused(n, all(2.12194440e-4f), fused(n, all(-0.693359375f), y));
     lanes p = all(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
+    p = fused(p, r, all(1.3981999507e-3f));
+    p = fused(p, r, all(8.3334519073e-3f));
+    p = fused(p, r, all(4.1665795894e-2f));
+    p = fused(p, r, all(1.6666665459e-1f));
+    p = fused(p, r, all(5.0000001201e-1f));
+    p = fused(p * r, r, r) + 1.0f;
     lanes scaled = (lanes)((bits)p + ((bits)shifted << 23));
     return choose(x == x, choose(x < -87.0f, all(0.0f), scaled), x);
 }

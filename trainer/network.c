@@ -24,14 +24,14 @@ INLINE lanes log_lanes(lanes x)
     lanes f = (lanes)((bits)x - (exponent << 23)) - 1.0f;
     lanes e = __builtin_convertvector(exponent, lanes);
     lanes p = all(7.0376836292e-2f);
-    p = p * f - 1.1514610310e-1f;
-    p = p * f + 1.1676998740e-1f;
-    p = p * f - 1.2420140846e-1f;
-    p = p * f + 1.4249322787e-1f;
-    p = p * f - 1.6668057665e-1f;
-    p = p * f + 2.0000714765e-1f;
-    p = p * f - 2.4999993993e-1f;
-    p = p * f + 3.3333331174e-1f;
+    p = fused(p, f, all(-1.1514610310e-1f));
+    p = fused(p, f, all(1.1676998740e-1f));
+    p = fused(p, f, all(-1.2420140846e-1f));
+    p = fused(p, f, all(1.4249322787e-1f));
+    p = fused(p, f, all(-1.6668057665e-1f));
+    p = fused(p, f, all(2.0000714765e-1f));
+    p = fused(p, f, all(-2.4999993993e-1f));
+    p = fused(p, f, all(3.3333331174e-1f));
     lanes square = f * f;
     return f + (p * f * square - 0.5f * square + e * -2.12194440e-4f) + e * 0.693359375f;
 }
@@ -41,11 +41,12 @@ INLINE lanes log_lanes(lanes x)
 struct network {
     int64_t inputs, hidden, components;
     int64_t bins;                 /* the value is a number (0), or the mean of a distribution over bins */
-    const int32_t *sizes;         /* [components] actions of each */
+    const int32_t *sizes;         /* [components] actions of each; 1 each where actions are continuous */
     const float *weight, *bias;   /* [inputs, hidden] or null where torch multiplies; [hidden] or null where
                                    * the heads read `pre` as it is */
     const float *head, *head_bias; /* [outputs, hidden], a row for every logit, then the value's; [outputs] */
-    float *grad_weight, *grad_bias, *grad_head, *grad_head_bias;
+    const float *log_sd;          /* [components] of continuous actions, whose means are the outputs; or null */
+    float *grad_weight, *grad_bias, *grad_head, *grad_head_bias, *grad_log_sd;
     float *scratch;               /* [16, hidden], with `weight` only */
     float value_limit;            /* the bins divide [-value_limit, value_limit] */
 };
@@ -83,7 +84,7 @@ INLINE void first_layer_rows(int rows, const struct network *net, const float *c
         for (int64_t i = 0; i < inputs; i++) {
             lanes w = *(const lanes *)(net->weight + i * hidden + j);
             for (int r = 0; r < rows; r++)
-                sums[r] += obs[r][i] * w;
+                sums[r] = fused(all(obs[r][i]), w, sums[r]);
         }
         for (int r = 0; r < rows; r++)
             *(lanes *)(h + r * hidden + j) = rectify(sums[r]);
@@ -100,7 +101,7 @@ INLINE void first_layer_backward_rows(int rows, const struct network *net, const
             lanes sums[4] = {{0}};
             for (int r = 0; r < rows; r++)
                 for (int k = 0; k < width; k++)
-                    sums[k] += obs[r][i + k] * *(const lanes *)(grad + r * hidden + j);
+                    sums[k] = fused(all(obs[r][i + k]), *(const lanes *)(grad + r * hidden + j), sums[k]);
             for (int k = 0; k < width; k++)
                 *(lanes *)(net->grad_weight + (i + k) * hidden + j) += sums[k];
         }
@@ -135,7 +136,7 @@ INLINE void dot(int rows, int width, int64_t hidden, const float *h, const float
         for (int o = 0; o < width; o++) {
             lanes w = *(const lanes *)(head + o * hidden + j);
             for (int r = 0; r < rows; r++)
-                sums[r][o] += *(const lanes *)(h + r * hidden + j) * w;
+                sums[r][o] = fused(*(const lanes *)(h + r * hidden + j), w, sums[r][o]);
         }
     for (int r = 0; r < rows; r++)
         for (int o = 0; o < width; o++)
@@ -180,9 +181,9 @@ INLINE void pull(int width, int rows, int64_t hidden, const float *h, const floa
     for (int r = 0; r < rows; r++) {
         lanes unit = *(const lanes *)(h + r * hidden);
         for (int o = 0; o < width; o++) {
-            float slope = ((const float *)&slopes[o])[r];
-            back[r] += slope * w[o];
-            grad[o] += slope * unit;
+            lanes slope = all(((const float *)&slopes[o])[r]);
+            back[r] = fused(slope, w[o], back[r]);
+            grad[o] = fused(slope, unit, grad[o]);
         }
     }
     for (int o = 0; o < width; o++)
@@ -262,19 +263,103 @@ static lanes mean_value(const struct network *net, lanes *logits, lanes *probs)
     return mean;
 }
 
+/* ---- continuous actions: a Gaussian for each component, apart from the others ---- */
+
+#define HALF_LOG_TWO_PI 0.918938533f
+
+/* Actions of `n` rows, mean + deviation * draw, or the means where `draw` is null; gives the logarithm of
+ * their density. */
+static lanes act_gaussian(int n, const struct network *net, const lanes *mean, const float *draw,
+                          float *actions)
+{
+    int components = (int)net->components;
+    lanes logprob = {0};
+    for (int c = 0; c < components; c++) {
+        float sd = expf(net->log_sd[c]);
+        lanes off = {0};
+        if (draw)
+            for (int r = 0; r < n; r++)
+                ((float *)&off)[r] = draw[r * components + c];
+        lanes action = mean[c] + sd * off;
+        logprob -= 0.5f * off * off + (net->log_sd[c] + HALF_LOG_TWO_PI);
+        for (int r = 0; r < n; r++)
+            actions[r * components + c] = ((const float *)&action)[r];
+    }
+    return logprob;
+}
+
+/* The logarithm of the density of the actions at `place`; how many deviations each is off goes to `off`. */
+static lanes gaussian_logprob(int n, const struct network *net, const lanes *mean, const float *actions,
+                              const int64_t *place, lanes *off)
+{
+    int components = (int)net->components;
+    lanes logprob = {0};
+    for (int c = 0; c < components; c++) {
+        lanes action = {0};
+        for (int r = 0; r < n; r++)
+            ((float *)&action)[r] = actions[place[r] * components + c];
+        off[c] = (action - mean[c]) * expf(-net->log_sd[c]);
+        logprob -= 0.5f * off[c] * off[c] + (net->log_sd[c] + HALF_LOG_TWO_PI);
+    }
+    return logprob;
+}
+
+/* From d loss / d logprob (`slope`) and the entropy's weight (`bonus`): d loss / d mean into `mean`, and the
+ * deviations' gradients. The entropy is log_sd and a constant. */
+static void gaussian_backward(int n, const struct network *net, lanes slope, lanes bonus, const lanes *off,
+                              lanes *mean)
+{
+    for (int64_t c = 0; c < net->components; c++) {
+        lanes grad = slope * (off[c] * off[c] - 1.0f) - bonus;
+        mean[c] = slope * off[c] * expf(-net->log_sd[c]);
+        for (int r = 0; r < n; r++)
+            net->grad_log_sd[c] += ((const float *)&grad)[r];
+    }
+}
+
+static lanes gaussian_entropy(const struct network *net)
+{
+    float entropy = 0.0f;
+    for (int64_t c = 0; c < net->components; c++)
+        entropy += net->log_sd[c] + (HALF_LOG_TWO_PI + 0.5f);
+    return all(entropy);
+}
+
+/* ---- between products of torch ---- */
+
+/* relu(pre + bias) in place of pre [rows, units] */
+void hidden_forward(int64_t rows, int64_t units, float *pre, const float *bias)
+{
+    for (int64_t row = 0; row < rows; row++)
+        relu(1, units, pre + row * units, bias);
+}
+
+/* From d loss / d hidden to d loss / d pre in place of `grad` [rows, units]; adds to the bias's gradient. */
+void hidden_backward(int64_t rows, int64_t units, const float *hidden, float *grad, float *grad_bias)
+{
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t j = 0; j < units; j += LANES) {
+            lanes *g = (lanes *)(grad + row * units + j);
+            *g = choose(*(const lanes *)(hidden + row * units + j) > 0.0f, *g, all(0.0f));
+            *(lanes *)(grad_bias + j) += *g;
+        }
+}
+
 /* ---- rollout ---- */
 
 /* Values of all rows; and, unless `actions` is null, actions with the logarithm of their
- * probability: drawn by inverting the distribution function at `uniform` in [0, 1),
- * or the most probable ones where `uniform` is null. An action of probability 0 is never drawn. */
+ * probability: drawn by inverting the distribution function at `draw` in [0, 1),
+ * or the most probable ones where `draw` is null. An action of probability 0 is never drawn.
+ * With net->log_sd the actions are floats, see above. */
 void act(const struct network *net, int64_t rows, const float *obs, /* [rows, inputs], with net->weight */
          float *pre,           /* [rows, hidden], without net->weight; overwritten */
-         const float *uniform, /* [rows, components] */
+         const float *draw,    /* [rows, components] */
          const uint8_t *mask,  /* [rows, logits], 0 where an action is forbidden; or null */
-         int32_t *actions,     /* [rows, components] */
+         void *taken,          /* [rows, components] int32, or float32 with net->log_sd */
          float *logprobs, float *values)
 {
     const int32_t *sizes = net->sizes;
+    int32_t *actions = taken;
     int all_logits = count_logits(net), outputs = all_logits + (net->bins ? (int)net->bins : 1);
     int components = (int)net->components;
     int64_t hidden = net->hidden;
@@ -296,20 +381,26 @@ void act(const struct network *net, int64_t rows, const float *obs, /* [rows, in
         memcpy(values + start, &value, n * sizeof(float));
         if (!actions)
             continue;
+        if (net->log_sd) {
+            int64_t first = start * components;
+            lanes logprobs_here = act_gaussian(n, net, out, draw ? draw + first : NULL, (float *)taken + first);
+            memcpy(logprobs + start, &logprobs_here, n * sizeof(float));
+            continue;
+        }
         lanes *logits = out;
         for (int c = 0; c < components; logits += sizes[c], c++) {
             if (mask)
                 for (int r = 0; r < n; r++)
                     forbid(r, sizes[c], mask + (start + r) * all_logits + (logits - out), logits);
             log_softmax(sizes[c], logits, probs);
-            lanes draw = {0}, below = {0}, best = logits[0], chosen = logits[0];
+            lanes at = {0}, below = {0}, best = logits[0], chosen = logits[0];
             bits action = {0};
-            if (uniform)
+            if (draw)
                 for (int r = 0; r < n; r++)
-                    ((float *)&draw)[r] = uniform[(start + r) * components + c];
+                    ((float *)&at)[r] = draw[(start + r) * components + c];
             for (int a = 1; a < sizes[c]; a++) {
                 below += probs[a - 1];
-                bits further = uniform ? (draw >= below) & (probs[a] > 0.0f) : logits[a] > best;
+                bits further = draw ? (at >= below) & (probs[a] > 0.0f) : logits[a] > best;
                 best = choose(further, logits[a], best);
                 chosen = choose(further, logits[a], chosen);
                 action = (further & a) | (~further & action);
@@ -332,7 +423,7 @@ struct batch {
     const float *weights;         /* [agents] importance weights */
     const float *obs;             /* [horizon * agents, inputs], with net->weight */
     const uint8_t *mask;          /* [horizon * agents, logits], 0 where an action was forbidden; or null */
-    const int32_t *actions;
+    const void *actions;          /* [horizon * agents, components] int32, or float32 with net->log_sd */
     const float *logprobs, *advantages, *returns;
     const float *old_values;      /* a copy of values: a segment may be in a minibatch more than once */
     float *values, *ratios;       /* written */
@@ -400,7 +491,7 @@ void loss(const struct network *net, const struct batch *batch, int64_t first, i
     struct batch s = *batch;
     const int32_t *sizes = net->sizes, *actions = s.actions;
     int all_logits = count_logits(net), outputs = all_logits + (net->bins ? (int)net->bins : 1);
-    int components = (int)net->components;
+    int components = (int)net->components, choosing = net->log_sd ? 0 : components;
     int64_t hidden = net->hidden;
     int64_t step = first / s.count, at = first % s.count; /* of the next row: step, place in segments */
     for (int64_t start = 0; start < rows; start += LANES) {
@@ -435,7 +526,11 @@ void loss(const struct network *net, const struct batch *batch, int64_t first, i
             ((float *)&weight)[r] = weights[r];
         }
         lanes *logits = out, *p = probs;
-        for (int c = 0; c < components; logits += sizes[c], p += sizes[c], c++) {
+        if (net->log_sd) {
+            logprob = gaussian_logprob(n, net, out, s.actions, place, probs);
+            entropy = gaussian_entropy(net);
+        }
+        for (int c = 0; c < choosing; logits += sizes[c], p += sizes[c], c++) {
             if (s.mask)
                 for (int r = 0; r < n; r++)
                     forbid(r, sizes[c], s.mask + place[r] * all_logits + (logits - out), logits);
@@ -483,7 +578,9 @@ void loss(const struct network *net, const struct batch *batch, int64_t first, i
         }
 
         logits = out, p = probs;
-        for (int c = 0; c < components; logits += sizes[c], p += sizes[c], c++) {
+        if (net->log_sd)
+            gaussian_backward(n, net, slope, scale * s.ent_coef, probs, out);
+        for (int c = 0; c < choosing; logits += sizes[c], p += sizes[c], c++) {
             lanes own_entropy = {0};
             for (int a = 0; a < sizes[c]; a++)
                 own_entropy -= p[a] * logits[a];

@@ -10,6 +10,7 @@ import ctypes
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,8 +20,13 @@ from trainer.buffer import Buffer
 from trainer.policy import Policy, hl_gauss
 from trainer.settings import TrainSettings
 
+if TYPE_CHECKING:
+    from trainer.gpu_network import GpuNetwork
+
 # Rows that pass through the network at once: activations stay in the second-level cache.
 TILE = 512
+# Rows of whole segments that pass through a minGRU at once.
+MINGRU_ROWS = 1024
 # Segments that pass through an LSTM at once: its products, step by step, are too small with fewer.
 LSTM_SEGMENTS = 64
 
@@ -70,7 +76,7 @@ class TorchNetwork:
     def act(
         self,
         obs: Tensor,
-        uniform: Tensor | None,
+        draw: Tensor | None,
         actions: Tensor,
         logprobs: Tensor,
         values: Tensor,
@@ -81,20 +87,20 @@ class TorchNetwork:
 
         `state` [rows, memory] moves on by a step; `mask` [rows, logits] is 0 for forbidden actions.
         """
-        drawn = self.policy.act(obs.flatten(1).float(), uniform, state, mask)
+        drawn = self.policy.act(obs.flatten(1), draw, state, mask)
         for column, new in zip((actions, logprobs, values, state), drawn, strict=True):
             column.copy_(new)
 
     @torch.no_grad()
     def values(self, obs: Tensor, values: Tensor, state: Tensor) -> None:
         """Fill values [rows]; the state stays."""
-        values.copy_(self.policy.act(obs.flatten(1).float(), None, state)[2])
+        values.copy_(self.policy.act(obs.flatten(1), None, state)[2])
 
     def gradients(self, batch: Minibatch, buffer: Buffer, train: TrainSettings, ent_coef: float) -> LossSums:
         """Add d loss / d parameters to the policy's gradients; write back ratios and values."""
         policy, segments = self.policy, batch.segments
         place, weights = places(buffer, segments), batch.weights[segments].repeat(buffer.horizon)
-        obs = buffer.obs[:-1, segments].flatten(2).float()
+        obs = buffer.obs[:-1, segments].flatten(2)
         hidden, _ = policy.unroll(obs, buffer.states[0, segments], buffer.fresh(segments)[:-1])
         mask = None if buffer.masks is None else buffer.flat("masks")[place]
         logits, value_out = policy(hidden.flatten(0, 1), mask)
@@ -135,8 +141,8 @@ class _Network(ctypes.Structure):
         + [
             (name, _POINTER)
             for name in (
-                *("sizes", "weight", "bias", "head", "head_bias"),
-                *("grad_weight", "grad_bias", "grad_head", "grad_head_bias", "scratch"),
+                *("sizes", "weight", "bias", "head", "head_bias", "log_sd"),
+                *("grad_weight", "grad_bias", "grad_head", "grad_head_bias", "grad_log_sd", "scratch"),
             )
         ]
         + [("value_limit", ctypes.c_float)]
@@ -168,7 +174,10 @@ def _kernels() -> ctypes.CDLL:
     library.act.argtypes = [_POINTER, _INT, *[_POINTER] * 7]
     library.moments.argtypes = [_POINTER, _INT, _POINTER]
     library.loss.argtypes = [_POINTER, _POINTER, _INT, _INT, _POINTER, _POINTER]
-    library.act.restype = library.moments.restype = library.loss.restype = None
+    library.hidden_forward.argtypes = [*[_INT] * 2, *[_POINTER] * 2]
+    library.hidden_backward.argtypes = [*[_INT] * 2, *[_POINTER] * 3]
+    for name in ("act", "moments", "loss", "hidden_forward", "hidden_backward"):
+        getattr(library, name).restype = None
     return library
 
 
@@ -180,22 +189,28 @@ class FusedNetwork:
         self._library = _kernels()
         # Decided once: torch and C must not alternate in computing one layer.
         few = policy.obs_size <= FEW_INPUTS and len(policy.weights) == 1 and obs_dtype == torch.float32
+        few = few and policy.table is None
         self._rnn = recurrence.fused(policy.rnn, policy.gates)
         self._in_c = few and self._rnn is None
         self._weights = [weight.detach() for weight in policy.weights]
         self._biases = [bias.detach() for bias in policy.biases]
         self._make_room(TILE)
-        self._sizes = torch.tensor(policy.action_sizes, dtype=torch.int32)
+        self._places = torch.empty(0, dtype=torch.int64)  # an encoder's, of the last observations read
+        # A Gaussian's mean is one output, as a choice is.
+        self._sizes = torch.tensor(policy.action_sizes or [1] * policy.components, dtype=torch.int32)
         self._sums = torch.zeros(5, dtype=torch.float64)
         self._moments = torch.zeros(2, dtype=torch.float64)
         heads = (policy.biases[-1], policy.action_head, policy.head_bias)
+        log_sd = policy.log_sd
         self._struct = _Network(
-            *(policy.obs_size, policy.hidden, len(policy.action_sizes), policy.bins),
+            *(policy.obs_size, policy.hidden, policy.components, policy.bins),
             self._sizes.data_ptr(),
             self._weights[0].data_ptr() if self._in_c else None,
             # What a recurrent layer gives needs neither bias nor ReLU.
             *(part.data_ptr() if i or self._rnn is None else None for i, part in enumerate(heads)),
+            None if log_sd is None else log_sd.data_ptr(),
             *(_grad(policy.weights[0]).data_ptr(), *(_grad(part).data_ptr() for part in heads)),
+            None if log_sd is None else _grad(log_sd).data_ptr(),
             *(self._hidden[0].data_ptr(), policy.value_limit),
         )
         self._address = ctypes.addressof(self._struct)
@@ -208,7 +223,7 @@ class FusedNetwork:
     def act(
         self,
         obs: Tensor,
-        uniform: Tensor | None,
+        draw: Tensor | None,
         actions: Tensor,
         logprobs: Tensor,
         values: Tensor,
@@ -217,11 +232,11 @@ class FusedNetwork:
     ) -> None:
         """Fill actions [rows, components], logprobs and values [rows]; see Policy.act.
 
-        All are contiguous, `obs` [rows, *obs_shape] of any type, `uniform` float32 [rows, components].
+        All are contiguous, `obs` [rows, *obs_shape] of any type, `draw` float32 [rows, components].
         `state` [rows, memory] moves on by a step; `mask` [rows, logits] is 0 for forbidden actions.
         """
         drawn = (
-            uniform.data_ptr() if uniform is not None else None,
+            draw.data_ptr() if draw is not None else None,
             mask.data_ptr() if mask is not None else None,
             actions.data_ptr(),
             logprobs.data_ptr(),
@@ -236,7 +251,7 @@ class FusedNetwork:
     def _act(
         self,
         obs: Tensor,
-        uniform: int | None,
+        draw: int | None,
         mask: int | None,
         actions: int | None,
         logprobs: int | None,
@@ -245,9 +260,9 @@ class FusedNetwork:
     ) -> None:
         rows, library = obs.shape[0], self._library
         if self._in_c:
-            library.act(self._address, rows, obs.data_ptr(), None, uniform, mask, actions, logprobs, values)
+            library.act(self._address, rows, obs.data_ptr(), None, draw, mask, actions, logprobs, values)
             return
-        components, logits = len(self.policy.action_sizes), sum(self.policy.action_sizes)
+        components, logits = self.policy.components, self.policy.logits
         for start in range(0, rows, TILE):
             pre = self._last_layer(self._rows(obs, start))
             if self._rnn is not None:
@@ -257,7 +272,7 @@ class FusedNetwork:
                 pre.shape[0],
                 None,
                 pre.data_ptr(),
-                uniform and uniform + 4 * start * components,
+                draw and draw + 4 * start * components,
                 mask and mask + start * logits,
                 actions and actions + 4 * start * components,
                 logprobs and logprobs + 4 * start,
@@ -307,7 +322,7 @@ class FusedNetwork:
         struct: _Batch,
     ) -> None:
         """Gradients of whole segments, some at a time."""
-        at_once = LSTM_SEGMENTS if self.policy.rnn == "lstm" else max(1, TILE // buffer.horizon)
+        at_once = LSTM_SEGMENTS if self.policy.rnn == "lstm" else max(1, MINGRU_ROWS // buffer.horizon)
         if self._obs.shape[0] < at_once * buffer.horizon:
             self._make_room(at_once * buffer.horizon)
         address, sums = ctypes.addressof(struct), self._sums.data_ptr()
@@ -320,36 +335,48 @@ class FusedNetwork:
             cleared = fresh[:-1, start : start + at_once].contiguous()
             out = rnn.forward(x, buffer.horizon, states[start : start + at_once], cleared)
             self._library.loss(self._address, address, 0, out.shape[0], out.data_ptr(), sums)
-            self._backward(tile, rnn.backward(out).mul_(x > 0))
+            self._backward(tile, rnn.backward(out))
 
     def _rows(self, obs: Tensor, start: int) -> Tensor:
         """A tile of consecutive observations, as floats [rows, obs_size]."""
-        rows = obs[start : start + TILE].view(-1, self.policy.obs_size)
-        return rows if rows.dtype == torch.float32 else self._obs[: rows.shape[0]].copy_(rows)
+        return self._read(obs[start : start + TILE].flatten(1))
 
     def _gather(self, buffer: Buffer, places: Tensor) -> Tensor:
-        rows, obs = self._obs[: places.shape[0]], buffer.flat_obs
+        obs = buffer.flat_obs
         if obs.dtype == torch.float32:
-            return torch.index_select(obs, 0, places, out=rows)
-        return rows.copy_(obs[places])
+            return torch.index_select(obs, 0, places, out=self._obs[: places.shape[0]])
+        return self._read(obs[places])
+
+    def _read(self, rows: Tensor) -> Tensor:
+        """Observations as the first layer takes them; what is not taken as it is overwritten by the next."""
+        if self.policy.table is not None:
+            self._places, table = self.policy.places(rows), self.policy.table.detach()
+            out = self._obs[: len(rows)].view(-1, table.shape[1])
+            return torch.index_select(table, 0, self._places, out=out).view(len(rows), -1)
+        return rows if rows.dtype == torch.float32 else self._obs[: len(rows)].copy_(rows)
 
     def _last_layer(self, obs: Tensor) -> Tensor:
         """The last hidden layer before its bias and ReLU, which the kernels add; with recurrence after."""
         for weight, bias, hidden in zip(self._weights, self._biases, self._hidden, strict=True):
-            pre = torch.mm(obs, weight, out=hidden[: obs.shape[0]])
+            obs = pre = torch.mm(obs, weight, out=hidden[: obs.shape[0]])
             if weight is not self._weights[-1] or self._rnn is not None:
-                obs = pre.add_(bias).relu_()
+                self._library.hidden_forward(*pre.shape, pre.data_ptr(), bias.data_ptr())
         return pre
 
     def _backward(self, obs: Tensor, grad: Tensor) -> None:
-        """From the gradient of the last layer before bias and ReLU down to the first weights."""
+        """From the gradient of what `_last_layer` gave down to the first weights; overwrites it."""
         for layer in reversed(range(len(self._weights))):
+            if layer < len(self._weights) - 1 or self._rnn is not None:
+                places = (self._hidden[layer], grad, _grad(self.policy.biases[layer]))
+                self._library.hidden_backward(*grad.shape, *(place.data_ptr() for place in places))
             below = self._hidden[layer - 1][: obs.shape[0]] if layer else obs
             _grad(self.policy.weights[layer]).addmm_(below.t(), grad)
-            if layer < len(self._weights) - 1 or self._rnn is not None:
-                _grad(self.policy.biases[layer]).add_(grad.sum(0))
             if layer:
-                grad = torch.mm(grad, self._weights[layer].t()).mul_(below > 0)
+                grad = torch.mm(grad, self._weights[layer].t())
+            elif self.policy.encoder == "embedding":
+                assert self.policy.table is not None
+                slopes = torch.mm(grad, self._weights[0].t()).view(len(self._places), -1)
+                _grad(self.policy.table).index_add_(0, self._places, slopes)
 
 
 def _grad(part: Tensor) -> Tensor:
@@ -357,9 +384,9 @@ def _grad(part: Tensor) -> Tensor:
     return part.grad
 
 
-Network = TorchNetwork | FusedNetwork
+Network: TypeAlias = "TorchNetwork | FusedNetwork | GpuNetwork"
 
 
-def make(policy: Policy, obs_dtype: torch.dtype, device: torch.device) -> Network:
+def make(policy: Policy, obs_dtype: torch.dtype, device: torch.device) -> TorchNetwork | FusedNetwork:
     """The fastest form of the network for a device."""
     return FusedNetwork(policy, obs_dtype) if device.type == "cpu" else TorchNetwork(policy)

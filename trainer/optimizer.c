@@ -43,7 +43,7 @@ static void gram(int64_t m, int64_t stride, const float *x, float *out, int64_t 
                 for (int a = 0; a < 4; a++) {
                     lanes left = *(const lanes *)(x + (i + a) * stride + k);
                     for (int b = 0; b < 4; b++)
-                        sums[a][b] += left * *(const lanes *)(x + (j + b) * stride + k);
+                        sums[a][b] = fused(left, *(const lanes *)(x + (j + b) * stride + k), sums[a][b]);
                 }
             for (int a = 0; a < 4; a++)
                 for (int b = 0; b < 4; b++)
@@ -61,7 +61,7 @@ INLINE void strip(int rows, int64_t m, int64_t stride, const float *left, int64_
     for (int64_t k = 0; k < m; k++) {
         lanes right = *(const lanes *)(x + k * stride);
         for (int a = 0; a < rows; a++)
-            sums[a] += left[a * left_stride + k] * right;
+            sums[a] = fused(all(left[a * left_stride + k]), right, sums[a]);
     }
     for (int a = 0; a < rows; a++)
         *(lanes *)(out + a * stride) = sums[a];

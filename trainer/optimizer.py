@@ -28,8 +28,10 @@ ADAM_SHARE = 0.1
 _POINTER, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
-def muon_reference(weight: Tensor, grad: Tensor, buffer: Tensor, rate: float, momentum: float) -> None:
-    """One step of Muon on `weight` [inputs, outputs] in place, `buffer` its momentum."""
+def muon_reference(
+    weight: Tensor, grad: Tensor, buffer: Tensor, rate: float | Tensor, momentum: float
+) -> None:
+    """One step of Muon on `weight` [inputs, outputs] in place; `buffer` is its momentum."""
     buffer.lerp_(grad, 1 - momentum)
     x = grad.lerp(buffer, momentum)
     tall = x.shape[0] > x.shape[1]
@@ -37,8 +39,9 @@ def muon_reference(weight: Tensor, grad: Tensor, buffer: Tensor, rate: float, mo
     x = x / x.norm().clamp(min=1e-7)
     for _ in range(ITERATIONS):  # Newton-Schulz: singular values move towards 1 by an odd polynomial
         gram = x @ x.t()
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    weight.sub_(x.t() if tall else x, alpha=rate)
+        even = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        x = torch.addmm(x, even, x, beta=3.4445)
+    weight.sub_((x.t() if tall else x) * rate)
 
 
 def adam_reference(
@@ -78,7 +81,7 @@ class Optimizer:
         for part in policy.parts:
             if train.optimizer == "adam":
                 self.others.append((offset, part.numel(), 1.0))
-            elif part.dim() == 2:
+            elif part.dim() == 2 and part is not policy.table:  # rows of a table are no directions
                 # Heads are stored [outputs, inputs], all other weights [inputs, outputs].
                 head = part is policy.action_head or part is policy.value_head
                 inputs, outputs = part.shape[::-1] if head else part.shape

@@ -5,14 +5,13 @@ Torch is imported only where there is a checkpoint.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-import ocean
+from trainer import environments
 from trainer.settings import Settings, SettingsError
 
 Array = np.ndarray[Any, Any]
@@ -37,17 +36,16 @@ class Game:
     """
 
     def __init__(self, env: str, seed: int = 0, checkpoint: Path | None = None) -> None:
-        spec, state, settings = ocean.spec(env), None, None
-        if checkpoint is not None:
-            state = _load(checkpoint, spec.name)
-            settings = Settings.parse(env, state["settings"])
-        self.env = ocean.Vector(env, 1, seed, settings=settings.env_settings if settings else None)
-        self.spec, rows = spec, self.env.num_agents
+        state = None if checkpoint is None else _load(checkpoint, env)
+        settings = Settings.parse(env, state["settings"] if state else None)
+        self.env = environments.make(env, 1, seed, 1, settings.env_settings)
+        spec, rows = self.env.spec, self.env.num_agents
+        self.spec = spec
         self.obs = np.zeros((rows, *spec.obs_shape), spec.obs_dtype)
         self.rewards = np.zeros(rows, np.float32)
         self.terminals, self.truncations = np.zeros(rows, np.uint8), np.zeros(rows, np.uint8)
         self._act = self._random(seed)
-        if state is not None and settings is not None:
+        if state is not None:
             self._act = self._policy(state, settings, seed)
         self.env.reset(self.obs)
 
@@ -62,10 +60,8 @@ class Game:
         rng, spec, rows = np.random.default_rng(seed), self.spec, self.env.num_agents
 
         def act() -> Array:
-            if spec.action_dim is not None:
-                return rng.uniform(-1, 1, (rows, spec.action_dim)).astype(np.float32)
             if not spec.masked:
-                return rng.integers(0, spec.action_sizes, (rows, spec.action_count), np.int32)
+                return spec.random_actions(rng, rows)
             # The largest of even draws, those of forbidden actions left out.
             draws = rng.random(self.env.action_mask.shape) * (self.env.action_mask != 0)
             parts = np.split(draws, np.cumsum(spec.action_sizes)[:-1], axis=1)
@@ -77,10 +73,10 @@ class Game:
         import torch
 
         from trainer.policy import Policy
-        from trainer.rollout import clear_states
+        from trainer.rollout import ActionScale, clear_states
 
         spec, rows, generator = self.spec, self.env.num_agents, torch.Generator().manual_seed(seed)
-        policy = Policy(math.prod(spec.obs_shape), spec.action_sizes, settings.policy, generator)
+        policy, scale = Policy.of(spec, settings.policy, generator), ActionScale(spec, rows)
         if policy.flat.shape != state["policy"].shape:
             raise SettingsError(
                 "checkpoint", f"its network does not fit {spec.name} as it is now", "train it anew"
@@ -92,23 +88,25 @@ class Game:
         @torch.no_grad()
         def act() -> Array:
             clear_states(memory, self.terminals, self.truncations)
-            uniform = None
+            draw = None
             if not settings.train.eval_greedy:
-                uniform = torch.rand(rows, spec.action_count, generator=generator)
-            obs = torch.from_numpy(self.obs).flatten(1).float()
-            actions, _, _, after = policy.act(obs, uniform, memory, mask)
+                draw = policy.noise(torch.empty(rows, spec.action_count), generator)
+            obs = torch.from_numpy(self.obs).flatten(1)
+            actions, _, _, after = policy.act(obs, draw, memory, mask)
             memory.copy_(after)
-            return np.ascontiguousarray(actions.numpy())
+            return np.ascontiguousarray(scale(actions.numpy()))
 
         return act
 
 
-def _load(file: Path, name: str) -> dict[str, Any]:
-    """The state in a checkpoint of the environment called `name`."""
+def _load(file: Path, env: str) -> dict[str, Any]:
+    """The state in a checkpoint of an environment, by the name of its header where it has one."""
     from trainer import checkpoint
 
     state = checkpoint.load(file)
-    was = Path(str(state.get("env"))).stem
+    was, name = (
+        word if environments.is_gymnasium(word) else Path(word).stem for word in (str(state.get("env")), env)
+    )
     if was != name:
         raise SettingsError("checkpoint", f"{file} is of {was}, not of {name}", "name another file")
     return state

@@ -12,8 +12,9 @@ from torch import Tensor
 
 import ocean
 from trainer.buffer import KEPT, Buffer
+from trainer.environments import Environment
 from trainer.network import Network
-from trainer.settings import SettingsError, TrainSettings
+from trainer.settings import TrainSettings
 
 # A nested list of arrays is made once: indexing tensors costs more than a step of a small environment.
 _COLUMNS = ("obs", "actions", "logprobs", "rewards", "terminals", "truncations", "values")
@@ -37,16 +38,31 @@ class Seconds:
         return {name: value / total for name, value in parts.items()}
 
 
-def check_discrete(env: ocean.Vector) -> None:
-    """Raises SettingsError for an environment whose actions this policy cannot draw."""
-    if not env.spec.action_sizes:
-        raise SettingsError(
-            "env", f"{env.spec.name} has continuous actions", "only discrete ones are trained"
-        )
-    if sum(env.spec.action_sizes) > 256:
-        raise SettingsError(
-            "env", f"{env.spec.name} has {sum(env.spec.action_sizes)} logits", "256 are the most"
-        )
+class ActionScale:
+    """What an environment is given: discrete actions as they are, continuous ones in its own units.
+
+    The policy's unit is half of a float's range, its 0 the middle (its own unit and 0 where there is no
+    range: Spec.bounded_actions). What lies outside is cut to the range on its way: the policy's Gaussian
+    knows no bounds, and learns from what it drew, so that its density stays simple and its slopes never
+    vanish.
+    """
+
+    def __init__(self, spec: ocean.Spec, rows: int) -> None:
+        self._sent = np.zeros((rows, spec.action_count), spec.action_dtype)
+        low, high = np.array(spec.action_range).reshape(-1, 2).T
+        bounded = spec.bounded_actions
+        self.low, self.high = low.astype(np.float32), high.astype(np.float32)
+        self.half, self.middle = np.ones_like(self.low), np.zeros_like(self.low)
+        self.half[bounded] = (high - low)[bounded] / 2
+        self.middle[bounded] = (high + low)[bounded] / 2
+
+    def __call__(self, actions: Any) -> Any:
+        """`actions` [rows, components] of the policy, as arrays; what is given is overwritten by the next."""
+        if not len(self.low):
+            return actions
+        np.multiply(actions, self.half, out=self._sent)
+        np.add(self._sent, self.middle, out=self._sent)
+        return np.clip(self._sent, self.low, self.high, out=self._sent)
 
 
 def clear_states(state: Tensor, terminals: Any, truncations: Any) -> None:
@@ -61,23 +77,26 @@ class Rollout:
 
     def __init__(
         self,
-        env: ocean.Vector,
+        env: Environment,
         network: Network,
         train: TrainSettings,
         generator: torch.Generator,
         device: torch.device,
     ) -> None:
-        check_discrete(env)
         self.env, self.network, self.train, self.generator = env, network, train, generator
         spec, agents = env.spec, env.num_agents
         dtype = torch.from_numpy(env.final_obs).dtype
-        shape = (train.horizon, agents, tuple(spec.obs_shape), dtype, len(spec.action_sizes))
-        memory, logits = network.policy.memory, sum(spec.action_sizes) if spec.masked else 0
+        shape = (train.horizon, agents, tuple(spec.obs_shape), dtype, spec.action_count)
+        memory, logits = network.policy.memory, network.policy.logits if spec.masked else 0
         replay = round(train.replay_factor * agents)
-        self.buffer = Buffer.make(*shape, device, memory, logits, replay)
+        kind = torch.float32 if network.policy.continuous else torch.int32
+        self.buffer = Buffer.make(*shape, device, memory, logits, replay, kind)
         # The environments live in the computer's memory; on a GPU the rows are copied over.
-        self.host = self.buffer if device.type == "cpu" else Buffer.make(*shape, torch.device("cpu"))
-        self.uniform = torch.empty(train.horizon, agents, len(spec.action_sizes))
+        self.host = self.buffer
+        if device.type != "cpu":
+            self.host = Buffer.make(*shape, torch.device("cpu"), action_dtype=kind)
+        self.noise = torch.empty(train.horizon, agents, spec.action_count)
+        self.scale = ActionScale(spec, agents)
         self._host_rows: dict[str, list[Any]] = {
             name: [row[:agents].numpy() for row in getattr(self.host, name)] for name in _COLUMNS
         }
@@ -86,7 +105,11 @@ class Rollout:
         }
         self.state = torch.zeros(agents, memory, device=device)  # of the recurrent layer, carried on
         self.mask = torch.from_numpy(env.action_mask) if spec.masked else None  # of the next actions
-        env.reset(self._host_rows["obs"][-1])
+        self._begin()
+
+    def _begin(self) -> None:
+        """New episodes everywhere."""
+        self.env.reset(self._host_rows["obs"][-1])
         if self.host is not self.buffer:
             self._rows["obs"][-1].copy_(self.host.obs[-1])
 
@@ -100,22 +123,20 @@ class Rollout:
         buffer.ratios[:, :agents].fill_(1.0)
         masks = [] if buffer.masks is None else [row[:agents] for row in buffer.masks]
         buffer.states[0, :agents].copy_(state)
-        uniforms = torch.rand(self.uniform.shape, generator=self.generator, out=self.uniform).to(
-            buffer.obs.device
-        )
+        draws = network.policy.noise(self.noise, self.generator).to(buffer.obs.device)
         # Places that were truncated, their final observations, and the states that belong to these.
         cut: list[tuple[Any, Any, Tensor]] = []
         in_env = 0.0
-        for t, uniform in enumerate(uniforms):
+        for t, draw in enumerate(draws):
             mask = None if self.mask is None else masks[t].copy_(self.mask)
             drawn = (rows["actions"][t], rows["logprobs"][t], rows["values"][t])
-            network.act(rows["obs"][t], uniform, *drawn, state, mask)
+            network.act(rows["obs"][t], draw, *drawn, state, mask)
             if not on_host:
                 host.actions[t].copy_(rows["actions"][t])
             start = perf_counter()
             terminals, truncations = host_rows["terminals"][t], host_rows["truncations"][t]
             env.step(
-                host_rows["actions"][t],
+                self.scale(host_rows["actions"][t]),
                 host_rows["obs"][t + 1],
                 host_rows["rewards"][t],
                 terminals,
@@ -142,6 +163,8 @@ class Rollout:
             final_values = torch.empty(len(places), device=device)
             network.values(final_obs, final_values, torch.cat([states for _, _, states in cut]))
             buffer.flat("final_values")[places] = final_values
+        if self.train.reward_scale != 1.0:
+            buffer.rewards[:, :agents].mul_(self.train.reward_scale)
         if self.train.reward_clip:
             buffer.rewards[:, :agents].clamp_(-self.train.reward_clip, self.train.reward_clip)
         seconds.env += in_env
@@ -165,10 +188,13 @@ class Rollout:
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict()`."""
-        self._rows["obs"][-1].copy_(state["obs"])
-        self.state.copy_(state["memory"])
-        if self.mask is not None:
-            self.mask.copy_(state["mask"])
+        if self.env.resumes:
+            self._rows["obs"][-1].copy_(state["obs"])
+            self.state.copy_(state["memory"])
+            if self.mask is not None:
+                self.mask.copy_(state["mask"])
+        else:
+            self._begin()
         self.buffer.kept = state["kept"]
         for name, column in state["replay"].items():
             getattr(self.buffer, name)[:, self.env.num_agents :].copy_(column)

@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.defaults import DEFAULTS
+import ocean
+from trainer.defaults import tuned
 
 
 class SettingsError(ValueError):
@@ -39,6 +40,8 @@ def _bounded(
     return field(default=default, metadata={"low": low, "high": high, "choices": choices})
 
 
+MOST_OUTPUTS = 256  # of a policy, for its actions
+MOST_VALUES = 1024  # that an encoder tells apart in one number of an observation
 _SMALLEST = 1e-12  # stands for "above zero" in a closed range
 
 
@@ -121,8 +124,11 @@ class TrainSettings:
     normalize_advantages: bool = True
     """Shift and scale the advantages of each minibatch to mean 0 and deviation 1."""
 
+    reward_scale: float = _bounded(1.0, _SMALLEST)
+    """Rewards are multiplied by this first, for environments that do not keep them near 1."""
+
     reward_clip: float = _bounded(1.0, 0.0)
-    """Rewards are clipped to +- this; 0 is off."""
+    """Rewards are then clipped to +- this; 0 is off."""
 
     eval_episodes: int = _bounded(100, 1)
     """Episodes of every evaluation, each played by an agent of its own (environments are whole)."""
@@ -141,6 +147,9 @@ class TrainSettings:
 
     threads: int = _bounded(1, 1)
     """Threads for the environments and for torch."""
+
+    precision: str = _bounded("float32", choices=("float32", "bfloat16"))
+    """Of the factors in matrix products; their sums, and nearly all else, stay float32."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,15 @@ class PolicySettings:
 
     value_limit: float = _bounded(10.0, _SMALLEST)
     """The bins divide +- this, which returns should not leave; without bins it means nothing."""
+
+    encoder: str = _bounded("none", choices=("none", "onehot", "embedding"))
+    """Whole-numbered observations are read as numbers, one-hot, or as a learned vector for each value."""
+
+    embedding: int = _bounded(8, 1, 256)
+    """Length of these vectors; without `encoder: embedding` it means nothing."""
+
+    action_sd: float = _bounded(1.0, _SMALLEST)
+    """Deviation that continuous actions begin with, in halves of their range; it is learned then."""
 
     action_gain: float = _bounded(0.01, 0.0)
     """Gain of the action head's orthogonal initialisation: small is a nearly uniform first policy."""
@@ -185,20 +203,24 @@ class Settings:
         Raises SettingsError for an unknown environment or name, a wrong type, a value out of its
         range and for settings that do not fit together.
         """
-        known_env = _env_settings(env)
+        from trainer import environments
+
+        environments.names(env)  # an unknown environment is said first
         values: dict[str, dict[str, Any]] = {"train": {}, "policy": {}, "env": {}}
-        for key, value in {**DEFAULTS.get(env, {}), **(mapping or {})}.items():
+        for key, value in {**tuned(env), **(mapping or {})}.items():
             section, _, name = key.partition(".")
             if section in _SECTIONS and name in _fields(section):
                 values[section][name] = _field_value(key, value, _fields(section)[name])
-            elif section == "env" and name in known_env:
-                values["env"][name] = _env_value(key, value, known_env[name])
+            elif section == "env" and environments.accepts(env, name):
+                values["env"][name] = _env_value(key, value, env)
             else:
                 raise SettingsError(key, "no such setting", _nearest(key, env))
         settings = Settings(
             env, TrainSettings(**values["train"]), PolicySettings(**values["policy"]), values["env"]
         )
-        settings.check(agents_per_env=_agents_per_env(env))
+        settings.check(agents_per_env=environments.agents_per_env(env))
+        if not environments.is_gymnasium(env):  # whose spaces are known when it is made
+            check_serves(ocean.spec(env), settings.policy)
         return settings
 
     def check(self, agents_per_env: int = 1) -> None:
@@ -237,8 +259,11 @@ class Settings:
     @staticmethod
     def resolve(name: str, env: str | None = None) -> str:
         """The dotted name for a short one (`learning_rate`); raises SettingsError if there is none."""
-        names = Settings.names() + [f"env.{key}" for key in (_env_settings(env) if env else {})]
-        if name in names:
+        from trainer import environments
+
+        names = _all_names(env)
+        section, _, key = name.partition(".")
+        if name in names or (env and section == "env" and environments.accepts(env, key)):
             return name
         matches = [dotted for dotted in names if dotted.partition(".")[2] == name]
         if len(matches) == 1:
@@ -252,22 +277,42 @@ class Settings:
         """`value` as the setting with this dotted name takes it; SettingsError for a wrong type or range."""
         section, _, key = name.partition(".")
         if section == "env":
-            return _env_value(name, value, _env_settings(env)[key])
+            return _env_value(name, value, env)
         return _field_value(name, value, _fields(section)[key])
 
     @staticmethod
     def default(name: str, env: str) -> Any:
-        """The default of a dotted name for this environment."""
+        """The default of a dotted name for this environment; None for what only its own code knows."""
+        from trainer import environments
+
         section, _, key = name.partition(".")
         if section == "env":
-            return _env_settings(env)[key].default
-        return DEFAULTS.get(env, {}).get(name, _fields(section)[key].default)
+            declared = environments.setting(env, key)
+            return None if declared is None else declared.default
+        return tuned(env).get(name, _fields(section)[key].default)
 
     @staticmethod
     def help(name: str) -> str:
         """The one-line help of a dotted name of `train` or `policy`."""
         section, _, key = name.partition(".")
         return _docs(section)[key]
+
+
+def check_serves(spec: ocean.Spec, policy: PolicySettings) -> None:
+    """Raises SettingsError for an environment whose actions or observations such a policy cannot serve."""
+    numbers = sum(spec.action_sizes) if spec.action_dim is None else spec.action_dim
+    if numbers > MOST_OUTPUTS:
+        kind = "choices" if spec.action_dim is None else "floats in an action"
+        raise SettingsError("env", f"{spec.name} has {numbers} {kind}", f"{MOST_OUTPUTS} are the most")
+    low, high = spec.obs_range
+    if policy.encoder == "none":
+        return
+    if spec.obs_dtype.kind not in "iu":
+        said = f"{spec.name} observes {spec.obs_dtype}, no whole numbers"
+        raise SettingsError("policy.encoder", said, "use none")
+    if not high - low < MOST_VALUES:
+        said = f"{spec.name} observes {low:g} to {high:g}: more than {MOST_VALUES} values"
+        raise SettingsError("policy.encoder", said, "use none")
 
 
 def _fields(section: str) -> dict[str, dataclasses.Field[Any]]:
@@ -291,24 +336,15 @@ def _docs(section: str) -> dict[str, str]:
     return docs
 
 
-def _env_settings(env: str) -> Mapping[str, Any]:
-    """The settings in the environment's header. Raises SettingsError for an unknown environment."""
-    import ocean
+def _all_names(env: str | None) -> list[str]:
+    """Dotted names of all settings. Raises SettingsError for an unknown environment."""
+    from trainer import environments
 
-    try:
-        return ocean.settings(env)
-    except (ValueError, OSError) as error:
-        raise SettingsError("env", str(error), f"bundled are: {', '.join(ocean.names())}") from error
-
-
-def _agents_per_env(env: str) -> int:
-    import ocean
-
-    return ocean.spec(env).agents_per_env
+    return Settings.names() + [f"env.{name}" for name in (environments.names(env) if env else [])]
 
 
 def _nearest(key: str, env: str | None) -> str:
-    names = Settings.names() + [f"env.{name}" for name in (_env_settings(env) if env else {})]
+    names = _all_names(env)
     near = difflib.get_close_matches(key, names, 1, cutoff=0.5)
     if not near:  # perhaps only the section is missing or wrong
         short = {name.partition(".")[2]: name for name in names}
@@ -321,8 +357,14 @@ def _field_value(key: str, value: Any, spec: dataclasses.Field[Any]) -> Any:
     return _typed(key, value, str(spec.type), low, high, spec.metadata.get("choices", ()))
 
 
-def _env_value(key: str, value: Any, spec: Any) -> Any:
-    return _typed(key, value, spec.kind, spec.low, spec.high, ())
+def _env_value(key: str, value: Any, env: str) -> Any:
+    """As the header declares it; Gymnasium's environments take what they are given."""
+    from trainer import environments
+
+    declared = environments.setting(env, key.partition(".")[2])
+    if declared is None:
+        return value
+    return _typed(key, value, declared.kind, declared.low, declared.high, ())
 
 
 def _typed(key: str, value: Any, kind: str, low: float, high: float, choices: tuple[str, ...]) -> Any:

@@ -13,17 +13,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-import ocean
 from trainer import checkpoint as checkpoints
+from trainer import environments, gpu, gpu_training
 from trainer import network as networks
 from trainer.evaluate import evaluate
+from trainer.gpu_training import GpuRollout
+from trainer.gpu_vector import GpuVector
+from trainer.network import Network
 from trainer.policy import Policy
-from trainer.rollout import Rollout, Seconds, check_discrete
+from trainer.rollout import Rollout, Seconds
 from trainer.settings import Settings, SettingsError, TrainSettings
 from trainer.update import Updater, UpdateStats
 
 PROGRESS_SECONDS = 0.25  # between two calls of `progress`
 CHECKPOINT_SECONDS = 30.0  # between two checkpoints
+# What torch calls train.precision.
+PRECISIONS = {"float32": "ieee", "bfloat16": "bf16"}
 
 
 class Point(NamedTuple):
@@ -75,47 +80,91 @@ def train(
     should_stop: Callable[[], bool] | None = None,
     device: str = "cpu",
     checkpoint: str | Path | None = None,
+    network: Callable[[Policy, torch.dtype, torch.device], Network] = networks.make,
+    updater: Callable[[Policy, Network, TrainSettings, torch.Generator], Updater] = Updater,
 ) -> Result:
     """Train a policy and evaluate it.
 
     `report(step, cost, score)` is called at every evaluation (`train.curve_points`), `progress(...)`
     a few times a second, `should_stop()` after every rollout: a stopped run returns what it has.
     `checkpoint` is a file: training goes on from it where it exists (its points are not reported
-    again), and keeps it up to date. Raises SettingsError for settings that do not fit each other or
-    the checkpoint, ocean.BuildError without a C compiler. One seed gives one result, bit for bit, on
-    the same machine, build and thread count, whether stopped and continued or not.
+    again), and keeps it up to date. `network` and `updater` make parts that take the place of the
+    trainer's own: how actions are chosen, and what is learned from a rollout (see examples/gold.py).
+    Raises SettingsError for settings that do not fit each other or the checkpoint, ocean.BuildError
+    without a C compiler. One seed gives one result, bit for bit, on the same machine, build and thread
+    count, whether stopped and continued or not; but Gymnasium's environments cannot be stopped in an
+    episode: those continue with new ones. `device` is torch's ("cpu", "cuda"), or "emulated", what a GPU
+    would do done slowly by the processor, for tests. On a GPU gpu_vector.EnvironmentFault names an
+    environment that gives a number that should not be, and gpu_training.GpuMemoryError says that its
+    memory is full.
     """
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+    emulated = device == "emulated"
+    place = torch.device("cpu" if emulated else device)
+    if place.type == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device", "no CUDA device is found", "use device='cpu'")
-    threads = torch.get_num_threads()
+    on_processor = device == "cpu"
+    if on_processor and settings.train.precision == "bfloat16" and not has_bfloat16():
+        raise SettingsError("train.precision", "this processor has no bfloat16", "use float32")
+    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    threads, precision = torch.get_num_threads(), products.fp32_precision
     torch.set_num_threads(settings.train.threads)
+    if on_processor:
+        products.fp32_precision = PRECISIONS[settings.train.precision]
     try:
-        with contextlib.closing(_Training(settings, seed, torch.device(device))) as training:
+        with contextlib.closing(_Training(settings, seed, place, emulated, network, updater)) as training:
             return training.run(report, progress, should_stop, Path(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError as error:
+        raise gpu_training.memory_error(settings, error) from None
     finally:
         torch.set_num_threads(threads)
+        products.fp32_precision = precision
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 by itself (AVX512-BF16, with AMX or without)."""
+    return torch.cpu._is_avx512_bf16_supported()
 
 
 class _Training:
     """One run: everything that it is made of, and how far it has come."""
 
-    def __init__(self, settings: Settings, seed: int, device: torch.device) -> None:
+    env: environments.Environment | GpuVector
+    network: Network
+    rollout: Rollout | GpuRollout
+    updater: Updater
+
+    def __init__(
+        self,
+        settings: Settings,
+        seed: int,
+        device: torch.device,
+        emulated: bool,
+        network: Callable[[Policy, torch.dtype, torch.device], Network],
+        updater: Callable[[Policy, Network, TrainSettings, torch.Generator], Updater],
+    ) -> None:
         self.settings, self.seed, self.device = settings, seed, device
         train = settings.train
         streams = [int(s >> np.uint64(1)) for s in np.random.SeedSequence(seed).generate_state(4, np.uint64)]
         self.generators = [torch.Generator().manual_seed(stream) for stream in streams[:3]]
-        self.env = ocean.Vector(
-            settings.env, train.num_envs, streams[3], train.threads, dict(settings.env_settings)
+        env = environments.make(
+            settings.env, train.num_envs, streams[3], train.threads, settings.env_settings
         )
-        spec = self.env.spec
+        self.env, spec = env, env.spec
         settings.check(spec.agents_per_env)
-        check_discrete(self.env)
-        self.policy = Policy(
-            math.prod(spec.obs_shape), spec.action_sizes, settings.policy, self.generators[0], device
-        )
-        self.network = networks.make(self.policy, torch.from_numpy(self.env.final_obs).dtype, device)
-        self.rollout = Rollout(self.env, self.network, train, self.generators[1], device)
-        self.updater = Updater(self.policy, self.network, train, self.generators[2])
+        self.policy = Policy.of(spec, settings.policy, self.generators[0], device)
+        self.parts: gpu_training.Parts | None = None
+        ours = network is networks.make and updater is Updater
+        if ours and (emulated or gpu.serves(device)) and gpu_training.serves(self.policy):
+            seeds = streams[1], streams[3]
+            self.parts = parts = gpu_training.make(
+                settings, self.policy, env, seeds, self.generators[1], device
+            )
+            self.env, self.network = parts.env, parts.network
+            self.rollout, self.updater = parts.rollout, parts.updater
+        else:
+            self.network = network(self.policy, torch.from_numpy(env.final_obs).dtype, device)
+            self.rollout = Rollout(env, self.network, train, self.generators[1], device)
+            self.updater = updater(self.policy, self.network, train, self.generators[2])
         self.per_rollout = train.horizon * self.env.num_agents
         self.stops = curve_steps(train, self.per_rollout)
         self.steps, self.seconds, self.points = 0, Seconds(), list[Point]()
@@ -176,6 +225,7 @@ class _Training:
             "policy": self.policy.flat,
             "optimizer": {"steps": optimizer.steps, "mean": optimizer.mean, "square": optimizer.square},
             "generators": [generator.get_state() for generator in self.generators],
+            "draws": self.parts.draws.count if self.parts else 0,
             "environments": torch.frombuffer(bytearray(self.env.get_state()), dtype=torch.uint8),
             **self.rollout.state_dict(),
         }
@@ -193,6 +243,9 @@ class _Training:
         optimizer.square.copy_(state["optimizer"]["square"])
         for generator, generator_state in zip(self.generators, state["generators"], strict=True):
             generator.set_state(generator_state)
+        if self.parts:
+            self.parts.draws.count = state["draws"]
+            self.parts.network.weights_changed()
         self.env.set_state(state["environments"].numpy().tobytes())
         self.rollout.load(state)
 

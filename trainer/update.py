@@ -25,7 +25,7 @@ def segment_probabilities(advantages: Tensor, prio_alpha: float) -> Tensor:
         return torch.full((count,), 1 / count, dtype=torch.float64, device=advantages.device)
     weights = advantages.abs().sum(0).double().pow(prio_alpha)
     total = weights.sum()
-    return weights / total if total > 0 else torch.full_like(weights, 1 / len(weights))
+    return torch.where(total > 0, weights / total, 1 / len(weights))
 
 
 def draw_segments(probabilities: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -52,7 +52,7 @@ def refresh(policy: Policy, buffer: Buffer) -> None:
     for start in range(buffer.agents, buffer.used, REFRESHED):
         columns = slice(start, min(start + REFRESHED, buffer.used))
         steps, rows = buffer.horizon, columns.stop - start
-        obs = buffer.obs[:, columns].flatten(2).float()
+        obs = buffer.obs[:, columns].flatten(2)
         hidden, _ = policy.unroll(obs, buffer.states[0, columns], buffer.fresh(columns))
         mask = None if buffer.masks is None else buffer.masks[:, columns].flatten(0, 1)
         logits, _ = policy(hidden[:-1].flatten(0, 1), mask)
@@ -85,7 +85,7 @@ class Updater:
         self.policy, self.network, self.train, self.generator = policy, network, train, generator
         self.optimizer = Optimizer(policy, train)
         advantage.prepare(policy.flat.device)
-        self.max_entropy = sum(math.log(size) for size in policy.action_sizes)
+        self.least_entropy = policy.least_entropy
 
     def update(self, buffer: Buffer, fraction: float, seconds: Seconds) -> UpdateStats:
         """The updates after one rollout; `fraction` of the training has passed (for annealing)."""
@@ -148,12 +148,10 @@ class Updater:
             stats.failure = "diverged"
         elif sums.kl > MAX_KL:
             stats.failure = "kl_explosion"
-        elif sums.entropy < MIN_ENTROPY * self.max_entropy:
+        elif sums.entropy < self.least_entropy:
             stats.failure = "entropy_collapse"
 
 
 # An update that finds its policy this far (nats, mean) from the one that acted no longer learns from it.
 MAX_KL = 10.0
 REFRESHED = 64  # segments at once: their activations are to stay in a cache
-# Below this share of the greatest entropy no other action is ever tried again.
-MIN_ENTROPY = 1e-5

@@ -76,10 +76,10 @@ OCEAN_FN void observe(const Env *env, const Settings *settings, Obs *obs) {
     float fastest = settings->ball_speed * settings->speed_up;
     obs[0] = env->paddle_x * (2.0f / WIDTH) - 1.0f;
     obs[1] = env->ball_x * (2.0f / WIDTH) - 1.0f;
-    obs[2] = fminf(env->ball_y * (2.0f / HEIGHT) - 1.0f, 1.0f);
-    obs[3] = fmaxf(fminf(env->vx / fastest, 1.0f), -1.0f);
-    obs[4] = fmaxf(fminf(env->vy / fastest, 1.0f), -1.0f);
-    obs[5] = fminf(env->speed / fastest, 1.0f);
+    obs[2] = clamp(env->ball_y * (2.0f / HEIGHT) - 1.0f, -1.0f, 1.0f);
+    obs[3] = clamp(env->vx / fastest, -1.0f, 1.0f);
+    obs[4] = clamp(env->vy / fastest, -1.0f, 1.0f);
+    obs[5] = clamp(env->speed / fastest, 0.0f, 1.0f);
     obs[6] = (float)env->balls / (float)settings->balls;
     obs[7] = (float)env->score / (float)(WALLS * WALL_POINTS);
     obs[8] = (float)env->wall;
@@ -142,7 +142,7 @@ OCEAN_FN int break_brick(Env *env, const Settings *settings, int brick) {
 OCEAN_FN int tick(Env *env, const Settings *settings, int action) {
     float half_paddle = settings->paddle_width / 2.0f;
     float move = settings->paddle_speed * TICK * (float)((action == RIGHT) - (action == LEFT));
-    env->paddle_x = fmaxf(half_paddle, fminf(WIDTH - half_paddle, env->paddle_x + move));
+    env->paddle_x = clamp(env->paddle_x + move, half_paddle, WIDTH - half_paddle);
     env->ticks++;
 
     // First sideways, then up or down: whichever way the ball meets something is the way it turns.

@@ -54,15 +54,15 @@ typedef struct {
 } Env;
 
 OCEAN_FN void observe(const Env *env, const Settings *settings, Obs *obs) {
-    float fastest = 2.0f * settings->ball_speed;
+    float per_speed = 0.5f / settings->ball_speed, per_point = 1.0f / (float)settings->points;
     obs[0] = env->paddle_y * (2.0f / HEIGHT) - 1.0f;
     obs[1] = env->opponent_y * (2.0f / HEIGHT) - 1.0f;
-    obs[2] = fmaxf(fminf(env->ball_x * (2.0f / WIDTH) - 1.0f, 1.0f), -1.0f);
+    obs[2] = clamp(env->ball_x * (2.0f / WIDTH) - 1.0f, -1.0f, 1.0f);
     obs[3] = env->ball_y * (2.0f / HEIGHT) - 1.0f;
-    obs[4] = fmaxf(fminf(env->vx / fastest, 1.0f), -1.0f);
-    obs[5] = fmaxf(fminf(env->vy / fastest, 1.0f), -1.0f);
-    obs[6] = (float)env->won / (float)settings->points;
-    obs[7] = (float)env->lost / (float)settings->points;
+    obs[4] = clamp(env->vx * per_speed, -1.0f, 1.0f);
+    obs[5] = clamp(env->vy * per_speed, -1.0f, 1.0f);
+    obs[6] = (float)env->won * per_point;
+    obs[7] = (float)env->lost * per_point;
 }
 
 // A new ball starts in the middle, towards whoever won the last point (or anybody).
@@ -83,7 +83,7 @@ OCEAN_FN void strike(Env *env, const Settings *settings, float offset, float dir
 
 OCEAN_FN float within(const Settings *settings, float paddle_y) {
     float half = settings->paddle_height / 2.0f;
-    return fmaxf(half, fminf(HEIGHT - half, paddle_y));
+    return clamp(paddle_y, half, HEIGHT - half);
 }
 
 // One sixtieth of a second. Gives 1 for a point won, -1 for one lost, else 0.
@@ -95,7 +95,7 @@ OCEAN_FN int tick(Env *env, const Settings *settings, int action) {
     // The opponent follows a ball that comes, and walks back to the middle from one that goes.
     float wanted = env->vx > 0.0f ? env->ball_y : HEIGHT / 2.0f;
     float most = settings->opponent_speed * TICK;
-    env->opponent_y += fmaxf(-most, fminf(most, wanted - env->opponent_y));
+    env->opponent_y += clamp(wanted - env->opponent_y, -most, most);
     env->opponent_y = within(settings, env->opponent_y);
 
     float before = env->ball_x;

@@ -91,14 +91,27 @@ OCEAN_FN void observe(const Env *env, int agent, Obs *obs) {
     int head = snake->cells[snake->head];
     int left = head % SIZE - SIGHT, top = head / SIZE - SIGHT;
     int own = BODY + agent;
+    // First what lies in the window; then each plane is one comparison, of many cells at once.
+    uint8_t seen[WINDOW * WINDOW];
+    for (int row = 0; row < WINDOW; row++) {
+        int y = top + row;
+        if (y >= 0 && y < SIZE && left >= 0 && left + WINDOW <= SIZE) {
+            for (int column = 0; column < WINDOW; column++) {
+                seen[row * WINDOW + column] = env->map[y * SIZE + left + column];
+            }
+        } else {
+            for (int column = 0; column < WINDOW; column++) {
+                int x = left + column;
+                int inside = x >= 0 && x < SIZE && y >= 0 && y < SIZE;
+                seen[row * WINDOW + column] = inside ? env->map[y * SIZE + x] : WALL;
+            }
+        }
+    }
     for (int i = 0; i < WINDOW * WINDOW; i++) {
-        int x = left + i % WINDOW, y = top + i / WINDOW;
-        int inside = x >= 0 && x < SIZE && y >= 0 && y < SIZE;
-        int seen = inside ? env->map[y * SIZE + x] : WALL;
-        obs[i] = seen == FOOD;
-        obs[WINDOW * WINDOW + i] = seen == WALL;
-        obs[2 * WINDOW * WINDOW + i] = seen == own;
-        obs[3 * WINDOW * WINDOW + i] = seen >= BODY && seen != own;
+        obs[i] = seen[i] == FOOD;
+        obs[WINDOW * WINDOW + i] = seen[i] == WALL;
+        obs[2 * WINDOW * WINDOW + i] = seen[i] == own;
+        obs[3 * WINDOW * WINDOW + i] = seen[i] >= BODY && seen[i] != own;
     }
 }
 

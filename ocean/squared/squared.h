@@ -8,7 +8,7 @@
 #define OBS_SHAPE 11, 11       // Required: one agent's observation, up to four numbers
 #define OBS_RANGE -1, 1        // Required: smallest and largest value (INFINITY where there is none)
 #define REWARD_RANGE -1, 1     // Required: keep rewards between 0.1 and 1 in size
-#define ACTION_SIZES 5         // Required: choices of each action; or ACTION_DIM for continuous ones
+#define ACTION_SIZES 5         // Required: choices of each action; or ACTION_DIM and ACTION_RANGE, see pendulum
 #define AGENTS 1               // Recommended: agents in one environment (1 where it is left out)
 #define RANDOM_SCORE 0.05, 0.2 // Required: where the mean score of a random agent lies
 #define SOLVED_SCORE 0.95      // Required: the mean score that means solved

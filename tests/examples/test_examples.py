@@ -11,7 +11,10 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALLER = {  # what makes a trial of the dear examples short enough for a test
     "breakout.yaml": ["parameters.train.total_timesteps={distribution: log, type: int, min: 5e4, max: 2e5}"],
     "memory.yaml": ["parameters.train.total_timesteps={distribution: log, type: int, min: 1e4, max: 3e4}"],
+    "pendulum.yaml": ["parameters.train.total_timesteps={distribution: log, type: int, min: 1e4, max: 1e5}"],
     "pong.yaml": ["parameters.train.total_timesteps={distribution: log, type: int, min: 5e4, max: 3e5}"],
+    "gold.yaml": ["parameters.total_timesteps={distribution: log, type: int, min: 1e4, max: 3e4}"],
+    "lookahead.yaml": ["parameters.total_timesteps={distribution: log, type: int, min: 2e3, max: 5e3}"],
     "tetris.yaml": ["parameters.train.total_timesteps={distribution: log, type: int, min: 3e4, max: 1e5}"],
     "cartpole.yaml": ["parameters.train.total_timesteps.max=100000"],
 }

@@ -218,7 +218,10 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {{
 
 @pytest.mark.parametrize(
     ("actions", "dtype", "sizes", "dim"),
-    [("ACTION_SIZES 3, 7", np.int32, (3, 7), None), ("ACTION_DIM 2", np.float32, (), 2)],
+    [
+        ("ACTION_SIZES 3, 7", np.int32, (3, 7), None),
+        ("ACTION_DIM 2\n#define ACTION_RANGE -1, 30", np.float32, (), 2),
+    ],
 )
 def test_several_agents_and_several_actions(
     tmp_path: Path, actions: str, dtype: type, sizes: tuple[int, ...], dim: int | None

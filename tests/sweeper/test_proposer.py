@@ -440,7 +440,8 @@ def test_probes_take_a_twentieth_and_blind_climbing_is_paid_for_first() -> None:
     probed = [e.cost for e in rising._entries if e.trial.origin == "probe"]
     spent = [e.cost for e in rising._entries]
     assert probed
-    assert sum(probed[:-1]) < 0.05 * sum(spent)  # the last one may overshoot
+    # Places count as much as the front's end costs; the last one may overshoot.
+    assert sum(probed[:-1]) < 0.05 * (sum(spent) + 30 * len(spent))
 
 
 def test_many_workers_climb_as_one_would_and_keep_apart() -> None:

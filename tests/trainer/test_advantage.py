@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -53,30 +55,25 @@ def one_agent(rewards: list[float], values: list[float], **changes: list[float])
     )
 
 
-def compare(device: str) -> None:
+def compare(device: str, form: Callable[..., None]) -> None:
     for horizon, agents in SIZES:
         rows = make_rows(horizon, agents, device)
         advantage.reference(rows, *FACTORS)
         expected = rows.advantages.clone(), rows.returns.clone()
         rows.advantages.fill_(torch.nan), rows.returns.fill_(torch.nan)
-        advantage.compute(rows, *FACTORS)
+        form(rows, *FACTORS)
         torch.testing.assert_close((rows.advantages, rows.returns), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_c_is_the_reference() -> None:
-    compare("cpu")
+@pytest.mark.parametrize("form", [advantage.compute, advantage.compute_kernel], ids=["c", "emulated kernel"])
+def test_every_form_is_the_reference(form: Callable[..., None]) -> None:
+    compare("cpu", form)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available() or gpu.compiler() is None, reason="needs a GPU and nvcc")
 def test_cuda_is_the_reference() -> None:
-    compare("cuda")
-
-
-@pytest.mark.skipif(gpu.compiler() is None, reason="needs nvcc")
-def test_cuda_form_compiles_and_exports_its_entry(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert b"advantage_rows_cuda" in gpu.build("advantage.cu", "sm_90").read_bytes()
+    compare("cuda", advantage.compute)
 
 
 def test_with_ratios_one_and_lambda_one_advantages_are_discounted_sums() -> None:

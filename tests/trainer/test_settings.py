@@ -103,3 +103,12 @@ def test_settings_import_no_torch() -> None:
     code = "import sys; from trainer.settings import Settings; Settings.parse('cartpole');"
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_missing_gymnasium_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainer.adapter import _registered
+
+    _registered.cache_clear()
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    with pytest.raises(SettingsError, match=r'not installed; pip install "pareto-sweeper\[gymnasium\]"'):
+        Settings.parse("gymnasium:CartPole-v1")

@@ -16,7 +16,7 @@ from trainer.evaluate import evaluate
 from trainer.network import FusedNetwork
 from trainer.policy import Policy
 from trainer.settings import PolicySettings, Settings, SettingsError
-from trainer.training import curve_steps
+from trainer.training import curve_steps, has_bfloat16
 
 SMALL = {
     "train.total_timesteps": 20_000,
@@ -32,6 +32,23 @@ def small(env: str = "cartpole", **changes: object) -> Settings:
     return Settings.parse(
         env, {**SMALL, **{Settings.resolve(name, env): value for name, value in changes.items()}}
     )
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="the processor has no bfloat16")
+def test_bfloat16_rounds_products_and_repeats_itself() -> None:
+    def trained(precision: str) -> torch.Tensor:
+        return train(small(precision=precision, layers=2, hidden=128)).policy.flat
+
+    rounded, exact = trained("bfloat16"), trained("float32")
+    assert torch.equal(rounded, trained("bfloat16"))
+    assert not torch.equal(rounded, exact)
+    assert torch.backends.mkldnn.matmul.fp32_precision == "none"  # the user's setting is restored
+
+
+def test_bfloat16_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.training.has_bfloat16", lambda: False)
+    with pytest.raises(SettingsError, match="use float32"):
+        train(small(precision="bfloat16"))
 
 
 @pytest.mark.parametrize("seed", [0, 1])

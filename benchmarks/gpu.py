@@ -1,0 +1,465 @@
+"""Everything that issues and READMEs promise of a GPU, checked and timed by one command.
+
+    python -P benchmarks/gpu.py            # on a GPU: builds, checks, times; ten minutes at most
+    python -P benchmarks/gpu.py --floors   # anywhere: what memory bandwidth allows each kernel
+    python -P benchmarks/gpu.py --launches # anywhere: how many launches an iteration is
+    python -P benchmarks/gpu.py --emulated # anywhere: that this program itself works, at tiny sizes
+
+Without a GPU it says what is missing and what it would do. Floors count each byte that a kernel must read
+or write once, over the memory bandwidth of an H200; sizes are far beyond its cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import ocean
+from trainer import doctor, gpu, train
+from trainer.gpu_training import Graph
+from trainer.gpu_vector import GpuVector, fits
+from trainer.settings import Settings
+
+BANDWIDTH = 4.8e12  # bytes a second, of an H200 by its maker's word
+GOAL = 0.6  # of the bandwidth
+TESTS = Path(__file__).parents[1] / "tests" / "trainer"
+
+
+@dataclasses.dataclass
+class Kernel:
+    """One launch: `count` elements of `bytes` each, read or written once. `prepare` gives the launch."""
+
+    name: str
+    element: str
+    bytes: int
+    count: int
+    prepare: Callable[[torch.device, int], Callable[[], None]]
+
+    @property
+    def floor(self) -> float:
+        """Seconds, at BANDWIDTH."""
+        return self.bytes * self.count / BANDWIDTH
+
+
+def advantage(device: torch.device, count: int) -> Callable[[], None]:
+    from trainer.advantage import Rows, compute_kernel
+
+    horizon, agents = 64, max(1, count // 64)
+
+    def column(rows: int = horizon) -> torch.Tensor:
+        return torch.randn(rows, agents, device=device)
+
+    flags = [(torch.rand(horizon, agents, device=device) < 0.003).to(torch.uint8) for _ in range(2)]
+    rows = Rows(column(), *flags, column(horizon + 1), column(), column().exp(), column(), column())
+    return lambda: compute_kernel(rows, 0.99, 0.9, 1.0, 1.0)
+
+
+ACTIONS = 3  # of one component; the value is the fourth output
+
+
+def sample(device: torch.device, count: int) -> Callable[[], None]:
+    kernels, sizes = gpu.load("ppo.cu", device), torch.tensor([ACTIONS], dtype=torch.int32, device=device)
+    outs, uniform = torch.randn(count, ACTIONS + 1, device=device), torch.rand(count, device=device)
+    actions = torch.zeros(count, dtype=torch.int32, device=device)
+    logprobs, values = torch.zeros(2, count, device=device).unbind()
+    return lambda: kernels.sample(
+        count, 1, ACTIONS, 0, sizes, None, 1.0, outs, uniform, None, actions, logprobs, values
+    )
+
+
+def loss(device: torch.device, count: int) -> Callable[[], None]:
+    kernels, sizes = gpu.load("ppo.cu", device), torch.tensor([ACTIONS], dtype=torch.int32, device=device)
+    horizon, agents = 64, max(1, count // 64)
+    rows = horizon * agents
+    outs, terms = torch.randn(rows, ACTIONS + 1, device=device), torch.zeros(5, rows, device=device)
+    actions = torch.randint(0, ACTIONS, (rows,), dtype=torch.int32, device=device)
+    logprobs, advantages, returns, old, values, ratios = torch.randn(6, rows, device=device).unbind()
+    segments, weights = torch.arange(agents, device=device), torch.ones(agents, device=device)
+    given = (segments, weights, None, actions, logprobs, advantages, returns, old, values, ratios)
+    moments, coef = torch.tensor([1.0, 0.0], device=device), torch.tensor([0.01], device=device)
+    size = (agents, agents, horizon, 1, ACTIONS, 0, sizes, None, 1.0)
+    return lambda: kernels.loss(*size, *given, moments, coef, 0.2, 0.2, 1.0, outs, terms, None)
+
+
+def scan(backward: bool) -> Callable[[torch.device, int], Callable[[], None]]:
+    def prepare(device: torch.device, count: int) -> Callable[[], None]:
+        steps, units = 64, 128
+        rows = max(1, count // (steps * units))
+        kernels, bias = gpu.load("recurrence.cu", device), torch.zeros(3 * units, device=device)
+        x, states, out = torch.randn(3, steps, rows, units, device=device).unbind()
+        gates, state = (
+            torch.rand(steps, rows, 3 * units, device=device),
+            torch.zeros(rows, units, device=device),
+        )
+        fresh = torch.zeros(steps, rows, dtype=torch.uint8, device=device)
+        size = (steps, rows, units)
+        if backward:
+            return lambda: kernels.mingru_backward(*size, x, gates, state, fresh, states, out)
+        return lambda: kernels.mingru_forward(*size, x, gates, bias, state, fresh, states, out)
+
+    return prepare
+
+
+def adam(device: torch.device, count: int) -> Callable[[], None]:
+    kernels = gpu.load("training.cu", device)
+    weight, grad, mean, square = torch.rand(4, count, device=device).unbind()
+    scales, rate = torch.ones(2, device=device), torch.tensor([1e-3], device=device)
+    return lambda: kernels.adam(count, weight, grad, mean, square, scales, rate, 1.0, 0.9, 0.999, 1e-5)
+
+
+def uniform(device: torch.device, count: int) -> Callable[[], None]:
+    kernels, state = gpu.load("training.cu", device), torch.zeros(2, dtype=torch.int64, device=device)
+    out = torch.zeros(count, device=device)
+    return lambda: kernels.uniform(count, state, out)
+
+
+MILLION = 1 << 20
+KERNELS = [
+    Kernel("advantage", "step of an agent", 22, 16 * MILLION, advantage),
+    Kernel("sample", "row of 3 actions", 4 * (ACTIONS + 1 + 4), 16 * MILLION, sample),
+    Kernel(
+        "PPO loss, forward and backward", "row of 3 actions", 4 * (2 * (ACTIONS + 1) + 12), 8 * MILLION, loss
+    ),
+    Kernel("minGRU scan, forward", "unit of a step", 36, 16 * MILLION, scan(False)),
+    Kernel("minGRU scan, backward", "unit of a step", 40, 16 * MILLION, scan(True)),
+    Kernel("Adam", "parameter", 28, 16 * MILLION, adam),
+    Kernel("uniform", "number", 4, 128 * MILLION, uniform),
+]
+
+
+def floors() -> list[str]:
+    """The table of cuda/README.md, but for what was measured."""
+    lines = [
+        "| kernel | one element | bytes | elements | MB | floor, ms | goal (60 %), ms |",
+        "|---" * 7 + "|",
+    ]
+    for kernel in KERNELS:
+        size, floor = kernel.bytes * kernel.count / 1e6, 1000 * kernel.floor
+        shown = (kernel.name, kernel.element, kernel.bytes, f"{kernel.count // MILLION} × 2^20")
+        lines.append(
+            "| " + " | ".join(map(str, shown)) + f" | {size:.0f} | {floor:.3f} | {floor / GOAL:.3f} |"
+        )
+    return lines
+
+
+class Launches(TorchDispatchMode):
+    """Counts what torch would launch; the kernels of ours are counted where they are called."""
+
+    FREE = (
+        *("view", "_unsafe_view", "slice", "select", "t", "transpose", "unbind", "split", "expand"),
+        *("unsqueeze", "detach", "empty", "empty_like", "split_with_sizes", "squeeze", "alias"),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function._schema.name.partition("::")[2] not in self.FREE
+        return function(*args, **(kwargs or {}))
+
+
+def launches() -> Iterator[str]:
+    """The table of cuda/README.md: launches of a step and of an update, counted on the processor."""
+    counts: dict[str, int] = {}
+    launched = Launches()
+    entry = gpu.Kernels.__getattr__
+
+    def counting(self: gpu.Kernels, name: str) -> Callable[..., None]:
+        launch = entry(self, name)
+
+        def counted(*arguments: object) -> None:
+            launched.count += 1
+            launch(*arguments)
+
+        setattr(self, name, counted)
+        return counted
+
+    def call(self: Graph) -> None:
+        launched.count = 0
+        with launched:
+            self.work()
+        counts[self.name] = launched.count
+
+    gpu.Kernels.__getattr__, Graph.__call__ = counting, call  # type: ignore[method-assign]
+    yield "| | a step of the rollout | an update with Muon | with Adam |"
+    yield "|" + "---|" * 4
+    for rnn, precision in (("none", "float32"), ("mingru", "float32"), ("none", "bfloat16")):
+        shares = []
+        for optimizer in ("muon", "adam"):
+            settings = big_breakout(rnn, precision, 1, tiny=True)
+            train_ = dataclasses.replace(settings.train, optimizer=optimizer)
+            train(dataclasses.replace(settings, train=train_), device="emulated")
+            shares.append(counts["update"] / settings.train.updates)
+        step = counts["rollout"] / settings.train.horizon
+        yield f"| recurrence {rnn}, {precision} | {step:.1f} | {shares[0]:.0f} | {shares[1]:.0f} |"
+
+
+class Watch:
+    """Times work on a device, and knows when the whole command's time is up."""
+
+    def __init__(self, device: torch.device, limit: float) -> None:
+        self.device, self.cuda, self.end = device, device.type == "cuda", time.monotonic() + limit
+
+    def left(self) -> float:
+        return self.end - time.monotonic()
+
+    def verdict(self, figure: float, goal: float, unit: str) -> str:
+        """In words; a processor's figures are not judged."""
+        reached = ("reached" if figure >= goal else "missed") if self.cuda else "is a GPU's"
+        return f"goal {goal:,.4g} {unit} {reached}"
+
+    def median(self, work: Callable[[], object], repeats: int = 20) -> float:
+        """Seconds of one call, the first ones left out."""
+        for _ in range(3):
+            work()
+        spent = []
+        for _ in range(repeats if self.cuda else 1):
+            if self.cuda:
+                begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+                begin.record()
+                work()
+                end.record()
+                end.synchronize()
+                spent.append(begin.elapsed_time(end) / 1000)
+            else:
+                start = time.perf_counter()
+                work()
+                spent.append(time.perf_counter() - start)
+        return statistics.median(spent)
+
+
+def build(watch: Watch) -> Iterator[str]:
+    """Every source and every environment, for this device."""
+    begin = time.perf_counter()
+    for name in ("advantage.cu", "ppo.cu", "recurrence.cu", "training.cu"):
+        gpu.load(name, watch.device)
+    for name in ocean.names():
+        gpu.load("vector.cu", watch.device, ocean.spec(name).path)
+    yield f"four sources and {len(ocean.names())} environments in {time.perf_counter() - begin:.1f} s"
+
+
+def check(watch: Watch) -> Iterator[str]:
+    """The tests that need a GPU: parity of environments and kernels, captured graphs, learning."""
+    if not watch.cuda:
+        yield "only on a GPU (the same tests run emulated in the test suite)"
+        return
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-m", "gpu", "-rfE", "--durations=5", str(TESTS)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=min(300, watch.left()))
+    except subprocess.TimeoutExpired:
+        yield "NOT DONE: the tests took more than their five minutes"
+        return
+    yield from (done.stdout + done.stderr).splitlines()[-25:]
+    yield "all well" if done.returncode == 0 else "NOT WELL: no figure below is worth anything"
+
+
+def bandwidth(watch: Watch) -> Iterator[str]:
+    """Each kernel at its size, beside a copy by torch."""
+    count = 64 * MILLION if watch.cuda else 1 << 12
+    source, target = torch.rand(2, count, device=watch.device).unbind()
+
+    def line(name: str, size: float, seconds: float) -> str:
+        return f"{name:31} {size / 1e6:6.0f} MB {1000 * seconds:8.3f} ms {size / seconds / 1e12:6.2f} TB/s"
+
+    yield line("copy by torch", 8 * count, watch.median(lambda: torch.add(source, 0.0, out=target)))
+    for kernel in KERNELS:
+        count = kernel.count if watch.cuda else 1 << 14
+        seconds = watch.median(kernel.prepare(watch.device, count))
+        size = kernel.bytes * count
+        share = size / BANDWIDTH / seconds
+        verdict = watch.verdict(100 * share, 100 * GOAL, "%")
+        yield f"{line(kernel.name, size, seconds)} {share:4.0%} of the floor's speed: {verdict}"
+
+
+# Breakout's rate is quoted for single ticks, as benchmarks/ocean.py has it.
+ENVS = [("cartpole", {}, 2e9), ("squared", {}, 2e9), ("pong", {}, 2e9), ("breakout", {"frame_skip": 1}, 5e8)]
+STEPS_A_GRAPH = 32
+
+
+def environments(watch: Watch) -> Iterator[str]:
+    """Random actions, steps alone, in a graph."""
+    num_envs = 1 << 18 if watch.cuda else 64
+    for name, settings, goal in ENVS:
+        env = GpuVector(name, num_envs, 0, watch.device, settings)
+        sizes = env.spec.action_sizes
+        actions = torch.randint(
+            0, sizes[0], (STEPS_A_GRAPH, num_envs, 1), dtype=torch.int32, device=watch.device
+        )
+        obs = torch.zeros(num_envs, *env.spec.obs_shape, dtype=env.obs_dtype, device=watch.device)
+        rewards = torch.zeros(num_envs, device=watch.device)
+        ends = torch.zeros(2, num_envs, dtype=torch.uint8, device=watch.device).unbind()
+        final_obs = torch.zeros_like(obs)
+        env.reset(obs)
+
+        def steps(
+            env: GpuVector = env,
+            actions: torch.Tensor = actions,
+            buffers: tuple = (obs, rewards, *ends, final_obs),
+        ) -> None:
+            for t in range(STEPS_A_GRAPH):
+                env.step(actions[t], *buffers, t)
+
+        seconds = watch.median(Graph(name, steps, watch.device, captured=True))
+        env.check()
+        rate = STEPS_A_GRAPH * num_envs / seconds
+        verdict = watch.verdict(rate / 1e6, goal / 1e6, "million")
+        yield f"{name:10} {num_envs:8,} environments {rate / 1e6:10,.0f} million steps/s: {verdict}"
+
+
+def big_breakout(rnn: str, precision: str, steps: float, tiny: bool) -> Settings:
+    """One hidden layer of 128, minibatches of 32,768: the network whose speed the issue asks for."""
+    changes = {
+        "train.num_envs": 8192,
+        "train.horizon": 64,
+        "train.minibatch_size": 32_768,
+        "train.updates": 16,  # one pass
+        "train.prio_alpha": 0.0,
+        "policy.hidden": 128,
+    }
+    if tiny:
+        changes |= {"train.num_envs": 8, "train.minibatch_size": 256, "train.updates": 2}
+    evaluation = {"train.curve_points": 2, "train.eval_episodes": 1, "train.eval_max_steps": 1}
+    chosen = {"policy.rnn": rnn, "train.precision": precision, "train.total_timesteps": steps}
+    return Settings.parse("breakout", {**changes, **evaluation, **chosen})
+
+
+def training(watch: Watch) -> Iterator[str]:
+    """Breakout end to end, of the second half of a run, in which graphs are captured already."""
+    for rnn, goal in (("none", 3e7), ("mingru", 1e7)):
+        for precision in ("float32", "bfloat16"):
+            settings = big_breakout(rnn, precision, 4e7 if watch.cuda else 2048, not watch.cuda)
+            result = train(settings, device="cuda" if watch.cuda else "emulated")
+            (first, early, _), (last, late, _) = result.points
+            rate = (last - first) / (late - early)
+            verdict = watch.verdict(rate / 1e6, goal / 1e6, "million")
+            yield (
+                f"{rnn:7} {precision:9} {rate / 1e6:8.2f} million steps/s: {verdict}   "
+                f"(rollout {result.profile['policy']:.0%}, update {result.profile['update']:.0%})"
+            )
+
+
+def solving(watch: Watch) -> Iterator[str]:
+    """The bundled settings, tuned on processors: seconds of training to what each README calls solved."""
+    goals = {"cartpole": 1.0, "pong": 2.0, "breakout": 5.0, "game2048": None}
+    for name, goal in goals.items():
+        if watch.left() < 120 and watch.cuda:
+            yield f"{name:10} not measured: the time is up"
+            continue
+        changes: dict = {"train.curve_points": 5}
+        if not watch.cuda:
+            changes |= {"train.total_timesteps": 64, "train.eval_episodes": 1, "train.eval_max_steps": 2}
+            changes |= {"train.num_envs": 2, "train.minibatch_size": 64, "train.horizon": 32}
+        result = train(Settings.parse(name, changes), device="cuda" if watch.cuda else "emulated")
+        solved = ocean.spec(name).solved_score
+        reached = [point.cost for point in result.points if point.score >= solved]
+        when = f"solved after {reached[0]:.2f} s" if reached else "not solved"
+        asked = f", asked: {goal:g} s" if goal else ""
+        yield f"{name:10} {when}{asked}; score {result.score:.1f} of {solved:g} after {result.seconds:.2f} s"
+
+
+SHARED_SECONDS = 15  # from the first child's start to the common start of all
+
+
+def sharing(watch: Watch) -> Iterator[str]:
+    """Several small trainings at once on one GPU, each a process: what a sweep would gain by it."""
+    for count in (1, 2, 4, 8) if watch.cuda else (1,):
+        if watch.cuda and watch.left() < 45:
+            yield f"{count} at once: not measured: the time is up"
+            continue
+        start = time.time() + SHARED_SECONDS + count
+        command = [sys.executable, "-P", __file__, "--child", str(start if watch.cuda else 0)]
+        children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+        said = [child.communicate(timeout=100)[0] for child in children]
+        rates = [json.loads(text) for text in said if text]
+        if len(rates) < count:
+            yield f"{count} at once: {count - len(rates)} failed"
+            continue
+        late = sum(rate["late"] for rate in rates)
+        yield (
+            f"{count} at once: {sum(rate['rate'] for rate in rates) / 1e6:8.2f} million steps/s together"
+            + (f" ({late} began late)" if late else "")
+        )
+
+
+def child(start: float) -> None:
+    """One of several trainings: cartpole-sized work, begun by all at the time `start`."""
+    emulated = not start
+    device = "emulated" if emulated else "cuda"
+    short = {"train.total_timesteps": 4096, "train.eval_episodes": 1, "train.eval_max_steps": 1}
+    train(Settings.parse("cartpole", short), device=device)  # loads and compiles
+    late = not emulated and time.time() > start
+    time.sleep(max(0.0, start - time.time()))
+    wanted = 4096 if emulated else 5e6
+    result = train(Settings.parse("cartpole", {**short, "train.total_timesteps": wanted}), device=device)
+    print(json.dumps({"rate": result.steps / result.seconds, "late": late}))
+
+
+PARTS: dict[str, Callable[[Watch], Iterator[str]]] = {
+    "build": build,
+    "check": check,
+    "bandwidth": bandwidth,
+    "environments": environments,
+    "training": training,
+    "solving": solving,
+    "sharing": sharing,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--only", nargs="*", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--limit", type=float, default=570, help="seconds after which no part is begun")
+    parser.add_argument("--floors", action="store_true", help="the table of floors, nothing else")
+    parser.add_argument("--launches", action="store_true", help="the table of launches, nothing else")
+    parser.add_argument(
+        "--emulated", action="store_true", help="tiny, on the processor: a test of this program"
+    )
+    parser.add_argument("--child", type=float, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child is not None:
+        child(arguments.child)
+        return
+    if arguments.floors or arguments.launches:
+        for line in floors() if arguments.floors else launches():
+            print(line)
+        return
+    found = doctor.look()
+    for name, text in doctor.report(found):
+        print(f"{name:12}{text}")
+    usable = torch.cuda.is_available() and gpu.serves(torch.device("cuda"))
+    if not usable and not arguments.emulated:
+        print("\nNothing is measured: it needs a GPU that torch uses, and nvcc. Then this command does:")
+        for name, part in PARTS.items():
+            print(f"  {name:13} {(part.__doc__ or '').splitlines()[0]}")
+        print("Stays on the processor even there: environments of", end=" ")
+        print(", ".join(name for name in ocean.names() if not fits(ocean.spec(name))), "(many agents each).")
+        return
+    warnings.simplefilter("default")
+    watch = Watch(torch.device("cpu" if arguments.emulated else "cuda"), arguments.limit)
+    for name in arguments.only:
+        print(f"\n{name}: {(PARTS[name].__doc__ or '').splitlines()[0]}", flush=True)
+        if watch.left() < 0:
+            print("  not done: the time is up")
+            continue
+        for line in PARTS[name](watch):
+            print(f"  {line}", flush=True)
+    if usable and "training" in arguments.only:
+        print(
+            "\nA sweep of a hundred trials, by itself: sweep run examples/breakout.yaml --name breakout-gpu"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""Gymnasium's environments with the face of ocean.Vector. gymnasium is an extra, imported only here.
+
+Each of the instances is stepped by Python, one after the other, and begun anew in the very step that
+ended its episode: `obs` is then the first observation of the next one and `final_obs` the last of the
+old. Gymnasium's own vectors, with their several modes of doing so, are not used. What is `terminated`
+and `truncated` at once is terminal.
+
+Observations are flattened as gymnasium.spaces.flatten does: Discrete and MultiDiscrete are one-hot, the
+parts of Tuple and Dict lie beside each other. The score of an episode is its return.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import ocean
+from trainer.defaults import GYMNASIUM
+from trainer.settings import SettingsError
+
+Array = np.ndarray[Any, Any]
+OF_MAKE = "max_episode_steps"  # a keyword of gymnasium.make itself that is a setting, too
+LOG = ("score", "episode_return", "episode_length")
+
+
+@functools.cache
+def _registered(env: str) -> tuple[Any, Any, Any]:
+    """Gymnasium, what it has registered under a name, and what makes one; else SettingsError."""
+    try:
+        import gymnasium
+    except ImportError:
+        mend = 'pip install "pareto-sweeper[gymnasium]"'
+        raise SettingsError("env", f"{env}: gymnasium is not installed", mend) from None
+    module, _, name = env[len(GYMNASIUM) :].rpartition(":")
+    try:
+        if module:
+            importlib.import_module(module)
+        registered = gymnasium.spec(name)
+    except (ImportError, ValueError, gymnasium.error.Error) as error:
+        mend = "write gymnasium:NAME-v1, or gymnasium:MODULE:NAME-v1 where a module of yours registers it"
+        raise SettingsError("env", f"{env}: {error}", mend) from None
+    entry = registered.entry_point
+    if entry is None:
+        raise SettingsError("env", f"{env} is there as a vector alone, not by itself", "choose another")
+    try:
+        creator = entry if callable(entry) else gymnasium.envs.registration.load_env_creator(entry)
+    except (ImportError, AttributeError, gymnasium.error.Error) as error:
+        raise SettingsError("env", f"{env}: {error}", "install what it needs") from None
+    return gymnasium, registered, creator
+
+
+def keywords(env: str) -> tuple[list[str], bool]:
+    """What an environment is made with, by name; and whether it takes other names, too."""
+    parameters = inspect.signature(_registered(env)[2]).parameters.values()
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    known = [parameter.name for parameter in parameters if parameter.kind in named]
+    open_ended = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+    return [*(name for name in known if name != "render_mode"), OF_MAKE], open_ended
+
+
+def _make(env: str, settings: Mapping[str, Any]) -> Any:
+    """One instance. SettingsError where its own code refuses to make it, however it says so."""
+    gymnasium, registered, creator = _registered(env)
+    drawn = "ansi" in getattr(creator, "metadata", {}).get("render_modes", ())
+    mode = {"render_mode": "ansi"} if drawn else {}
+    try:
+        return gymnasium.make(registered, disable_env_checker=True, **mode, **settings)
+    except Exception as error:
+        shown = ", ".join(f"env.{name}={value!r}" for name, value in settings.items())
+        said = f"{env}: {type(error).__name__}: {error}"
+        raise SettingsError("env", said, f"mend {shown}" if shown else "") from error
+
+
+def _flattener(gymnasium: Any, env: str, space: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """The Box that a space is flattened to, and what flattens an observation."""
+    spaces = gymnasium.spaces
+    try:
+        flat = spaces.flatten_space(space)
+    except NotImplementedError:
+        flat = None
+    if not isinstance(flat, spaces.Box):
+        served = "Box, Discrete, MultiDiscrete, MultiBinary, Tuple and Dict are"
+        raise SettingsError("env", f"{env}: its observation space {space} is not served", served)
+    if isinstance(space, spaces.Box):
+        return flat, lambda obs: np.asarray(obs).reshape(-1)
+    return flat, functools.partial(spaces.flatten, space)
+
+
+def _obs_dtype(low: float, high: float, dtype: Any) -> np.dtype:
+    """The first of the types that the trainer reads that holds these; float32 is the last."""
+    if dtype.kind in "iub":
+        for integer in (np.uint8, np.int8, np.int32):
+            if np.iinfo(integer).min <= low and high <= np.iinfo(integer).max:
+                return np.dtype(integer)
+    return np.dtype(np.float32)
+
+
+def _actions(gymnasium: Any, env: str, space: Any) -> tuple[dict[str, Any], Callable[[Array], list[Any]]]:
+    """How ocean.Spec declares an action space; and what makes the instances' actions of ours [rows, n]."""
+    spaces = gymnasium.spaces
+    declared: dict[str, Any] = {"action_sizes": (), "action_dim": None, "action_range": ()}
+
+    def shaped(actions: Array) -> list[Any]:
+        return list(actions.astype(space.dtype).reshape(-1, *space.shape))
+
+    if isinstance(space, spaces.Discrete):
+        declared["action_sizes"], start = (int(space.n),), int(space.start)
+        return declared, lambda actions: (actions[:, 0] + start).tolist()
+    if isinstance(space, spaces.MultiDiscrete):
+        declared["action_sizes"] = tuple(space.nvec.ravel().tolist())
+        return declared, lambda actions: shaped(actions + space.start.ravel())
+    if isinstance(space, spaces.MultiBinary):
+        declared["action_sizes"] = (2,) * math.prod(space.shape)
+        return declared, shaped
+    if isinstance(space, spaces.Box) and space.dtype.kind == "f":
+        ends = zip(space.low.ravel().tolist(), space.high.ravel().tolist(), strict=True)
+        declared["action_dim"], declared["action_range"] = math.prod(space.shape), tuple(ends)
+        # A network that has diverged gives what is no number: some simulators end the process at that.
+        return declared, lambda actions: shaped(np.nan_to_num(actions))
+    served = "Discrete, MultiDiscrete, MultiBinary and a Box of floats are"
+    raise SettingsError("env", f"{env}: its action space {space} is not served", served)
+
+
+class GymnasiumVector:
+    """`num_envs` instances of `gymnasium:NAME`, made with the keywords `settings`.
+
+    What instance i does depends on `seed`, i and its actions, if its own code keeps to Gymnasium's rules.
+    Methods and buffers are those of ocean.Vector, but for the state, which Gymnasium cannot give: what is
+    restored begins new episodes. Raises SettingsError for a name or keywords that Gymnasium refuses, and
+    for spaces that the trainer does not serve.
+    """
+
+    resumes = False
+
+    def __init__(self, env: str, num_envs: int, seed: int, settings: Mapping[str, Any]) -> None:
+        gymnasium, registered, _ = _registered(env)
+        self._envs = [_make(env, settings)]
+        first = self._envs[0]
+        flat, self._flatten = _flattener(gymnasium, env, first.observation_space)
+        declared, self._taken = _actions(gymnasium, env, first.action_space)
+        self._envs += [_make(env, settings) for _ in range(num_envs - 1)]
+        low, high = float(flat.low.min()), float(flat.high.max())
+        threshold = registered.reward_threshold
+        self.spec = ocean.Spec(
+            name=env,
+            path=Path(env),
+            obs_shape=flat.shape,
+            obs_dtype=_obs_dtype(low, high, flat.dtype),
+            obs_range=(low, high),
+            reward_range=(-math.inf, math.inf),
+            masked=False,
+            rendered=first.render_mode == "ansi",
+            agents_per_env=1,
+            log_fields=LOG,
+            settings={},
+            random_score=(-math.inf, math.inf),
+            solved_score=math.inf if threshold is None else threshold,
+            **declared,
+        )
+        self.num_envs = self.num_agents = num_envs
+        self.final_obs: Array = np.zeros((num_envs, *flat.shape), self.spec.obs_dtype)
+        self.action_mask: Array = np.ones((num_envs, 0), np.uint8)
+        self._seed, self._restored = seed, 0
+        self._seeded = False
+        self._running = np.zeros((num_envs, 2))  # return and steps of the episodes that go on
+        self._ended = np.zeros((num_envs, 3))  # their sums over the ended ones, and the number of these
+
+    def reset(self, obs: Array) -> None:
+        """Begin an episode everywhere and write the first observations into `obs`."""
+        for i, env in enumerate(self._envs):
+            stream = None
+            if not self._seeded:
+                stream = int(np.random.SeedSequence([self._seed, self._restored, i]).generate_state(1)[0])
+            obs[i] = self._flatten(env.reset(seed=stream)[0])
+        self._seeded = True
+        self._running[:] = 0
+
+    def step(self, actions: Array, obs: Array, rewards: Array, terminals: Array, truncations: Array) -> None:
+        """Step everything once; every element of the four last arrays is written."""
+        flatten, running = self._flatten, self._running
+        for i, (env, action) in enumerate(zip(self._envs, self._taken(actions), strict=True)):
+            after, reward, terminal, truncation, _ = env.step(action)
+            rewards[i] = reward
+            terminals[i], truncations[i] = terminal, truncation and not terminal
+            running[i] += reward, 1
+            if terminal or truncation:
+                self.final_obs[i] = flatten(after)
+                self._ended[i, :2] += running[i]
+                self._ended[i, 2] += 1
+                running[i] = 0
+                after = env.reset()[0]
+            obs[i] = flatten(after)
+
+    def log(self, only: Array | None = None) -> dict[str, float]:
+        """Means over the episodes that ended since the last call, and their number "n"; then cleared."""
+        rows = slice(None) if only is None else only
+        returned, steps, n = self._ended[rows].sum(0).tolist()
+        self._ended[rows] = 0
+        means = (returned / n, returned / n, steps / n) if n else (0.0, 0.0, 0.0)
+        return {**dict(zip(LOG, means, strict=True)), "n": n}
+
+    def render(self, env: int = 0) -> str:
+        """A picture of one instance as text. ValueError where it cannot draw itself so."""
+        if not self.spec.rendered:
+            raise ValueError(f"{self.spec.name} cannot be drawn as text")
+        return str(self._envs[env].render())
+
+    def get_state(self) -> bytes:
+        """How often it was restored, as bytes."""
+        return self._restored.to_bytes(8, "little")
+
+    def set_state(self, state: bytes) -> None:
+        """The next reset begins new episodes, others than those before it."""
+        self._restored, self._seeded = int.from_bytes(state, "little") + 1, False
+
+    def close(self) -> None:
+        for env in self._envs:
+            env.close()

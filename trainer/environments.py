@@ -1,0 +1,62 @@
+"""Environments by their name: ocean's (bundled, or a header by its path) and Gymnasium's.
+
+`gymnasium:NAME` is an environment that Gymnasium has registered; `gymnasium:MODULE:NAME` imports the
+module first, which registers it. Imports neither torch nor, but for such a name, gymnasium.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import ocean
+from trainer.adapter import GymnasiumVector, keywords
+from trainer.defaults import GYMNASIUM
+from trainer.settings import SettingsError
+
+Environment: TypeAlias = ocean.Vector | GymnasiumVector
+
+
+def is_gymnasium(env: str) -> bool:
+    return env.startswith(GYMNASIUM)
+
+
+def names(env: str) -> list[str]:
+    """The settings of an environment that are known by name. SettingsError for an unknown environment."""
+    if is_gymnasium(env):
+        return keywords(env)[0]
+    return list(_declared(env))
+
+
+def setting(env: str, name: str) -> ocean.Setting | None:
+    """A setting in a header; None where there is none of that name, and for Gymnasium."""
+    return None if is_gymnasium(env) else _declared(env).get(name)
+
+
+def accepts(env: str, name: str) -> bool:
+    """Is there such a setting?"""
+    if is_gymnasium(env):
+        known, others = keywords(env)
+        return others or name in known
+    return name in _declared(env)
+
+
+def _declared(env: str) -> Mapping[str, ocean.Setting]:
+    try:
+        return ocean.settings(env)
+    except (ValueError, OSError) as error:
+        raise SettingsError("env", str(error), f"bundled are: {', '.join(ocean.names())}") from error
+
+
+def agents_per_env(env: str) -> int:
+    return 1 if is_gymnasium(env) else ocean.spec(env).agents_per_env
+
+
+def make(env: str, num_envs: int, seed: int, threads: int, settings: Mapping[str, Any]) -> Environment:
+    """Many of an environment. Raises as ocean.Vector does, SettingsError for what Gymnasium refuses.
+
+    Gymnasium's are stepped one after the other by one thread, whatever `threads` is.
+    """
+    if is_gymnasium(env):
+        return GymnasiumVector(env, num_envs, seed, settings)
+    return ocean.Vector(env, num_envs, seed, threads, dict(settings))
