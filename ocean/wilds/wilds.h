@@ -10,7 +10,7 @@
 #define ACTION_SIZES 6
 #define AGENTS 64
 #define RANDOM_SCORE 50, 75
-#define SOLVED_SCORE 250
+#define SOLVED_SCORE 300
 #define RENDER 1
 
 #define SETTINGS(X) \
