@@ -11,7 +11,7 @@
 #define ACTION_SIZES 3
 #define AGENTS 1
 #define RANDOM_SCORE -18, -15
-#define SOLVED_SCORE 18.5
+#define SOLVED_SCORE 20
 #define RENDER 1
 
 #define SETTINGS(X) \
