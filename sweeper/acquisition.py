@@ -52,7 +52,7 @@ PROBE_EVERY, PROBE_SHARE = 5, 0.05
 NEAR, TIMING = 0.005, 0.02
 BLIND = 4.0  # trials that all spending so far must pay for before one as dear is tried in the dark
 # Noise sd as a share of the front's rise; trials; runs; share of all spending.
-NOISY, SETTLE_EVERY, SETTLED, REPEAT_SHARE = 0.015, 8, 3, 0.1
+NOISY, SETTLE_EVERY, SETTLED, REPEAT_SHARE = 0.03, 8, 3, 0.1
 SETTLE_FROM = 24  # trials: before, the noise is mostly its prior, and money better spent on what is new
 _AROUND, _REFINED, _STEPS, _ROUNDS = 800, 6, 16, 4
 
