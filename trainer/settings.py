@@ -79,6 +79,9 @@ class TrainSettings:
     anneal_entropy: bool = False
     """Let the entropy bonus fall linearly to zero over total_timesteps."""
 
+    average: float = _bounded(0.0, 0.0, 1.0)
+    """Evaluate and keep the mean of the weights over about this last share of the steps so far; 0 is off."""
+
     gamma: float = _bounded(0.99, 0.0, 1.0)
     """Discount a step."""
 

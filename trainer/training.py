@@ -72,6 +72,17 @@ def curve_steps(train: TrainSettings, per_rollout: int) -> list[int]:
     )
 
 
+def average_weight(share: float, rollouts: int) -> float:
+    """What the newest weights count in their average after so many rollouts, for train.average in (0, 1].
+
+    Polynomial-decay averaging (Shamir and Zhang 2013, "Stochastic gradient descent for non-smooth
+    optimization"), with the power at which the mean age is that of the plain mean over the last share:
+    1 is the plain mean of all. What it leaves depends on no later step, so points along the curve are honest.
+    """
+    power = 2 / share - 2
+    return (power + 1) / (rollouts + power)
+
+
 def train(
     settings: Settings,
     seed: int = 0,
@@ -165,6 +176,7 @@ class _Training:
             self.network = network(self.policy, torch.from_numpy(env.final_obs).dtype, device)
             self.rollout = Rollout(env, self.network, train, self.generators[1], device)
             self.updater = updater(self.policy, self.network, train, self.generators[2])
+        self.average = self.policy.flat.clone() if train.average else None
         self.per_rollout = train.horizon * self.env.num_agents
         self.stops = curve_steps(train, self.per_rollout)
         self.steps, self.seconds, self.points = 0, Seconds(), list[Point]()
@@ -191,8 +203,11 @@ class _Training:
             begin = self.clock()
             buffer = self.rollout.collect(self.seconds)
             self.stats = self.updater.update(buffer, self.steps / self.stops[-1], self.seconds)
-            self.seconds.spent += self.clock() - begin
             self.steps += self.per_rollout
+            if self.average is not None:
+                rollouts = self.steps // self.per_rollout
+                self.average.lerp_(self.policy.flat, average_weight(self.settings.train.average, rollouts))
+            self.seconds.spent += self.clock() - begin
             if self.stats.failure is not None:
                 break
             if self.steps in self.stops:
@@ -222,7 +237,8 @@ class _Training:
             "seconds": vars(self.seconds),
             "points": [tuple(point) for point in self.points],
             "unfinished": self.unfinished,
-            "policy": self.policy.flat,
+            "policy": self.policy.flat if self.average is None else self.average,
+            **({} if self.average is None else {"weights": self.policy.flat}),
             "optimizer": {"steps": optimizer.steps, "mean": optimizer.mean, "square": optimizer.square},
             "generators": [generator.get_state() for generator in self.generators],
             "draws": self.parts.draws.count if self.parts else 0,
@@ -236,7 +252,9 @@ class _Training:
         self.steps, self.seconds = state["steps"], Seconds(**state["seconds"])
         self.points = [Point(*point) for point in state["points"]]
         self.unfinished = state["unfinished"]
-        self.policy.flat.copy_(state["policy"])
+        self.policy.flat.copy_(state.get("weights", state["policy"]))
+        if self.average is not None:
+            self.average.copy_(state["policy"])
         optimizer = self.updater.optimizer
         optimizer.steps = state["optimizer"]["steps"]
         optimizer.mean.copy_(state["optimizer"]["mean"])
@@ -250,9 +268,22 @@ class _Training:
         self.rollout.load(state)
 
     def _evaluate(self) -> None:
+        weights = self.policy.flat.clone()
+        self._hand_out()
         outcome = evaluate(self.network, self.settings, self.seed, self.device)
+        self._take(weights)
         self.unfinished = outcome.unfinished
         self.points.append(Point(self.steps, self.seconds.spent, outcome.score))
+
+    def _hand_out(self) -> None:
+        """The policy's weights become those it is judged and played by: their average, where one is kept."""
+        if self.average is not None:
+            self._take(self.average)
+
+    def _take(self, weights: torch.Tensor) -> None:
+        self.policy.flat.copy_(weights)
+        if self.parts:
+            self.parts.network.weights_changed()
 
     def _progress(self) -> dict[str, Any]:
         log, seconds = self.env.log(), self.seconds.spent
@@ -267,6 +298,7 @@ class _Training:
         }
 
     def _result(self) -> Result:
+        self._hand_out()
         seconds = self.seconds.spent
         return Result(
             score=self.points[-1].score if self.points else math.nan,

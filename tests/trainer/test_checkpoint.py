@@ -33,7 +33,14 @@ def stop_after(rollouts: int) -> object:
     return lambda: next(left, None) is None
 
 
-EVERYTHING = {"rnn": "mingru", "hidden": 32, "replay_factor": 0.7, "value_bins": 11, "value_limit": 40.0}
+EVERYTHING = {
+    "rnn": "mingru",
+    "hidden": 32,
+    "replay_factor": 0.7,
+    "value_bins": 11,
+    "value_limit": 40.0,
+    "average": 0.4,
+}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +87,7 @@ def test_a_checkpoint_is_no_larger_than_what_continuing_needs(tmp_path: Path) ->
     file = tmp_path / "run.pt"
     train(settings(total_timesteps=512), checkpoint=file)
     state = checkpoint.load(file)
-    tensors = [state["policy"], state["optimizer"]["mean"], state["optimizer"]["square"]]
+    tensors = [state["policy"], state["weights"], state["optimizer"]["mean"], state["optimizer"]["square"]]
     needed = sum(tensor.numel() * 4 for tensor in tensors) + state["environments"].numel()
     assert file.stat().st_size < needed + 40_000  # generators and torch's own
 

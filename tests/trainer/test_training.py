@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +13,13 @@ import torch
 
 import ocean
 from trainer import network as networks
-from trainer import train
+from trainer import checkpoint, train
 from trainer.evaluate import evaluate
 from trainer.network import FusedNetwork
 from trainer.policy import Policy
 from trainer.settings import PolicySettings, Settings, SettingsError
-from trainer.training import curve_steps, has_bfloat16
+from trainer.training import average_weight, curve_steps, has_bfloat16
+from trainer.update import Updater, UpdateStats
 
 SMALL = {
     "train.total_timesteps": 20_000,
@@ -95,6 +98,36 @@ def test_both_forms_of_the_network_train_alike(monkeypatch: pytest.MonkeyPatch) 
     plain = train(settings)
     assert plain.score == pytest.approx(fused.score, rel=0.2)
     torch.testing.assert_close(plain.policy.flat, fused.policy.flat, atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_the_policy_handed_out_is_the_mean_of_the_weights_of_late(tmp_path: Path, share: float) -> None:
+    settings, file, seen = small(average=share, curve_points=3), tmp_path / "run.pt", []
+
+    class Watching(Updater):
+        def update(self, *arguments: Any) -> UpdateStats:
+            stats = super().update(*arguments)
+            seen.append(self.policy.flat.clone())
+            return stats
+
+    kept = train(settings, checkpoint=file, updater=Watching).policy.flat
+    count = torch.arange(1.0, len(seen) + 1)
+    power = 2 / share - 2
+    # In closed form: each counts as the product of its own weight and of what all later ones leave.
+    rising = torch.exp(torch.lgamma(count + power) - torch.lgamma(count))
+    mean = ((rising / rising.sum())[:, None] * torch.stack(seen)).sum(0)
+    torch.testing.assert_close(kept, mean, atol=1e-5, rtol=1e-4)
+    state = checkpoint.load(file)
+    assert torch.equal(state["policy"], kept)
+    assert torch.equal(state["weights"], train(small(average=0.0, curve_points=3)).policy.flat)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 1.0])
+def test_the_average_is_as_old_as_the_plain_mean_over_its_share(share: float) -> None:
+    age = 0.0
+    for rollouts in range(1, 2001):
+        age = (age + 1) * (1 - average_weight(share, rollouts))
+    assert age / 2000 == pytest.approx(share / 2, rel=0.02)
 
 
 @pytest.mark.gpu
