@@ -690,6 +690,7 @@ def test_play_says_why_there_is_no_gif(here, capsys):
 
     refused("film.mp4", "--gif film.mp4: it writes GIFs only; call it film.gif")
     refused("nowhere/film.gif", "there is no folder")
+    refused(".", "--gif .: that is a folder; name a file")
     Path("notes.gif").write_text("not to be lost")
     refused("notes.gif", "that file is there and is no GIF; name another file")
     assert Path("notes.gif").read_text() == "not to be lost"
