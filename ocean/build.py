@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import hashlib
 import os
@@ -277,6 +278,10 @@ def _compile(command: list[str], options: list[str], inputs: list[str], output: 
     if result.returncode and "-march=" in result.stderr:  # a compiler that knows no native processor
         flags.remove("-march=native")
         result = run([*command, *flags, *options, *inputs, "-o", str(output), "-lm"])
+    if os.strerror(errno.ENOSPC) in result.stderr:
+        raise BuildError(
+            f"{output.parent.parent}: no space left on the device; make room, or set XDG_CACHE_HOME"
+        )
     if result.returncode:
         raise BuildError(_first_error(result.stderr) or f"{command[0]} failed with {result.returncode}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -66,8 +67,11 @@ def _run(arguments: Sequence[str] | None) -> int:
         from sweeper.logs import printable
 
         said = str(error)
-        if isinstance(error, OSError) and error.strerror and error.filename is not None:
-            said = f"{error.filename}: {error.strerror.lower()}"
+        if isinstance(error, OSError) and error.strerror:
+            place = "" if error.filename is None else f"{error.filename}: "
+            said = place + error.strerror.lower()
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                said += "; make room, and run it again"
         click.echo(f"error: {printable(said)}", err=True)
         return 1
 
@@ -352,6 +356,8 @@ def plot() -> None:
 )
 def plot_pareto(run: str | None, output: str | None) -> None:
     """Score over cost with the front, as a PNG."""
+    if output is not None and Path(output).suffix.lower() != ".png":
+        raise ConfigError("", f"-o {output}: it writes PNGs only", f"call it {Path(output).stem}.png")
     folder = _folder(run)
     with _open(folder) as store:
         config = _config(store)
@@ -366,11 +372,12 @@ def plot_pareto(run: str | None, output: str | None) -> None:
 def export(run: str | None, form: str, output: str | None) -> None:
     """All trials of a run with their params."""
     from sweeper.export import as_csv, as_json
+    from sweeper.files import write_whole
 
     with _open(_folder(run)) as store:
         text = (as_csv if form == "csv" else as_json)(store.trials())
     if output:
-        Path(output).write_text(text, encoding="utf-8")
+        write_whole(Path(output), text.encode())
     else:
         click.echo(text, nl=False)
 

@@ -17,6 +17,7 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from sweeper.errors import ConfigError
+from sweeper.files import write_whole
 
 Array = np.ndarray[Any, Any]
 FONT = "fonts/ttf/DejaVuSansMono.ttf"  # comes with matplotlib
@@ -77,7 +78,7 @@ def write(path: Path, pictures: Sequence[str]) -> float:
         loop=0,
         optimize=False,  # the palette is ours
     )
-    path.write_bytes(film.getvalue())  # all at once: a film that fails harms no older one
+    write_whole(path, film.getvalue())
     return sum(seconds)
 
 

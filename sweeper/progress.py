@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -263,6 +264,7 @@ class TrainingLine:
 
     def _write(self, text: str) -> None:
         if self.stream.isatty():
+            text = text[: shutil.get_terminal_size().columns - 1]  # \r goes back a row at most
             self.stream.write("\r" + text.ljust(self._width) + ("" if text else "\r"))
             self.stream.flush()
             self._width = len(text)
