@@ -429,8 +429,12 @@ def train(
     values = _settings(settings)
     if threads is not None:
         values["threads"] = threads
-    if checkpoint is not None and not Path(checkpoint).absolute().parent.is_dir():
-        raise ConfigError("", f"--checkpoint {checkpoint}: there is no such folder", "make it first")
+    if checkpoint is not None:
+        kept_in = Path(checkpoint).absolute().parent
+        if not kept_in.is_dir():
+            raise ConfigError("", f"--checkpoint {checkpoint}: there is no such folder", "make it first")
+        if not os.access(kept_in, os.W_OK):
+            raise ConfigError("", f"--checkpoint {checkpoint}: it may not be written", "name another file")
     with TrainingLine() as line:
         result = objectives.train_once(_environment(environment), values, seed, line, checkpoint)
     click.echo(training_summary(result))

@@ -541,6 +541,12 @@ def test_on_a_full_disk_files_that_are_there_stay_whole(stored, full_disk, capsy
     assert sorted(os.listdir()) == ["demo.yaml", "out.csv", "out.gif", "runs"]
 
 
+def test_what_may_not_be_written_is_said_before_the_work(here, monkeypatch, capsys):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    sweep("train", "squared", "--checkpoint", "agent.pt", code=2)
+    assert "--checkpoint agent.pt: it may not be written; name another file" in capsys.readouterr().err
+
+
 def test_an_error_without_a_file_says_what_to_do(here, capsys, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
