@@ -36,6 +36,9 @@ FOR_PEOPLE = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs `sweep`. Exit codes: 0 well, 1 failed, 2 the config or command line is wrong, 130 interrupted."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed (`>&-`)
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
     sys.exit(_run(arguments))
 
 

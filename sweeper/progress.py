@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -74,7 +75,10 @@ class PlainObserver:
 
     def say(self, line: str) -> None:
         """One line for the user."""
-        print(line, file=self.stream, flush=True)
+        try:
+            print(line, file=self.stream, flush=True)
+        except BrokenPipeError:  # `sweep run ... | head`: nobody reads on, but the sweep goes on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
 
 def trial_line(trial: Any, state: State, config: SweepConfig) -> str:

@@ -451,6 +451,16 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(whole):
     assert "resume     sweep run whole.yaml --set pause=0.5 --name stopped" in out
 
 
+def test_a_reader_that_leaves_and_closed_streams_end_no_sweep(whole):
+    folder, _ = whole
+    words = ["-m", "sweeper.cli", "run", "whole.yaml", "--name"]
+    for name, piped in (("unread", " | head -1"), ("closed", " <&- >&- 2>&-")):
+        command = shlex.join([sys.executable, "-P", *words, name]) + piped
+        subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=folder, env=environment(), check=True)
+        with Store.open(folder / "runs" / name, readonly=True) as store:
+            assert store.counts()["done"] + store.counts()["failed"] == 6
+
+
 def test_trials_that_all_fail_alike_end_the_sweep_with_their_last_words(whole):
     folder, _ = whole
     done = run_in(
