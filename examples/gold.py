@@ -24,7 +24,7 @@ from trainer.buffer import Buffer
 from trainer.network import LossSums, Network
 from trainer.policy import Policy
 from trainer.rollout import Seconds
-from trainer.settings import Settings, TrainSettings
+from trainer.settings import Settings, SettingsError, TrainSettings
 from trainer.update import Updater, UpdateStats
 
 
@@ -49,6 +49,8 @@ class Gold(Updater):
         times: float,
     ) -> None:
         super().__init__(policy, network, settings, generator)
+        if policy.memory or times < 0:
+            raise SettingsError("gold", f"{times:g}, with rnn: {policy.rnn}", "use 0 or more, and rnn: none")
         self.times = times  # as many segments as a rollout has
         self.scores = torch.empty(0)  # [kept], of the segments below
         self.kept: tuple[Tensor, Tensor] | None = None  # observations and actions [horizon, kept, ...]
@@ -109,8 +111,19 @@ def main() -> None:
     parser.add_argument("--gold", type=float, default=0.0)
     parser.add_argument("--seed", type=int)
     arguments, rest = parser.parse_known_args()
-    pairs = [option.removeprefix("--").replace("-", "_").split("=", 1) for option in rest]
-    print(json.dumps(play(**vars(arguments), **{name: json.loads(value) for name, value in pairs})))
+    changes: dict[str, Any] = {}
+    for option in rest:
+        name, equals, text = option.removeprefix("--").partition("=")
+        if not equals:
+            parser.error(f"{option}: write --name=value")
+        try:
+            changes[name.replace("-", "_")] = json.loads(text)
+        except ValueError:  # a word
+            changes[name.replace("-", "_")] = text
+    try:
+        print(json.dumps(play(**vars(arguments), **changes)))
+    except SettingsError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

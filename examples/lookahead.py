@@ -45,6 +45,10 @@ class Imagining(FusedNetwork):
     ) -> None:
         if device.type != "cpu" or policy.memory or len(policy.action_sizes) != 1:
             raise SettingsError("steps", "look-ahead needs one action, no recurrence, the CPU", "use steps 0")
+        if steps < 1 or rollouts < 1:
+            raise SettingsError(
+                "steps", f"{steps} of them, {rollouts} rollouts", "use 1 or more; steps 0: off"
+            )
         super().__init__(policy, obs_dtype)
         self.steps, self.rollouts, self.gamma, self.actions = steps, rollouts, gamma, policy.action_sizes[0]
         self.generator = torch.Generator().manual_seed(0)
@@ -72,7 +76,9 @@ class Imagining(FusedNetwork):
         mask: Tensor | None = None,
     ) -> None:
         super().act(obs, uniform, actions, logprobs, values, state, mask)
-        if uniform is None or mask is not None:
+        if mask is not None:
+            raise SettingsError("steps", "look-ahead knows no forbidden actions", "use steps 0")
+        if uniform is None:
             return
         with torch.no_grad():
             hidden = self.policy.unroll(obs.flatten(1).float()[None], state)[0][0]
@@ -144,8 +150,19 @@ def main() -> None:
     parser.add_argument("--rollouts", type=int, default=8)
     parser.add_argument("--seed", type=int)
     arguments, rest = parser.parse_known_args()
-    pairs = [option.removeprefix("--").replace("-", "_").split("=", 1) for option in rest]
-    print(json.dumps(play(**vars(arguments), **{name: json.loads(value) for name, value in pairs})))
+    changes: dict[str, Any] = {}
+    for option in rest:
+        name, equals, text = option.removeprefix("--").partition("=")
+        if not equals:
+            parser.error(f"{option}: write --name=value")
+        try:
+            changes[name.replace("-", "_")] = json.loads(text)
+        except ValueError:  # a word
+            changes[name.replace("-", "_")] = text
+    try:
+        print(json.dumps(play(**vars(arguments), **changes)))
+    except SettingsError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import hashlib
 import os
@@ -20,7 +21,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 try:
@@ -80,7 +81,7 @@ def library(
         for header in headers:
             inputs += ["-include", str(header)]
         inputs += [str(path) for path in paths]
-        _loaded[key] = _find_or_build(key, command, options, inputs)
+        _loaded[key] = find_or_build(key, lambda output: _compile(command, options, inputs, output))
     return _loaded[key]
 
 
@@ -213,7 +214,12 @@ def _processor() -> str:
     return "\n".join(lines)
 
 
-def _find_or_build(key: str, command: list[str], options: list[str], inputs: list[str]) -> ctypes.CDLL:
+def find_or_build(key: str, compile_to: Callable[[Path], None]) -> ctypes.CDLL:
+    """The library that is kept under `key`, or what `compile_to` writes into the file that it is given.
+
+    Of processes that want the same one at once, one builds it. Raises BuildError as `compile_to` does, and
+    where the library cannot be loaded.
+    """
     folder = cache_folder()
     file = folder / f"{key}.so"
     loaded = _load(file)
@@ -225,7 +231,7 @@ def _find_or_build(key: str, command: list[str], options: list[str], inputs: lis
             return loaded
         with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as workplace:
             built = Path(workplace) / "library.so"
-            _compile(command, options, inputs, built)
+            compile_to(built)
             # Two files, so that a torn library is never loaded: the checksum comes last.
             checksum = Path(workplace) / "checksum"
             checksum.write_text(hashlib.sha256(built.read_bytes()).hexdigest())
@@ -268,15 +274,20 @@ def _locked(file: Path) -> Iterator[None]:
 
 def _compile(command: list[str], options: list[str], inputs: list[str], output: Path) -> None:
     flags = list(FLAGS)
-    result = _run([*command, *flags, *options, *inputs, "-o", str(output), "-lm"])
+    result = run([*command, *flags, *options, *inputs, "-o", str(output), "-lm"])
     if result.returncode and "-march=" in result.stderr:  # a compiler that knows no native processor
         flags.remove("-march=native")
-        result = _run([*command, *flags, *options, *inputs, "-o", str(output), "-lm"])
+        result = run([*command, *flags, *options, *inputs, "-o", str(output), "-lm"])
+    if os.strerror(errno.ENOSPC) in result.stderr:
+        raise BuildError(
+            f"{output.parent.parent}: no space left on the device; make room, or set XDG_CACHE_HOME"
+        )
     if result.returncode:
         raise BuildError(_first_error(result.stderr) or f"{command[0]} failed with {result.returncode}")
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+def run(command: list[str], mend: str = "set CC to a C compiler") -> subprocess.CompletedProcess[str]:
+    """Run a compiler to its end. Raises BuildError where it does not come to one, with the `mend`."""
     try:
         return subprocess.run(
             command,
@@ -290,7 +301,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     except subprocess.TimeoutExpired as error:
         raise BuildError(f"{command[0]} took more than {COMPILE_SECONDS} seconds: stopped") from error
     except OSError as error:
-        raise BuildError(f"{command[0]} cannot be run ({error.strerror}): set CC to a C compiler") from error
+        raise BuildError(f"{command[0]} cannot be run ({error.strerror}): {mend}") from error
 
 
 def _first_error(messages: str) -> str:

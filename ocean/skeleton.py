@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from ocean.header import FOLDER, names
@@ -45,6 +46,10 @@ def write_skeleton(name: str, folder: str | Path = ".") -> Path:
     made.mkdir()
     header = (FOLDER / "skeleton.h").read_text(encoding="utf-8")
     header = header.replace("NAME_ENV_H", f"{name.upper()}_ENV_H").replace("NAME:", f"{name}:")
-    (made / f"{name}.h").write_text(header, encoding="utf-8")
-    (made / "README.md").write_text(README.replace("NAME", name), encoding="utf-8")
+    try:
+        (made / f"{name}.h").write_text(header, encoding="utf-8")
+        (made / "README.md").write_text(README.replace("NAME", name), encoding="utf-8")
+    except OSError as error:  # a full disk: the next attempt is to find the name free
+        shutil.rmtree(made)
+        raise OSError(error.errno, error.strerror, str(made)) from None
     return made

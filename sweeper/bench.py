@@ -8,12 +8,14 @@ at best with as many trials, or as much cost, is found by dynamic programming ov
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
+import signal
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,10 +79,11 @@ def run_bench(
     jobs = [(name, seed, trials) for name in names for seed in numbers]
     ours: dict[str, list[Sweep]] = {name: [] for name in names}
     count = min(workers or os.cpu_count() or 1, len(jobs))
-    start = time.monotonic()
+    start, folder = time.monotonic(), None if out is None else Path(out)
     echo(f"{len(jobs)} sweeps of {trials} trials in {count} processes; gap = 1 - share of the ideal area")
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(run_sweep, *job) for job in jobs]
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)  # what is wrong with it is said before the work, not after
+    with _running(count, jobs) as futures:
         for finished, future in enumerate(as_completed(futures), 1):
             sweep = future.result()
             ours[sweep.task].append(sweep)
@@ -91,13 +94,11 @@ def run_bench(
                 f"{sweep.task}, seed {sweep.seed}: share {share:.3f}, {proposal:.0f} ms a proposal"
             )
     rows: list[Row] = []
-    folder = None if out is None else Path(out)
     for name in names:
         ours[name].sort(key=lambda sweep: sweep.seed)
         blind = [run_random(name, sweep.seed, trials) for sweep in ours[name]]
         rows += summarise(synthetic.task(name), ours[name], blind, trials)
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
             picture(synthetic.task(name), ours[name], blind, folder / f"{name}.png")
     for line in table(rows, ours):
         echo(line)
@@ -106,6 +107,21 @@ def run_bench(
         (folder / "results.json").write_text(json.dumps(results, indent=1))
         echo(f"pictures and results.json are in {folder}")
     return rows
+
+
+@contextlib.contextmanager
+def _running(count: int, jobs: Sequence[tuple[str, int, int]]) -> Iterator[list[Future[Sweep]]]:
+    """The jobs' sweeps, in `count` processes. Those do not hear Ctrl-C, which ends them by their parent."""
+    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
+        heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what they inherit
+        futures = [pool.submit(run_sweep, *job) for job in jobs]
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+            yield futures
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
 
 
 def run_sweep(name: str, seed: int, trials: int) -> Sweep:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -35,6 +36,9 @@ FOR_PEOPLE = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs `sweep`. Exit codes: 0 well, 1 failed, 2 the config or command line is wrong, 130 interrupted."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed (`>&-`)
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
     sys.exit(_run(arguments))
 
 
@@ -66,8 +70,11 @@ def _run(arguments: Sequence[str] | None) -> int:
         from sweeper.logs import printable
 
         said = str(error)
-        if isinstance(error, OSError) and error.strerror and error.filename is not None:
-            said = f"{error.filename}: {error.strerror.lower()}"
+        if isinstance(error, OSError) and error.strerror:
+            place = "" if error.filename is None else f"{error.filename}: "
+            said = place + error.strerror.lower()
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                said += "; make room, and run it again"
         click.echo(f"error: {printable(said)}", err=True)
         return 1
 
@@ -352,6 +359,8 @@ def plot() -> None:
 )
 def plot_pareto(run: str | None, output: str | None) -> None:
     """Score over cost with the front, as a PNG."""
+    if output is not None and Path(output).suffix.lower() != ".png":
+        raise ConfigError("", f"-o {output}: it writes PNGs only", f"call it {Path(output).stem}.png")
     folder = _folder(run)
     with _open(folder) as store:
         config = _config(store)
@@ -366,11 +375,12 @@ def plot_pareto(run: str | None, output: str | None) -> None:
 def export(run: str | None, form: str, output: str | None) -> None:
     """All trials of a run with their params."""
     from sweeper.export import as_csv, as_json
+    from sweeper.files import write_whole
 
     with _open(_folder(run)) as store:
         text = (as_csv if form == "csv" else as_json)(store.trials())
     if output:
-        Path(output).write_text(text, encoding="utf-8")
+        write_whole(Path(output), text.encode())
     else:
         click.echo(text, nl=False)
 
@@ -422,8 +432,12 @@ def train(
     values = _settings(settings)
     if threads is not None:
         values["threads"] = threads
-    if checkpoint is not None and not Path(checkpoint).absolute().parent.is_dir():
-        raise ConfigError("", f"--checkpoint {checkpoint}: there is no such folder", "make it first")
+    if checkpoint is not None:
+        kept_in = Path(checkpoint).absolute().parent
+        if not kept_in.is_dir():
+            raise ConfigError("", f"--checkpoint {checkpoint}: there is no such folder", "make it first")
+        if not os.access(kept_in, os.W_OK):
+            raise ConfigError("", f"--checkpoint {checkpoint}: it may not be written", "name another file")
     with TrainingLine() as line:
         result = objectives.train_once(_environment(environment), values, seed, line, checkpoint)
     click.echo(training_summary(result))

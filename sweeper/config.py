@@ -434,9 +434,19 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError("", f"{path} is not UTF-8 text", "save it as plain UTF-8") from None
+    for folder in (file.resolve().parent, Path.cwd()):
+        if any("\ud800" <= sign <= "\udfff" for sign in str(folder)):  # a byte; no database takes it
+            raise ConfigError("", f"the folder {str(folder)!a} has a name that is not UTF-8", "rename it")
     return parse(
         text, folder=file.resolve().parent, file=str(path), overrides=overrides, default_name=file.stem
     )
+
+
+def _check_default_name(stem: str) -> None:
+    if not NAME.fullmatch(stem):
+        plain = re.sub(r"[^A-Za-z0-9]+", "-", stem)[:64].strip("-") or "my-sweep"
+        said = f"is missing, and that of the file, '{short(stem)}', is not plain"
+        raise ConfigError("name", said, f"add e.g. `name: {plain}`")
 
 
 def parse(
@@ -464,6 +474,8 @@ def parse(
             data["name"] = default_name
         for override in overrides:
             _override(data, override, marks)
+        if default_name is not None and not named and data["name"] == default_name:
+            _check_default_name(default_name)
         config = _validate(data)
         _check(config, data)
     except ConfigError as error:

@@ -17,6 +17,7 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from sweeper.errors import ConfigError
+from sweeper.files import write_whole
 
 Array = np.ndarray[Any, Any]
 FONT = "fonts/ttf/DejaVuSansMono.ttf"  # comes with matplotlib
@@ -46,13 +47,13 @@ SOLID = "#~"  # fill their places
 def check_path(path: Path) -> None:
     """Raises ConfigError where a GIF cannot, or should not, be written."""
     said = f"--gif {path}"
+    if path.is_dir():
+        raise ConfigError("", f"{said}: that is a folder", "name a file")
     if path.suffix.lower() != ".gif":
         raise ConfigError("", f"{said}: it writes GIFs only", f"call it {path.with_suffix('.gif').name}")
     folder = path.absolute().parent
     if not folder.is_dir():
         raise ConfigError("", f"{said}: there is no folder {folder}", "make it first")
-    if path.is_dir():
-        raise ConfigError("", f"{said}: that is a folder", "name a file")
     if path.exists() and path.read_bytes()[:3] != b"GIF":
         raise ConfigError("", f"{said}: that file is there and is no GIF", "name another file")
     if not os.access(path if path.exists() else folder, os.W_OK):
@@ -77,7 +78,7 @@ def write(path: Path, pictures: Sequence[str]) -> float:
         loop=0,
         optimize=False,  # the palette is ours
     )
-    path.write_bytes(film.getvalue())  # all at once: a film that fails harms no older one
+    write_whole(path, film.getvalue())
     return sum(seconds)
 
 
@@ -85,7 +86,7 @@ def _grids(pictures: Sequence[str]) -> Array:
     """Signs [pictures, rows, columns]: code points, negative in words; all is filled up with spaces."""
     texts = [picture.expandtabs().splitlines() for picture in pictures]
     rows = max(1, *map(len, texts))
-    columns = max(1, *(len(line) for lines in texts for line in lines))
+    columns = max([1, *(len(line) for lines in texts for line in lines)])
     grids = np.full((len(texts), rows, columns), ord(" "), np.int32)
     for grid, lines in zip(grids, texts, strict=True):
         for row, line in zip(grid, lines, strict=False):

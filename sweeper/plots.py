@@ -5,6 +5,7 @@ Drawn without a display and without pyplot's globals, so it may be called from a
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import IdentityTransform
 
+from sweeper.files import write_whole
 from sweeper.summary import FrontMember, three_budgets
 from sweeper.units import format_cost, format_number, format_seconds
 
@@ -104,8 +106,9 @@ def plot_pareto(
     _make_room(figure, axes)
     if members and done:
         _annotate(figure, axes, done, members, goal, cost_name)
-    path = Path(path)
-    figure.savefig(path, dpi=DPI, metadata={"Software": None})
+    path, picture = Path(path), io.BytesIO()
+    figure.savefig(picture, dpi=DPI, metadata={"Software": None})
+    write_whole(path, picture.getvalue())
     return path
 
 

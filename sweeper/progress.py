@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,7 +75,10 @@ class PlainObserver:
 
     def say(self, line: str) -> None:
         """One line for the user."""
-        print(line, file=self.stream, flush=True)
+        try:
+            print(line, file=self.stream, flush=True)
+        except BrokenPipeError:  # `sweep run ... | head`: nobody reads on, but the sweep goes on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
 
 def trial_line(trial: Any, state: State, config: SweepConfig) -> str:
@@ -263,6 +268,7 @@ class TrainingLine:
 
     def _write(self, text: str) -> None:
         if self.stream.isatty():
+            text = text[: shutil.get_terminal_size().columns - 1]  # \r goes back a row at most
             self.stream.write("\r" + text.ljust(self._width) + ("" if text else "\r"))
             self.stream.flush()
             self._width = len(text)

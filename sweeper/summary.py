@@ -165,7 +165,7 @@ def config_summary(config: SweepConfig) -> str:
     for name, value in config.fixed.items():
         lines.append(f"  {'fixed':<10} {name} = {scalar(value)}")
     space = config.space()
-    lines.append(f"{space.dim} parameters, with where the first trial starts")
+    lines.append(f"{space.dim} parameter{'s' * (space.dim > 1)}, with where the first trial starts")
     start = space.start()
     table = [["", "", "range", "start"]]
     for name, p in space.parameters.items():

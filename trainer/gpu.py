@@ -14,8 +14,6 @@ import functools
 import hashlib
 import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,13 +52,13 @@ def architecture(device: torch.device) -> str:
     return f"sm_{major}{minor}"
 
 
-def build(name: str, architecture: str, header: Path | None = None) -> Path:
-    """The shared library of `cuda/name` for an architecture such as "sm_90", compiled unless cached.
+def build(name: str, architecture: str, header: Path | None = None) -> ctypes.CDLL:
+    """The library of `cuda/name` for an architecture such as "sm_90", compiled unless it is kept already.
 
     `header`, an environment's, is read before the source. Raises ocean.BuildError without nvcc, for an
     architecture that it does not know, and with its first error line where it fails.
     """
-    from ocean.build import BuildError, cache_folder, texts
+    from ocean.build import BuildError, find_or_build, run, texts
     from ocean.header import FOLDER
 
     nvcc = compiler()
@@ -71,22 +69,16 @@ def build(name: str, architecture: str, header: Path | None = None) -> Path:
     options = [*FLAGS, f"-arch={architecture}"]
     program = os.stat(nvcc)
     identity = [nvcc, program.st_size, program.st_mtime_ns, *options, *texts([*headers, source], folders)]
-    key = hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
-    target = cache_folder() / f"{key}.so"
-    if target.exists():
-        return target
     inputs = [f"-I{folder}" for folder in folders]
     for path in headers:
         inputs += ["-include", str(path)]
-    # Two processes may both build; the rename is atomic and their libraries are the same.
-    with tempfile.TemporaryDirectory(prefix="build-", dir=target.parent) as workplace:
-        built = Path(workplace) / "library.so"
-        command = [nvcc, *options, *inputs, str(source), "-o", str(built)]
-        result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+    def compile_to(output: Path) -> None:
+        result = run([nvcc, *options, *inputs, str(source), "-o", str(output)], "mend the CUDA toolkit")
         if result.returncode:
             raise BuildError(_complaint(name, architecture, result.stderr + result.stdout, result.returncode))
-        os.replace(built, target)
-    return target
+
+    return find_or_build(hashlib.sha256(repr(identity).encode()).hexdigest()[:32], compile_to)
 
 
 def _complaint(name: str, architecture: str, said: str, code: int) -> str:
@@ -154,12 +146,7 @@ def load(name: str, device: torch.device, header: Path | None = None, flags: Seq
     from ocean.header import FOLDER
 
     if device.type == "cuda":
-        return Kernels(_loaded(build(name, architecture(device), header)), device)
+        return Kernels(build(name, architecture(device), header), device)
     include = [header] if header is not None else []
     source = SOURCES / name
     return Kernels(library([source], ["-x", "c", *flags], {}, include, [SOURCES, FOLDER]), device)
-
-
-@functools.cache
-def _loaded(path: Path) -> ctypes.CDLL:
-    return ctypes.CDLL(str(path))

@@ -158,7 +158,8 @@ class GpuNetwork:
             *(buffer.columns, count, horizon, *self._heads, segments, batch.weights, buffer.masks),
             *(buffer.actions, buffer.logprobs, buffer.advantages, buffer.returns),
             *(buffer.values.clone(), buffer.values, buffer.ratios, moments, ent_coef),
-            *(train.clip_coef, train.vf_clip_coef, train.vf_coef, out, terms, sd_slopes),
+            *map(float, (train.clip_coef, train.vf_clip_coef, train.vf_coef)),
+            *(out, terms, sd_slopes),
         )
         if sd_slopes is not None and self._sd_grad is not None:
             self._sd_grad.add_(sd_slopes.sum(1))

@@ -220,7 +220,8 @@ class GpuRollout:
         if not self.network.policy.continuous:
             return actions
         low, high, half, middle = self._scale
-        return torch.addcmul(middle, actions, half).clamp_(low, high)
+        # A network that has diverged gives what is no number: the environment is not to be blamed for it.
+        return torch.addcmul(middle, actions, half).nan_to_num_(0.0).clamp_(low, high)
 
     def state_dict(self) -> dict[str, Any]:
         """As rollout.Rollout's."""
@@ -241,7 +242,7 @@ class GpuRollout:
         self.state.copy_(state["memory"])
         if state["mask"] is not None:
             self.env.action_mask.copy_(state["mask"])
-        self.buffer.kept = state["kept"]
+        self.buffer.kept, self.steps = state["kept"], state["steps"] // agents
         for name, column in state["replay"].items():
             getattr(self.buffer, name)[:, agents:].copy_(column)
 

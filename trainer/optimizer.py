@@ -71,7 +71,7 @@ class Optimizer:
     """Steps a policy's parameters along its gradients. `state` is all it remembers."""
 
     def __init__(self, policy: Policy, train: TrainSettings) -> None:
-        self.policy, self.momentum, self.steps = policy, train.momentum, 0
+        self.policy, self.momentum, self.steps = policy, float(train.momentum), 0
         self.mean, self.square = torch.zeros_like(policy.flat), torch.zeros_like(policy.flat)
         self._kernels = _kernels() if policy.flat.device.type == "cpu" else None
         # (offset, inputs, outputs, factor of the rate) of every matrix; and the rest by (offset, size)

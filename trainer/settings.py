@@ -347,12 +347,12 @@ def _all_names(env: str | None) -> list[str]:
 
 
 def _nearest(key: str, env: str | None) -> str:
-    names = _all_names(env)
-    near = difflib.get_close_matches(key, names, 1, cutoff=0.5)
-    if not near:  # perhaps only the section is missing or wrong
-        short = {name.partition(".")[2]: name for name in names}
-        near = [short[match] for match in difflib.get_close_matches(key.rpartition(".")[2], short, 1)]
-    return f"did you mean '{near[0]}'?" if near else "`Settings.names()` lists them"
+    names, last = _all_names(env), key.rpartition(".")[2]
+    short = {name.partition(".")[2]: name for name in names}
+    near = [name for name in short if "".join(word[:1] for word in name.split("_")) == last]  # lr
+    near = near or [name.partition(".")[2] for name in difflib.get_close_matches(key, names, 1, cutoff=0.5)]
+    near = near or difflib.get_close_matches(last, short, 1)  # perhaps only the section is missing or wrong
+    return f"did you mean '{short[near[0]]}'?" if near else f"there is {', '.join(names)}"
 
 
 def _field_value(key: str, value: Any, spec: dataclasses.Field[Any]) -> Any:

@@ -172,6 +172,9 @@ class _Training:
             )
             self.env, self.network = parts.env, parts.network
             self.rollout, self.updater = parts.rollout, parts.updater
+        elif train.precision == "bfloat16" and (emulated or device.type != "cpu"):
+            said = "on a GPU bfloat16 needs our kernels: nvcc, and a policy without lstm"
+            raise SettingsError("train.precision", said, "use float32")
         else:
             self.network = network(self.policy, torch.from_numpy(env.final_obs).dtype, device)
             self.rollout = Rollout(env, self.network, train, self.generators[1], device)

@@ -189,7 +189,7 @@ OCEAN_FN void live(Agent *agent) {
     agent->water -= agent->water > 0;
     if (agent->food == 0 || agent->water == 0) {
         agent->health--;
-    } else if (agent->steps % HEALING == 0 && agent->health < HEALTH) {
+    } else if (agent->steps % HEALING == 0 && agent->health > 0 && agent->health < HEALTH) { // the dead stay dead
         agent->health++;
     }
 }

@@ -1,6 +1,8 @@
 """Examples that replace parts of the trainer: off they are the trainer, on they do what they say."""
 
+import contextlib
 import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -49,6 +51,35 @@ def test_off_it_is_the_trainer_and_on_it_repeats_itself(name: str, on: dict[str,
     first = play(seed=3, **on, **SMALL)
     assert first["score"] == play(seed=3, **on, **SMALL)["score"] != plain.score
     assert first["step"] == plain.steps
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("gold --optimizer=adam", '"step": 2048'),
+        ("gold --total-timesteps 4096", "error: --total-timesteps: write --name=value"),
+        ("gold --lr=1", "error: lr: no such setting; did you mean 'train.learning_rate'?"),
+        ("gold --gold 1 --rnn=mingru", "error: gold: 1, with rnn: mingru; use 0 or more, and rnn: none"),
+        ("gold --gold -1", "error: gold: -1, with rnn: none; use"),
+        ("lookahead --steps -1", "error: steps: -1 of them, 8 rollouts; use 1 or more"),
+        ("lookahead --steps 1 --rollouts 0", "error: steps: 1 of them, 0 rollouts; use 1 or more"),
+        (
+            "lookahead --steps 1 --env tetris",
+            "error: steps: look-ahead knows no forbidden actions; use steps 0",
+        ),
+    ],
+)
+def test_what_is_asked_of_them_is_done_or_said(
+    words: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, *asked = words.split()
+    small = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
+    monkeypatch.setattr(sys, "argv", [name, *asked, *small])
+    with contextlib.ExitStack() as stack:
+        if "error" in said:
+            stack.enter_context(pytest.raises(SystemExit, match="2"))
+        example(name).main()
+    assert said in "".join(capsys.readouterr())
 
 
 def test_gold_knows_no_rewards_but_learns_cartpole() -> None:

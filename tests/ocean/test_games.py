@@ -299,6 +299,17 @@ def test_in_the_wilds_a_blow_hits_all_neighbours_and_what_they_had_is_taken() ->
     assert (player.rewards[player.terminals == 1] == -1).all()
 
 
+def test_in_the_wilds_nobody_rises_from_the_dead() -> None:
+    """A blow takes all ten points of health: who is seen is either well or new, never healed from 0 to 1."""
+    player, rng = Player("wilds", 16, damage=10, effort=0, store=1000), np.random.default_rng(0)
+    deaths = 0
+    for _ in range(60):
+        player.step(rng.integers(UP, STRIKE + 1, player.rewards.shape))
+        deaths += int(player.terminals.sum())
+        assert player.obs[:, 5 * 81 : 5 * 81 + 10].all()
+    assert deaths > 100
+
+
 def test_in_the_wilds_who_does_nothing_starves_in_time() -> None:
     player = Player("wilds", 4, store=20)
     for step in range(29):

@@ -193,3 +193,19 @@ def test_a_compiler_without_native_flags_still_builds(
 def test_a_missing_source_is_named(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.c"):
         build.library([tmp_path / "nowhere.c"])
+
+
+def test_a_full_disk_is_said_and_not_the_linker_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "_loaded", {})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiler = tmp_path / "full"
+    compiler.write_text(
+        "#!/bin/sh\necho 'ld: final link failed: No space left on device' >&2\n"
+        "echo 'collect2: error: ld returned 1 exit status' >&2\nexit 1\n"
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    with pytest.raises(build.BuildError, match=r"pareto-sweeper: no space left on the device; make room"):
+        build.library([FOLDER / "vector.c"], include=[FOLDER / "squared" / "squared.h"], folders=[FOLDER])

@@ -28,7 +28,7 @@ from sweeper.executors import WorkerState
 from sweeper.export import as_csv, defused
 from sweeper.gif import YELLOW
 from sweeper.logs import printable
-from sweeper.progress import observer, panel
+from sweeper.progress import TrainingLine, observer, panel
 from sweeper.store import Point, Store, TrialRow
 from sweeper.yaml12 import read_yaml
 
@@ -407,6 +407,8 @@ def test_plot_writes_where_it_is_told(whole, monkeypatch, capsys):
     sweep("plot", "pareto", "whole", "-o", "mine.png")
     assert capsys.readouterr().out.strip() == "mine.png"
     assert Path("mine.png").stat().st_size > 10_000
+    sweep("plot", "pareto", "whole", "-o", "mine.foo", code=2)
+    assert "-o mine.foo: it writes PNGs only; call it mine.png" in capsys.readouterr().err
 
 
 def test_verify_runs_the_best_again(whole):
@@ -447,6 +449,16 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(whole):
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "")
     assert "resume     sweep run whole.yaml --set pause=0.5 --name stopped" in out
+
+
+def test_a_reader_that_leaves_and_closed_streams_end_no_sweep(whole):
+    folder, _ = whole
+    words = ["-m", "sweeper.cli", "run", "whole.yaml", "--name"]
+    for name, piped in (("unread", " | head -1"), ("closed", " <&- >&- 2>&-")):
+        command = shlex.join([sys.executable, "-P", *words, name]) + piped
+        subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=folder, env=environment(), check=True)
+        with Store.open(folder / "runs" / name, readonly=True) as store:
+            assert store.counts()["done"] + store.counts()["failed"] == 6
 
 
 def test_trials_that_all_fail_alike_end_the_sweep_with_their_last_words(whole):
@@ -491,6 +503,80 @@ def test_bench_prints_its_table(here):
     assert re.search(r"^log +4 trials +\d\.\d+ ", done.stdout, re.MULTILINE)
     wrong = run_in(here, "bench", "synthetic", "lgo")
     assert (wrong.returncode, "did you mean 'log'" in wrong.stderr) == (2, True)
+
+
+def test_ctrl_c_ends_a_bench_without_a_word_of_its_processes(here):
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "sweeper.cli", "bench", "synthetic", "log", "--seeds", "2"],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("2 sweeps of 80 trials")
+    time.sleep(0.6)  # its processes import what they need
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err.strip()) == (130, "interrupted")
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Files that are written hold 100 bytes at most, and then the disk is said to be full."""
+
+    def write(path, content):
+        with path.open("wb") as file:
+            file.write(content[:100])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    monkeypatch.setattr(Path, "write_text", lambda path, text, encoding=None: write(path, text.encode()))
+
+
+def test_on_a_full_disk_files_that_are_there_stay_whole(stored, full_disk, capsys):
+    for name, words in (("out.csv", ["export", "-o"]), ("out.gif", ["play", "squared", "--gif"])):
+        with open(name, "w") as file:
+            file.write("GIF, of old")
+        sweep(*words, name, code=1)
+        assert (
+            capsys.readouterr().err
+            == f"error: {name}: no space left on device; make room, and run it again\n"
+        )
+        with open(name) as file:
+            assert file.read() == "GIF, of old"
+    sweep("env", "new", "mine", code=2)
+    assert "error: mine: no space left on device" in capsys.readouterr().err
+    assert sorted(os.listdir()) == ["demo.yaml", "out.csv", "out.gif", "runs"]
+
+
+def test_what_may_not_be_written_is_said_before_the_work(here, monkeypatch, capsys):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    sweep("train", "squared", "--checkpoint", "agent.pt", code=2)
+    assert "--checkpoint agent.pt: it may not be written; name another file" in capsys.readouterr().err
+
+
+def test_an_error_without_a_file_says_what_to_do(here, capsys, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("sweeper.objectives.train_once", full)
+    sweep("train", "squared", code=1)
+    assert capsys.readouterr().err == "error: no space left on device; make room, and run it again\n"
+
+
+def test_a_training_stays_on_one_row_of_a_narrow_terminal(monkeypatch):
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "40")
+    screen = Screen()
+    with TrainingLine(screen) as line:
+        line({"steps": 169_984, "steps_per_second": 1.133e6, "seconds": 0.15, "score": 138.6})
+    assert "169,984 steps  1.133M" in screen.getvalue()
+    assert max(map(len, screen.getvalue().split("\r"))) < 40
 
 
 def test_train_says_score_speed_and_profile(here):
@@ -690,6 +776,7 @@ def test_play_says_why_there_is_no_gif(here, capsys):
 
     refused("film.mp4", "--gif film.mp4: it writes GIFs only; call it film.gif")
     refused("nowhere/film.gif", "there is no folder")
+    refused(".", "--gif .: that is a folder; name a file")
     Path("notes.gif").write_text("not to be lost")
     refused("notes.gif", "that file is there and is no GIF; name another file")
     assert Path("notes.gif").read_text() == "not to be lost"

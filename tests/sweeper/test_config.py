@@ -1,5 +1,6 @@
 """A config is read as meant, or refused with one message that says where and how to mend it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -173,10 +174,25 @@ def test_unreadable_files_are_named(tmp_path):
     for path, words in ((tmp_path / "none.yaml", "no such file"), (tmp_path, "is a folder")):
         with pytest.raises(ConfigError, match=words):
             load(path)
+    bytes_ = Path(os.fsdecode(bytes(tmp_path) + b"/\xfc"))
+    bytes_.mkdir()
+    (bytes_ / "demo.yaml").write_text(GOOD)
+    with pytest.raises(ConfigError, match=r"the folder '.*udcfc' has a name that is not UTF-8; rename it"):
+        load(bytes_ / "demo.yaml")
     latin = tmp_path / "latin.yaml"
     latin.write_bytes(b"name: \xe9\n")
     with pytest.raises(ConfigError, match="UTF-8"):
         load(latin)
+
+
+def test_a_file_whose_name_is_none_for_a_run_asks_for_one(tmp_path):
+    path = tmp_path / "my sweep 50%.yaml"
+    path.write_text(GOOD.partition("\n")[2])
+    with pytest.raises(
+        ConfigError, match=r"name: is missing, .*'my sweep 50%', is not plain\n.*my-sweep-50`"
+    ):
+        load(path)
+    assert load(path, ["name=mine"]).name == "mine"
 
 
 def test_aliases_depth_and_size_are_bounded():

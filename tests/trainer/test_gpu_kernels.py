@@ -230,4 +230,4 @@ def test_every_source_compiles_for_a_gpu(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     entries = {"advantage": "advantage_rows", "ppo": "sample", "recurrence": "mingru_backward"}
-    assert entries.get(name, "permutation").encode() in gpu.build(f"{name}.cu", "sm_90").read_bytes()
+    assert hasattr(gpu.build(f"{name}.cu", "sm_90"), entries.get(name, "permutation"))

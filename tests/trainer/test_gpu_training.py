@@ -6,6 +6,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import ocean
 from trainer import gpu, gpu_training, train
 from trainer.gpu_training import Draws, GpuMemoryError, Graph
 from trainer.gpu_vector import EnvironmentFault
-from trainer.settings import Settings
+from trainer.settings import Settings, SettingsError
 
 ON_GPU = torch.cuda.is_available() and gpu.compiler() is not None
 gpu_only = pytest.mark.skipif(not ON_GPU, reason="needs a GPU and nvcc")
@@ -233,6 +234,43 @@ def test_an_environment_that_breaks_is_named_before_the_loss_is(tmp_path: Path) 
     )
     with pytest.raises(EnvironmentFault, match=r"pole: environment \d gave .* at step 6; mend pole.h"):
         train(small(str(tmp_path / "pole.h")), device="emulated")
+
+
+def test_a_policy_that_breaks_is_not_blamed_on_the_environment(tmp_path: Path) -> None:
+    """Its actions are no numbers, and so would be what an environment makes of them."""
+    text = ocean.find("pendulum").read_text()
+    line = "    action = action > MAX_ACTION ? MAX_ACTION : action > -MAX_ACTION ? action : -MAX_ACTION;"
+    assert line in text
+    (tmp_path / "rod.h").write_text(text.replace(line, ""))
+    changes = {"train.learning_rate": 1e38, "train.updates": 1}
+    assert train(small(str(tmp_path / "rod.h"), **changes), device="emulated").failure == "diverged"
+
+
+def test_a_fault_after_a_restart_is_counted_from_the_beginning(tmp_path: Path) -> None:
+    text = ocean.find("bandit").read_text()
+    text = text.replace("    io->obs[0] = 1.0f;", "    io->obs[0] = env->log.n == 20 ? NAN : 1.0f;")
+    (tmp_path / "arms.h").write_text(text)
+    settings, file = small(str(tmp_path / "arms.h")), tmp_path / "arms.pt"
+    train(settings, device="emulated", checkpoint=file, should_stop=lambda: True)  # after 16 steps
+    with pytest.raises(EnvironmentFault, match="at step 19;"):
+        train(settings, device="emulated", checkpoint=file)
+
+
+def test_whole_numbers_do_for_floats() -> None:
+    """As they do on the processor: a C double is not handed an integer's register."""
+    whole = {"vf_coef": 1, "clip_coef": 1, "vf_clip_coef": 2, "momentum": 0, "gamma": 1, "rho_clip": 1}
+    policies = []
+    for kind in (int, float):
+        settings = small()
+        numbers = {name: kind(value) for name, value in whole.items()}
+        settings = replace(settings, train=replace(settings.train, **numbers))
+        policies.append(train(settings, device="emulated").policy.flat)
+    assert torch.equal(*policies)
+
+
+def test_bfloat16_without_kernels_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"train\.precision: on a GPU bfloat16 needs .* use float32"):
+        train(small(**{"policy.rnn": "lstm", "train.precision": "bfloat16"}), device="emulated")
 
 
 def test_a_header_that_cuda_refuses_stays_on_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:

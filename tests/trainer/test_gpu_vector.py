@@ -155,7 +155,7 @@ def test_states_agree_in_floats_nearly_and_in_integers_exactly() -> None:
 @pytest.mark.parametrize("name", ENVS)
 def test_every_header_compiles_as_cuda(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert b"vector_step" in gpu.build("vector.cu", "sm_90", ocean.spec(name).path).read_bytes()
+    assert hasattr(gpu.build("vector.cu", "sm_90", ocean.spec(name).path), "vector_step")
 
 
 @pytest.mark.parametrize("name", ["cartpole", "snake", "password"])

@@ -46,6 +46,9 @@ def test_whole_numbers_may_be_written_as_floats() -> None:
         ("policy.hiden", "policy.hidden"),
         ("env.gravitation", "env.gravity"),
         ("trian.gamma", "train.gamma"),
+        ("lr", "train.learning_rate"),
+        ("train.lr", "train.learning_rate"),
+        ("qqqqq", "train.threads"),  # all there is
     ],
 )
 def test_an_unknown_name_suggests_the_nearest(key: str, suggestion: str) -> None:
