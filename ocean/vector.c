@@ -189,10 +189,8 @@ void ocean_reset(Vector *vector, Obs *obs) {
     run_all(vector);
 }
 
-void ocean_step(Vector *vector, const Action *actions, Obs *obs, float *rewards, uint8_t *terminals,
-                uint8_t *truncations) {
-    Call call = {actions, obs, rewards, terminals, truncations};
-    vector->call = call;
+void ocean_step(Vector *vector, const Call *call) {
+    vector->call = *call;
     run_all(vector);
 }
 

@@ -44,13 +44,14 @@ typedef struct {
 // Recommended: one function that writes a whole observation. Buffers change from step to step, so
 // every element must be written every time.
 OCEAN_FN void observe(const Env *env, Obs *obs) {
+    int x = env->agent_x, y = env->agent_y, target = env->target_y * SIZE + env->target_x;
     for (int i = 0; i < OBS_SIZE; i++) {
         obs[i] = 0;
     }
-    obs[env->target_y * SIZE + env->target_x] = 1;
+    obs[target] = 1;
     // An agent that fell off the grid is not seen.
-    if (env->agent_x >= 0 && env->agent_x < SIZE && env->agent_y >= 0 && env->agent_y < SIZE) {
-        obs[env->agent_y * SIZE + env->agent_x] = -1;
+    if (x >= 0 && x < SIZE && y >= 0 && y < SIZE) {
+        obs[y * SIZE + x] = -1;
     }
 }
 
@@ -79,7 +80,7 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
     env->agent_y += (action == DOWN) - (action == UP);
 
     int fell = env->agent_x < 0 || env->agent_x >= SIZE || env->agent_y < 0 || env->agent_y >= SIZE;
-    int reached = env->agent_x == env->target_x && env->agent_y == env->target_y;
+    int reached = (env->agent_x == env->target_x) & (env->agent_y == env->target_y);
     int late = !fell && !reached && env->steps >= settings->max_steps;
     float reward = 0.0f;
     if (reached) {
