@@ -51,6 +51,16 @@ def test_bfloat16_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch
         train(small(precision="bfloat16"))
 
 
+def test_evaluation_may_have_settings_of_its_own() -> None:
+    plain = train(small())
+    settings = Settings.parse("cartpole", {**SMALL, "eval_env.max_steps": 7})
+    assert settings.evaluated == {"max_steps": 7}
+    short = train(settings)
+    assert short.score == 7
+    assert plain.score > 7
+    assert torch.equal(plain.policy.flat, short.policy.flat)  # training knows nothing of it
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_cartpole_is_solved_by_its_defaults(seed: int) -> None:
     result = train(Settings.parse("cartpole"), seed=seed)
