@@ -79,8 +79,8 @@ class TrainSettings:
     anneal_entropy: bool = False
     """Let the entropy bonus fall linearly to zero over total_timesteps."""
 
-    gamma: float = _bounded(0.99, 0.0, 1.0)
-    """Discount a step."""
+    gamma: float = _bounded(0.99, -1.0, 1.0)
+    """Discount a step; negative where one policy plays two sides in turn and what follows is the other's."""
 
     gae_lambda: float = _bounded(0.9, 0.0, 1.0)
     """How far advantages look ahead: 0 one step, 1 to the end of the segment."""
