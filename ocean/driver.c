@@ -39,13 +39,14 @@ int main(int count, char **arguments) {
     double *sums = (double *)malloc(sizeof(Log));
     Vector *vector = ocean_create(ENVS, 1, atoi(arguments[1]), settings, final_obs, action_mask);
     void *state = malloc((size_t)ocean_state_bytes(vector));
+    Call call = {actions, obs, rewards, terminals, truncations};
     ocean_reset(vector, obs);
     double episodes = 0;
     for (int step = 0; step < STEPS; step++) {
         for (size_t i = 0; i < rows * ACTION_COUNT; i++) {
             actions[i] = draw_action((int)(i % ACTION_COUNT));
         }
-        ocean_step(vector, actions, obs, rewards, terminals, truncations);
+        ocean_step(vector, &call);
 #ifdef RENDER
         if (step % 100 == 0) {
             enum { LONGEST = 1 << 16 };

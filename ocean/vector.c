@@ -44,26 +44,28 @@ static void run_range(Vector *vector, int32_t first, int32_t last) {
     const Settings settings = vector->settings; // a local copy: no store below can change it
     const Call call = vector->call;
     Obs *final_obs = vector->final_obs;
+    uint8_t *action_mask = vector->action_mask;
     Env *envs = vector->envs;
-    for (int64_t i = first; i < last; i++) {
-        Io io;
-        int64_t row = i * AGENTS;
-        io.obs = call.obs + row * OBS_SIZE;
-        io.final_obs = final_obs + row * OBS_SIZE;
-        io.action_mask = MASK_SIZE ? vector->action_mask + row * MASK_SIZE : NULL;
-        if (call.actions == NULL) {
-            io.actions = NULL;
-            io.rewards = NULL;
-            io.terminals = NULL;
-            io.truncations = NULL;
+    if (call.actions == NULL) {
+        for (int64_t i = first; i < last; i++) {
+            int64_t row = i * AGENTS;
+            Io io = {.obs = call.obs + row * OBS_SIZE,
+                     .final_obs = final_obs + row * OBS_SIZE,
+                     .action_mask = MASK_SIZE ? action_mask + row * MASK_SIZE : NULL};
             env_reset(&envs[i], &settings, &io);
-        } else {
-            io.actions = call.actions + row * ACTION_COUNT;
-            io.rewards = call.rewards + row;
-            io.terminals = call.terminals + row;
-            io.truncations = call.truncations + row;
-            env_step(&envs[i], &settings, &io);
         }
+        return;
+    }
+    for (int64_t i = first; i < last; i++) {
+        int64_t row = i * AGENTS;
+        Io io = {.obs = call.obs + row * OBS_SIZE,
+                 .actions = call.actions + row * ACTION_COUNT,
+                 .rewards = call.rewards + row,
+                 .terminals = call.terminals + row,
+                 .truncations = call.truncations + row,
+                 .final_obs = final_obs + row * OBS_SIZE,
+                 .action_mask = MASK_SIZE ? action_mask + row * MASK_SIZE : NULL};
+        env_step(&envs[i], &settings, &io);
     }
 }
 
@@ -189,10 +191,8 @@ void ocean_reset(Vector *vector, Obs *obs) {
     run_all(vector);
 }
 
-void ocean_step(Vector *vector, const Action *actions, Obs *obs, float *rewards, uint8_t *terminals,
-                uint8_t *truncations) {
-    Call call = {actions, obs, rewards, terminals, truncations};
-    vector->call = call;
+void ocean_step(Vector *vector, const Call *call) {
+    vector->call = *call;
     run_all(vector);
 }
 

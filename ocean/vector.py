@@ -17,7 +17,7 @@ from ocean import build
 from ocean.header import FOLDER, nearest
 from ocean.header import spec as read_spec
 
-CACHED_ARRAYS = 8192  # addresses kept; five arrays a step, so a horizon of 1,638 rows
+CACHED_CALLS = 4096  # steps into the same five arrays that are remembered: a horizon of as many rows
 TEXT_BYTES = 1 << 16  # of a picture
 Array = np.ndarray[Any, Any]
 
@@ -83,7 +83,7 @@ class Vector:
         arrays = (self.final_obs, self.action_mask)
         self._finalizer = weakref.finalize(self, _destroy, self._library, handle, arrays, os.getpid())
         self._step = self._library.ocean_step
-        self._addresses: dict[tuple[int, int], tuple[weakref.ref[Array], int]] = {}
+        self._calls: dict[tuple[int, int], tuple[Any, ...]] = {}  # by id: actions, obs
         rows = self.num_agents
         actions = (rows, self.spec.action_count)
         self._kinds: tuple[tuple[str, np.dtype, tuple[tuple[int, ...], ...]], ...] = (
@@ -116,25 +116,16 @@ class Vector:
         made. Where an episode ended, obs is the first one of the next episode and `final_obs` holds the
         last one of the old. Raises ValueError for any other type, shape or layout.
         """
-        # The way of every step: five look-ups by identity. `is` is what makes a reused id harmless.
-        known = self._addresses
+        # The way of every step: one look-up by identity. `is` is what makes a reused id harmless.
         try:
-            a, a_address = known[0, id(actions)]
-            o, o_address = known[1, id(obs)]
-            r, r_address = known[2, id(rewards)]
-            e, e_address = known[3, id(terminals)]
-            u, u_address = known[4, id(truncations)]
+            a, o, r, e, u, call = self._calls[id(actions), id(obs)]
             if not (
                 a() is actions and o() is obs and r() is rewards and e() is terminals and u() is truncations
             ):
                 raise KeyError
         except KeyError:
-            a_address = self._address(actions, 0)
-            o_address = self._address(obs, 1)
-            r_address = self._address(rewards, 2)
-            e_address = self._address(terminals, 3)
-            u_address = self._address(truncations, 4)
-        self._step(self._handle or self._open(), a_address, o_address, r_address, e_address, u_address)
+            call = self._call(actions, obs, rewards, terminals, truncations)
+        self._step(*call)
 
     def log(self, only: Array | None = None) -> dict[str, float]:
         """Means over the episodes that ended since the last call, and their number "n"; then cleared.
@@ -193,7 +184,7 @@ class Vector:
     def close(self) -> None:
         """Free memory and end the threads. A closed Vector refuses everything but another close."""
         self._handle = None
-        self._addresses.clear()
+        self._calls.clear()  # each of them holds the handle
         self._finalizer()
 
     def _open(self) -> int:
@@ -201,11 +192,17 @@ class Vector:
             raise ValueError("this Vector is closed")
         return self._handle
 
+    def _call(self, *arrays: Array) -> tuple[Any, Any]:
+        """What ocean_step takes, once the arrays were found to be what C expects; remembered."""
+        addresses = [self._address(array, kind) for kind, array in enumerate(arrays)]
+        call = ctypes.c_void_p(self._open()), (ctypes.c_void_p * len(arrays))(*addresses)
+        if len(self._calls) >= CACHED_CALLS:
+            self._calls.clear()
+        self._calls[id(arrays[0]), id(arrays[1])] = (*map(weakref.ref, arrays), call)
+        return call
+
     def _address(self, array: Array, kind: int) -> int:
-        """Where a buffer lies, once it was found to be what C expects; remembered by its identity."""
-        entry = self._addresses.get((kind, id(array)))
-        if entry is not None and entry[0]() is array:
-            return entry[1]
+        """Where a buffer lies, once it was found to be what C expects."""
         name, dtype, shapes = self._kinds[kind]
         if not isinstance(array, np.ndarray):
             raise ValueError(f"{name} must be a numpy array, not {type(array).__name__}")
@@ -218,9 +215,6 @@ class Vector:
         if kind and not array.flags.writeable:
             raise ValueError(f"{name} must be writable")
         address: int = array.ctypes.data
-        if len(self._addresses) >= CACHED_ARRAYS:
-            self._addresses.clear()
-        self._addresses[kind, id(array)] = (weakref.ref(array), address)
         return address
 
 
@@ -251,7 +245,7 @@ def _library(header: Path) -> ctypes.CDLL:
         ("ocean_destroy", [pointer]),
         ("ocean_seed", [pointer, ctypes.c_uint64]),
         ("ocean_reset", [pointer] * 2),
-        ("ocean_step", [pointer] * 6),
+        ("ocean_step", [pointer] * 2),
         ("ocean_log", [pointer] * 3),
         ("ocean_get_state", [pointer] * 2),
         ("ocean_set_state", [pointer] * 2),

@@ -6,13 +6,14 @@ module first, which registers it. Imports neither torch nor, but for such a name
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import ocean
 from trainer.adapter import GymnasiumVector, keywords
 from trainer.defaults import GYMNASIUM
-from trainer.settings import SettingsError
+from trainer.settings import Settings, SettingsError
 
 Environment: TypeAlias = ocean.Vector | GymnasiumVector
 
@@ -60,3 +61,18 @@ def make(env: str, num_envs: int, seed: int, threads: int, settings: Mapping[str
     if is_gymnasium(env):
         return GymnasiumVector(env, num_envs, seed, settings)
     return ocean.Vector(env, num_envs, seed, threads, dict(settings))
+
+
+def check_alike(spec: ocean.Spec, settings: Settings) -> None:
+    """Raises SettingsError where `eval_env.` makes an environment that a policy for `spec` cannot play."""
+    if not settings.eval_env_settings:
+        return
+    with contextlib.closing(make(settings.env, 1, 0, 1, settings.evaluated)) as other:
+        for name in ("obs_shape", "obs_dtype", "action_sizes", "action_dim", "masked"):
+            trained, judged = getattr(spec, name), getattr(other.spec, name)
+            if trained != judged:
+                shown = ", ".join(
+                    f"eval_env.{key}={value!r}" for key, value in settings.eval_env_settings.items()
+                )
+                said = f"in evaluation {name} is {judged}, in training {trained}, with {shown}"
+                raise SettingsError("eval_env", said, "leave out what changes observations or actions")

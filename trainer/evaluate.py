@@ -30,13 +30,14 @@ def evaluate(network: Network, settings: Settings, seed: int, device: torch.devi
     """Play `train.eval_episodes` episodes, the first one of as many agents (of whole environments).
 
     One episode an agent: stopping at the n-th episode to end would favour short ones.
-    Score is nan if none ended within `train.eval_max_steps`.
+    Score is nan if none ended within `train.eval_max_steps`. The environments' settings are those of
+    `settings.evaluated`.
     """
     train = settings.train
     num_envs = math.ceil(train.eval_episodes / environments.agents_per_env(settings.env))
     streams = np.random.SeedSequence([EVALUATION_STREAM, seed]).generate_state(2, np.uint64)
     generator = torch.Generator().manual_seed(int(streams[0] >> np.uint64(1)))
-    env = environments.make(settings.env, num_envs, int(streams[1]), train.threads, settings.env_settings)
+    env = environments.make(settings.env, num_envs, int(streams[1]), train.threads, settings.evaluated)
     try:
         rows, components, policy = env.num_agents, env.spec.action_count, network.policy
         # torch's memory is aligned, numpy's is not: matrix products may round by where a matrix lies

@@ -31,14 +31,14 @@ class Game:
     """A single environment (a bundled name or a header's path) and who acts in it.
 
     Actions are drawn evenly from those allowed, or from the policy in the file `checkpoint`, with the
-    environment's settings that it was trained with. Raises SettingsError for a checkpoint that is none or
+    environment's settings that it was evaluated with. Raises SettingsError for a checkpoint that is none or
     of another environment, ValueError and ocean.BuildError as ocean.Vector does.
     """
 
     def __init__(self, env: str, seed: int = 0, checkpoint: Path | None = None) -> None:
         state = None if checkpoint is None else _load(checkpoint, env)
         settings = Settings.parse(env, state["settings"] if state else None)
-        self.env = environments.make(env, 1, seed, 1, settings.env_settings)
+        self.env = environments.make(env, 1, seed, 1, settings.evaluated)
         spec, rows = self.env.spec, self.env.num_agents
         self.spec = spec
         self.obs = np.zeros((rows, *spec.obs_shape), spec.obs_dtype)

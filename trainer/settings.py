@@ -82,8 +82,8 @@ class TrainSettings:
     average: float = _bounded(0.0, 0.0, 1.0)
     """Evaluate and keep the mean of the weights over about this last share of the steps so far; 0 is off."""
 
-    gamma: float = _bounded(0.99, 0.0, 1.0)
-    """Discount a step."""
+    gamma: float = _bounded(0.99, -1.0, 1.0)
+    """Discount a step; negative where one policy plays two sides in turn and what follows is the other's."""
 
     gae_lambda: float = _bounded(0.9, 0.0, 1.0)
     """How far advantages look ahead: 0 one step, 1 to the end of the segment."""
@@ -188,6 +188,7 @@ class PolicySettings:
 
 
 _SECTIONS: dict[str, type] = {"train": TrainSettings, "policy": PolicySettings}
+_ENV_SECTIONS = ("env", "eval_env")  # the environment's own settings: always, and in evaluation alone
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,13 @@ class Settings:
     train: TrainSettings = field(default_factory=TrainSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
     env_settings: Mapping[str, Any] = field(default_factory=dict)
+    eval_env_settings: Mapping[str, Any] = field(default_factory=dict)
+    """`eval_env.NAME`: what takes the place of `env.NAME` wherever the policy is judged or watched."""
+
+    @property
+    def evaluated(self) -> dict[str, Any]:
+        """The environment's settings in evaluation."""
+        return {**self.env_settings, **self.eval_env_settings}
 
     @staticmethod
     def parse(env: str, mapping: Mapping[str, Any] | None = None) -> Settings:
@@ -209,18 +217,17 @@ class Settings:
         from trainer import environments
 
         environments.names(env)  # an unknown environment is said first
-        values: dict[str, dict[str, Any]] = {"train": {}, "policy": {}, "env": {}}
+        values: dict[str, dict[str, Any]] = {name: {} for name in (*_SECTIONS, *_ENV_SECTIONS)}
         for key, value in {**tuned(env), **(mapping or {})}.items():
             section, _, name = key.partition(".")
             if section in _SECTIONS and name in _fields(section):
                 values[section][name] = _field_value(key, value, _fields(section)[name])
-            elif section == "env" and environments.accepts(env, name):
-                values["env"][name] = _env_value(key, value, env)
+            elif section in _ENV_SECTIONS and environments.accepts(env, name):
+                values[section][name] = _env_value(key, value, env)
             else:
                 raise SettingsError(key, "no such setting", _nearest(key, env))
-        settings = Settings(
-            env, TrainSettings(**values["train"]), PolicySettings(**values["policy"]), values["env"]
-        )
+        train, policy = TrainSettings(**values["train"]), PolicySettings(**values["policy"])
+        settings = Settings(env, train, policy, values["env"], values["eval_env"])
         settings.check(agents_per_env=environments.agents_per_env(env))
         if not environments.is_gymnasium(env):  # whose spaces are known when it is made
             check_serves(ocean.spec(env), settings.policy)
@@ -251,7 +258,8 @@ class Settings:
 
     def to_mapping(self) -> dict[str, Any]:
         """Dotted names to values, for `parse` to read back."""
-        parts = {"train": vars(self.train), "policy": vars(self.policy), "env": self.env_settings}
+        parts: dict[str, Mapping[str, Any]] = {"train": vars(self.train), "policy": vars(self.policy)}
+        parts |= {"env": self.env_settings, "eval_env": self.eval_env_settings}
         return {f"{section}.{name}": value for section, part in parts.items() for name, value in part.items()}
 
     @staticmethod
@@ -266,7 +274,7 @@ class Settings:
 
         names = _all_names(env)
         section, _, key = name.partition(".")
-        if name in names or (env and section == "env" and environments.accepts(env, key)):
+        if name in names or (env and section in _ENV_SECTIONS and environments.accepts(env, key)):
             return name
         matches = [dotted for dotted in names if dotted.partition(".")[2] == name]
         if len(matches) == 1:
@@ -279,7 +287,7 @@ class Settings:
     def value(name: str, env: str, value: Any) -> Any:
         """`value` as the setting with this dotted name takes it; SettingsError for a wrong type or range."""
         section, _, key = name.partition(".")
-        if section == "env":
+        if section in _ENV_SECTIONS:
             return _env_value(name, value, env)
         return _field_value(name, value, _fields(section)[key])
 
@@ -289,7 +297,7 @@ class Settings:
         from trainer import environments
 
         section, _, key = name.partition(".")
-        if section == "env":
+        if section in _ENV_SECTIONS:
             declared = environments.setting(env, key)
             return None if declared is None else declared.default
         return tuned(env).get(name, _fields(section)[key].default)
@@ -348,6 +356,8 @@ def _all_names(env: str | None) -> list[str]:
 
 def _nearest(key: str, env: str | None) -> str:
     names, last = _all_names(env), key.rpartition(".")[2]
+    if key.startswith("eval_env."):
+        names = [f"eval_{name}" for name in names if name.startswith("env.")]
     short = {name.partition(".")[2]: name for name in names}
     near = [name for name in short if "".join(word[:1] for word in name.split("_")) == last]  # lr
     near = near or [name.partition(".")[2] for name in difflib.get_close_matches(key, names, 1, cutoff=0.5)]

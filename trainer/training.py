@@ -162,6 +162,7 @@ class _Training:
         )
         self.env, spec = env, env.spec
         settings.check(spec.agents_per_env)
+        environments.check_alike(spec, settings)
         self.policy = Policy.of(spec, settings.policy, self.generators[0], device)
         self.parts: gpu_training.Parts | None = None
         ours = network is networks.make and updater is Updater

@@ -24,9 +24,11 @@
 
 #include "ocean.h"
 
-#define X_LIMIT 2.4f                 // m
-#define THETA_LIMIT 0.20943951023932 // rad, 12 degrees; compared in double, as the original does
-#define START 0.05f                  // all four numbers of a first state lie within +-START
+#define X_LIMIT 2.4f // m
+// rad: the greatest float below 12 degrees. A float is above it where, as a double, it is above the
+// original's limit.
+#define THETA_LIMIT 0.209439501f
+#define START 0.05f // all four numbers of a first state lie within +-START
 
 typedef struct {
     double score; // the episode's length, which is its return
@@ -61,7 +63,9 @@ OCEAN_FN void env_reset(Env *env, const Settings *settings, const Io *io) {
 }
 
 OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
-    float force = io->actions[0] == 1 ? settings->force : -settings->force;
+    // By a table and not by `if`: the processor would guess half of a random agent's pushes wrong.
+    const float pushes[] = {-settings->force, settings->force};
+    float force = pushes[io->actions[0] == 1];
     float per_mass = 1.0f / (settings->cart_mass + settings->pole_mass); // of both together
     float pole_moment = settings->pole_mass * settings->half_length;
 
@@ -85,7 +89,7 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
     env->theta_dot += settings->tau * theta_acc;
     env->steps++;
 
-    int fell = fabsf(env->x) > X_LIMIT || fabsf(env->theta) > THETA_LIMIT;
+    int fell = (fabsf(env->x) > X_LIMIT) | (fabsf(env->theta) > THETA_LIMIT); // `|`: one guess, not two
     int late = !fell && env->steps >= settings->max_steps;
     io->rewards[0] = 1.0f;
     io->terminals[0] = fell;

@@ -14,7 +14,8 @@
 #define RENDER 1
 
 #define SETTINGS(X) \
-    X(float, skill, 0.5, 0.0, 1.0, "how often the opponent looks: it then wins where it can and blocks where it must")
+    X(float, skill, 0.5, 0.0, 1.0, "how often the opponent looks: it then wins where it can and blocks where it must") \
+    X(int, self_play, 0, 0, 1, "1: no opponent; the agent plays both sides, and sees each board as the side to move")
 
 #include "ocean.h"
 
@@ -96,6 +97,13 @@ OCEAN_FN int opponents_move(Env *env, const Settings *settings) {
     return move;
 }
 
+// The board as the other side sees it.
+OCEAN_FN void change_sides(Env *env) {
+    for (int i = 0; i < CELLS; i++) {
+        env->board[i] = (uint8_t)((OWN + OTHER - env->board[i]) % (OWN + OTHER)); // empty stays empty
+    }
+}
+
 OCEAN_FN void observe(const Env *env, Obs *obs) {
     for (int i = 0; i < CELLS; i++) {
         obs[i] = env->board[i] == OWN;
@@ -113,7 +121,7 @@ OCEAN_FN void env_reset(Env *env, const Settings *settings, const Io *io) {
     for (int i = 0; i < CELLS; i++) {
         env->board[i] = EMPTY;
     }
-    if (rng_below(&env->rng, 2)) {
+    if (!settings->self_play && rng_below(&env->rng, 2)) {
         drop(env, opponents_move(env, settings), OTHER);
     }
     observe(env, io->obs);
@@ -129,7 +137,10 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
     int lost = 0;
     drop(env, column, OWN);
     env->steps++;
-    if (!won && !is_full(env)) {
+    int goes_on = !won && !is_full(env);
+    if (goes_on && settings->self_play) {
+        change_sides(env);
+    } else if (goes_on) {
         int move = opponents_move(env, settings);
         lost = wins(env, move, OTHER);
         drop(env, move, OTHER);

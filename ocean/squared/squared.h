@@ -44,13 +44,15 @@ typedef struct {
 // Recommended: one function that writes a whole observation. Buffers change from step to step, so
 // every element must be written every time.
 OCEAN_FN void observe(const Env *env, Obs *obs) {
+    // Read before obs is written: for C, a byte that is written may be one of env.
+    int x = env->agent_x, y = env->agent_y, target = env->target_y * SIZE + env->target_x;
     for (int i = 0; i < OBS_SIZE; i++) {
         obs[i] = 0;
     }
-    obs[env->target_y * SIZE + env->target_x] = 1;
+    obs[target] = 1;
     // An agent that fell off the grid is not seen.
-    if (env->agent_x >= 0 && env->agent_x < SIZE && env->agent_y >= 0 && env->agent_y < SIZE) {
-        obs[env->agent_y * SIZE + env->agent_x] = -1;
+    if (x >= 0 && x < SIZE && y >= 0 && y < SIZE) {
+        obs[y * SIZE + x] = -1;
     }
 }
 
@@ -79,19 +81,15 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
     env->agent_y += (action == DOWN) - (action == UP);
 
     int fell = env->agent_x < 0 || env->agent_x >= SIZE || env->agent_y < 0 || env->agent_y >= SIZE;
-    int reached = env->agent_x == env->target_x && env->agent_y == env->target_y;
-    int late = !fell && !reached && env->steps >= settings->max_steps;
-    float reward = 0.0f;
-    if (reached) {
-        reward = 1.0f;
-    } else if (fell) {
-        reward = -settings->fall_penalty;
-    }
+    int reached = (env->agent_x == env->target_x) & (env->agent_y == env->target_y);
+    int ended = fell | reached; // `|` and `&` are faster than `||` and `&&` where both sides are cheap
+    int late = !ended & (env->steps >= settings->max_steps);
+    float reward = reached ? 1.0f : fell ? -settings->fall_penalty : 0.0f;
     io->rewards[0] = reward;
-    io->terminals[0] = fell || reached; // ended by the rules: nothing comes after
-    io->truncations[0] = late;          // cut short: the learner estimates what would have come
+    io->terminals[0] = ended;  // by the rules: nothing comes after
+    io->truncations[0] = late; // cut short: the learner estimates what would have come
 
-    if (fell || reached || late) {
+    if (ended || late) {
         observe(env, io->final_obs);
         env->log.score += reached;
         env->log.episode_return += reward;

@@ -61,14 +61,14 @@ def broken(folder: Path, there: str, instead: str, name: str = "squared") -> Pat
         ("io->truncations[0] = late;", "", "written", "truncations: not all elements are written by a step"),
         ("observe(env, io->final_obs);", "", "written", "final observations: not all"),
         (
-            "obs[env->target_y * SIZE + env->target_x] = 1",
+            "obs[target] = 1",
             "obs[0] = 7",
             "ranges",
             r"-1 to 7 is not in OBS.*element \[0, 0\]",
         ),
-        ("reward = 1.0f;", "reward = INFINITY;", "ranges", "rewards: not all are finite"),
+        ("reached ? 1.0f", "reached ? INFINITY", "ranges", "rewards: not all are finite"),
         (
-            "io->terminals[0] = fell || reached;",
+            "io->terminals[0] = ended;",
             "io->terminals[0] = 0;",
             "log",
             "step 4: 1 in the log, 0 in",

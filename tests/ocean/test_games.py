@@ -129,6 +129,24 @@ def test_connect_four_is_played_by_the_rules() -> None:
     assert blocks > 10
 
 
+def test_connect_four_against_oneself_turns_the_board_after_each_move() -> None:
+    player, rng = Player("connect4", 16, self_play=1), np.random.default_rng(0)
+    assert not player.obs.any()  # nobody has moved before the first
+    wins = 0
+    for _ in range(60):
+        before, actions = player.obs.copy(), player.legal(rng)
+        player.step(actions)
+        for i, after in enumerate(player.seen):
+            moved = dropped(before[i], 0, actions[i])
+            won, full = has_four(moved[0]), moved.sum() == 42
+            assert player.rewards[i] == won  # the loser's -1 is the same thing from the other side
+            assert player.terminals[i] == (won or full)
+            np.testing.assert_array_equal(after, moved if won or full else moved[::-1])
+            assert player.env.action_mask[i].tolist() == (player.obs[i].sum(axis=(0, 1)) < 6).tolist()
+            wins += won
+    assert wins > 10
+
+
 def test_the_first_snake_meets_what_it_sees() -> None:
     """The first of each map moves before all others: its window is still true when it does."""
     player, rng = Player("snake", 6, food=512), np.random.default_rng(0)

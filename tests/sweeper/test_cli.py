@@ -625,8 +625,8 @@ def test_env_check_says_what_was_played(here, capsys):
             "keep to the",
         ),
         (
-            "= fell || reached; //",
-            "= 0; //",
+            "terminals[0] = ended;",
+            "terminals[0] = 0;",
             r"\(environment \d+, step \d+: 1 in the log, 0 in .*\)",
             "add to",
         ),

@@ -55,6 +55,13 @@ def one_agent(rewards: list[float], values: list[float], **changes: list[float])
     )
 
 
+def test_a_negative_gamma_is_the_other_sides_future() -> None:
+    rows = one_agent([0.0, 0.0, 1.0], [0.5, -0.25, 0.5, 9.0], terminals=[0.0, 0.0, 1.0])
+    for form in (advantage.reference, advantage.compute):
+        form(rows, -1.0, 1.0, 1.0, 1.0)
+        assert rows.returns[:, 0].tolist() == [1.0, -1.0, 1.0]  # who moves first wins
+
+
 def compare(device: str, form: Callable[..., None]) -> None:
     for horizon, agents in SIZES:
         rows = make_rows(horizon, agents, device)

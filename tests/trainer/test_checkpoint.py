@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from trainer import checkpoint, train
+from trainer.play import Game
 from trainer.settings import Settings, SettingsError
 
 BASE = {
@@ -24,7 +25,7 @@ BASE = {
 
 def settings(**changes: object) -> Settings:
     return Settings.parse(
-        "cartpole", {**BASE, **{Settings.resolve(name): value for name, value in changes.items()}}
+        "cartpole", {**BASE, **{Settings.resolve(name, "cartpole"): value for name, value in changes.items()}}
     )
 
 
@@ -100,6 +101,15 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path, changes: dict
         train(settings(**changes), checkpoint=file)
     with pytest.raises(SettingsError, match="seed"):
         train(settings(), seed=1, checkpoint=file)
+
+
+def test_a_run_may_go_on_judged_and_watched_by_other_settings(tmp_path: Path) -> None:
+    file = tmp_path / "run.pt"
+    train(settings(total_timesteps=512), checkpoint=file)
+    shorter = settings(**{"eval_env.max_steps": 3})
+    assert train(shorter, checkpoint=file).score == 3
+    game = Game("cartpole", checkpoint=file)
+    assert [game.step().truncation for _ in range(3)] == [False, False, True]
 
 
 def test_schedules_bind_a_run_to_its_length(tmp_path: Path) -> None:

@@ -258,6 +258,14 @@ def test_one_seed_is_one_result() -> None:
     assert [point.score for point in first.points] == [point.score for point in second.points]
 
 
+def test_evaluation_sees_and_does_what_training_does() -> None:
+    settings = small(**{"eval_env.max_episode_steps": 5})
+    assert train(settings).score == 5
+    values = {"train.total_timesteps": 2048, "eval_env.actions": spaces.Discrete(3)}
+    with pytest.raises(SettingsError, match=r"eval_env: .* action_sizes is \(3,\), in training \(4,\)"):
+        train(Settings.parse("gymnasium:Counter-v0", values))
+
+
 def test_a_lake_is_crossed() -> None:
     changes = {"env.is_slippery": False, "train.total_timesteps": 40_000, "train.eval_episodes": 10}
     assert train(Settings.parse("gymnasium:FrozenLake-v1", changes), seed=0).score == 1.0

@@ -31,6 +31,15 @@ def test_values_land_where_their_names_say() -> None:
     assert settings.env_settings == {"gravity": 12.0}
 
 
+def test_evaluation_overrides_the_environments_settings() -> None:
+    changes = {"env.gravity": 12, "env.tau": 0.01, "eval_env.gravity": 9}
+    settings = Settings.parse("cartpole", changes)
+    assert settings.env_settings == {"gravity": 12.0, "tau": 0.01}
+    assert settings.evaluated == {"gravity": 9.0, "tau": 0.01}
+    assert Settings.parse("cartpole", settings.to_mapping()) == settings
+    assert Settings.resolve("eval_env.gravity", "cartpole") == "eval_env.gravity"
+
+
 def test_whole_numbers_may_be_written_as_floats() -> None:
     steps = Settings.parse("cartpole", {"train.total_timesteps": 1e6}).train.total_timesteps
     assert steps == 1_000_000
@@ -45,6 +54,7 @@ def test_whole_numbers_may_be_written_as_floats() -> None:
         ("learning_rate", "train.learning_rate"),
         ("policy.hiden", "policy.hidden"),
         ("env.gravitation", "env.gravity"),
+        ("eval_env.gravitation", "eval_env.gravity"),
         ("trian.gamma", "train.gamma"),
         ("lr", "train.learning_rate"),
         ("train.lr", "train.learning_rate"),
@@ -68,6 +78,7 @@ def test_an_unknown_name_suggests_the_nearest(key: str, suggestion: str) -> None
         ({"train.anneal_lr": "False"}, "true or false"),
         ({"train.optimizer": "sgd"}, "muon, adam"),
         ({"env.gravity": -1}, "at least 0.1"),
+        ({"eval_env.gravity": -1}, "at least 0.1"),
         ({"policy.hidden": 100}, "use 112"),
         ({"train.minibatch_size": 100, "train.horizon": 64}, "use 64"),
         ({"train.minibatch_size": 8192, "train.num_envs": 64, "train.horizon": 32}, "use 2048 or less"),

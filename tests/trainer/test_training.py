@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import ocean
-from trainer import network as networks
 from trainer import checkpoint, train
+from trainer import network as networks
 from trainer.evaluate import evaluate
 from trainer.network import FusedNetwork
 from trainer.policy import Policy
@@ -52,6 +52,16 @@ def test_bfloat16_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("trainer.training.has_bfloat16", lambda: False)
     with pytest.raises(SettingsError, match="use float32"):
         train(small(precision="bfloat16"))
+
+
+def test_evaluation_may_have_settings_of_its_own() -> None:
+    plain = train(small())
+    settings = Settings.parse("cartpole", {**SMALL, "eval_env.max_steps": 7})
+    assert settings.evaluated == {"max_steps": 7}
+    short = train(settings)
+    assert short.score == 7
+    assert plain.score > 7
+    assert torch.equal(plain.policy.flat, short.policy.flat)  # training knows nothing of it
 
 
 @pytest.mark.parametrize("seed", [0, 1])
