@@ -273,7 +273,8 @@ def main() -> None:
         "# Breakout: the sweep's front beside PufferLib's published settings",
         "",
         f"`python -P benchmarks/breakout.py {' '.join(sys.argv[1:])}` on {time.strftime('%Y-%m-%d')}: "
-        f"{arguments.workers} trainings at once on {os.cpu_count()} cores, their load {load:.1f} when it began. "
+        f"{arguments.workers} trainings at once on {os.cpu_count()} cores, "
+        f"whose load was {load:.1f} when it began. "
         "How it is measured stands at the head of [breakout.py](breakout.py).",
         "",
     ]
