@@ -1,14 +1,17 @@
 """Every benchmark runs at a small size."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 SMALL = {
+    "breakout": ["runs/breakout", "--seeds=2", "--steps", "1e5", "--table=new.md", "--picture=new/new.png"],
     "early_stop": ["--seeds", "1", "--trials", "14", "--points", "3", "--tasks", "hard-log"],
     "gpu": ["--emulated"],
     "ocean": ["--envs", "64", "--seconds", "0.05"],
@@ -18,6 +21,13 @@ SMALL = {
     "solved": ["--seeds", "1"],
     "storm": ["--kills", "6", "--seconds", "0.2"],
     "trainer": ["--steps", "20000", "--seeds", "1"],
+}
+STEPS = "{distribution: log, type: int, min: 3e4, max: 1e5}"
+BEFORE = {  # what a benchmark needs to find
+    "breakout": [
+        *("-m", "sweeper.cli", "run", str(FOLDER.parent / "examples" / "breakout.yaml")),
+        *("--set=budget.trials=2", f"--set=parameters.train.total_timesteps={STEPS}"),
+    ]
 }
 
 
@@ -31,6 +41,8 @@ def test_benchmark_runs(name: str, tmp_path: Path) -> None:
         pytest.importorskip("gymnasium")
     if name == "pufferlib" and not SMALL[name][0]:
         pytest.skip("PUFFERLIB_PYTHON names no interpreter that has pufferlib 3.0")
+    if name in BEFORE:
+        subprocess.run([sys.executable, "-P", *BEFORE[name]], cwd=tmp_path, check=True, timeout=120)
     done = subprocess.run(
         [sys.executable, "-P", str(FOLDER / f"{name}.py"), *SMALL[name]],
         cwd=tmp_path,
@@ -61,3 +73,32 @@ def test_a_peer_that_is_not_there_is_named(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert words in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_breakout_compares_with_what_the_front_named_for_no_more(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("breakout_benchmark", FOLDER / "breakout.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+
+    def entry(name: str, costs: list[float], scores: list[float]) -> Any:
+        params = {"train.total_timesteps": 1000}
+        return module.Entry(name, params, believed=0.0, costs=costs, scores=scores)
+
+    # the second was named for 2 s and more, so it counts there although it came to less than the first
+    front = [entry("trial 1", [0.9, 1.1], [500.0, 500.0]), entry("trial 2", [2.0, 2.0], [90.0, 110.0])]
+    sure, unsure = entry("sure", [3.0, 3.0], [199.0, 201.0]), entry("unsure", [3.0, 3.0], [100.0, 300.0])
+    cheap, cheaper = entry("cheap", [1.5, 1.5], [199.0, 201.0]), entry("cheaper", [0.5, 0.5], [1.0, 1.0])
+    rows = module.table(front, {"peer": [sure, unsure, cheap, cheaper]})[2:6]
+    named = [[cell.strip() for cell in row.split("|")][5::3] for row in rows]
+    assert named == [["trial 2", "**yes**"], ["trial 2", "no"], ["trial 1", "no"], ["none", "**yes**"]]
+
+
+def test_a_folder_that_is_no_run_of_breakout_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", str(FOLDER / "breakout.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"there is no run in {tmp_path}" in done.stderr
+    assert "Traceback" not in done.stderr

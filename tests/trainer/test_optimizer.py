@@ -33,6 +33,19 @@ def test_kernels_step_as_plain_torch_does(kind: str) -> None:
     torch.testing.assert_close(*results, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["muon", "adam"])
+def test_what_gets_no_gradient_any_more_fades_to_zero_and_not_to_denormal_numbers(kind: str) -> None:
+    """A processor takes a hundred times as long to multiply these."""
+    optimizer = Optimizer(make_policy(), TrainSettings(optimizer=kind))
+    follow(optimizer)
+    grad = optimizer.policy.flat_grad
+    grad[::3] = 0.0
+    for _ in range(1750):  # 0.95 to this power is below the least normal number, 1.2e-38
+        optimizer.step(0.01)
+    assert (optimizer.mean[::3] == 0).all()
+    torch.testing.assert_close(optimizer.mean[1::3], grad[1::3])
+
+
 @pytest.mark.parametrize("shape", [(118, 128), (4, 128), (128, 7), (1, 33)])
 def test_muon_goes_where_torch_goes(shape: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(2)
