@@ -2,8 +2,12 @@
 
 Each of the instances is stepped by Python, one after the other, and begun anew in the very step that
 ended its episode: `obs` is then the first observation of the next one and `final_obs` the last of the
-old. Gymnasium's own vectors, with their several modes of doing so, are not used. What is `terminated`
-and `truncated` at once is terminal.
+old. What is `terminated` and `truncated` at once is terminal. GymnasiumProcesses shares the instances
+among processes, each of which does just this. Gymnasium's own vectors are not used: they have a process
+for every single instance, and give its actions other types.
+
+A Discrete action space has forbidden actions where the first reset's `info` has an "action_mask": one
+number for each choice, 0 where it is forbidden. Each reset and step must then have one.
 
 Observations are flattened as gymnasium.spaces.flatten does: Discrete and MultiDiscrete are one-hot, the
 parts of Tuple and Dict lie beside each other. The score of an episode is its return.
@@ -27,6 +31,7 @@ from trainer.settings import SettingsError
 
 Array = np.ndarray[Any, Any]
 OF_MAKE = "max_episode_steps"  # a keyword of gymnasium.make itself that is a setting, too
+MASK = "action_mask"  # in `info`
 LOG = ("score", "episode_return", "episode_length")
 
 
@@ -128,24 +133,44 @@ def _actions(gymnasium: Any, env: str, space: Any) -> tuple[dict[str, Any], Call
     raise SettingsError("env", f"{env}: its action space {space} is not served", served)
 
 
+def _mask(env: str, info: Mapping[str, Any], choices: int) -> Array:
+    """The action mask in `info`, uint8 [choices]. SettingsError where it is none."""
+    mask = np.asarray(info.get(MASK))
+    if mask.shape != (choices,) or mask.dtype.kind not in "biuf":
+        said = f"{env}: info[{MASK!r}] is {info.get(MASK)!r}, not a number for each of {choices} choices"
+    elif not mask.any():
+        said = f"{env}: info[{MASK!r}] forbids every choice"
+    else:
+        return (mask != 0).astype(np.uint8)
+    raise SettingsError("env", said, "give a mask in every reset and step, with one choice that is allowed")
+
+
 class GymnasiumVector:
     """`num_envs` instances of `gymnasium:NAME`, made with the keywords `settings`.
 
-    What instance i does depends on `seed`, i and its actions, if its own code keeps to Gymnasium's rules.
+    What instance i does depends on `seed`, `first` + i and its actions, if its own code keeps to
+    Gymnasium's rules.
     Methods and buffers are those of ocean.Vector, but for the state, which Gymnasium cannot give: what is
-    restored begins new episodes. Raises SettingsError for a name or keywords that Gymnasium refuses, and
-    for spaces that the trainer does not serve.
+    restored begins new episodes. Raises SettingsError for a name or keywords that Gymnasium refuses, for
+    spaces that the trainer does not serve, and for an action mask that is none, here as in every step.
     """
 
     resumes = False
 
-    def __init__(self, env: str, num_envs: int, seed: int, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, env: str, num_envs: int, seed: int, settings: Mapping[str, Any], first: int = 0
+    ) -> None:
         gymnasium, registered, _ = _registered(env)
         self._envs = [_make(env, settings)]
-        first = self._envs[0]
-        flat, self._flatten = _flattener(gymnasium, env, first.observation_space)
-        declared, self._taken = _actions(gymnasium, env, first.action_space)
+        example = self._envs[0]
+        flat, self._flatten = _flattener(gymnasium, env, example.observation_space)
+        declared, self._taken = _actions(gymnasium, env, example.action_space)
         self._envs += [_make(env, settings) for _ in range(num_envs - 1)]
+        self._seed, self._restored, self._first = seed, 0, first
+        self._seeded = False
+        # Whether there is a mask is seen in a reset alone. The next one begins with the same seed again.
+        discrete = isinstance(example.action_space, gymnasium.spaces.Discrete)
+        masked = discrete and MASK in example.reset(seed=self._stream(0))[1]
         low, high = float(flat.low.min()), float(flat.high.max())
         threshold = registered.reward_threshold
         self.spec = ocean.Spec(
@@ -155,8 +180,8 @@ class GymnasiumVector:
             obs_dtype=_obs_dtype(low, high, flat.dtype),
             obs_range=(low, high),
             reward_range=(-math.inf, math.inf),
-            masked=False,
-            rendered=first.render_mode == "ansi",
+            masked=masked,
+            rendered=example.render_mode == "ansi",
             agents_per_env=1,
             log_fields=LOG,
             settings={},
@@ -166,37 +191,45 @@ class GymnasiumVector:
         )
         self.num_envs = self.num_agents = num_envs
         self.final_obs: Array = np.zeros((num_envs, *flat.shape), self.spec.obs_dtype)
-        self.action_mask: Array = np.ones((num_envs, 0), np.uint8)
-        self._seed, self._restored = seed, 0
-        self._seeded = False
+        choices = sum(self.spec.action_sizes) if masked else 0
+        self.action_mask: Array = np.ones((num_envs, choices), np.uint8)
         self._running = np.zeros((num_envs, 2))  # return and steps of the episodes that go on
         self._ended = np.zeros((num_envs, 3))  # their sums over the ended ones, and the number of these
 
     def reset(self, obs: Array) -> None:
         """Begin an episode everywhere and write the first observations into `obs`."""
         for i, env in enumerate(self._envs):
-            stream = None
-            if not self._seeded:
-                stream = int(np.random.SeedSequence([self._seed, self._restored, i]).generate_state(1)[0])
-            obs[i] = self._flatten(env.reset(seed=stream)[0])
+            after, info = env.reset(seed=None if self._seeded else self._stream(i))
+            self._write(i, after, info, obs)
         self._seeded = True
         self._running[:] = 0
 
+    def _stream(self, i: int) -> int:
+        """The seed of an instance's first episode."""
+        words = [self._seed, self._restored, self._first + i]
+        return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+    def _write(self, i: int, after: Any, info: Mapping[str, Any], obs: Array) -> None:
+        """What an instance's next action is chosen by."""
+        obs[i] = self._flatten(after)
+        if self.spec.masked:
+            self.action_mask[i] = _mask(self.spec.name, info, self.spec.action_sizes[0])
+
     def step(self, actions: Array, obs: Array, rewards: Array, terminals: Array, truncations: Array) -> None:
         """Step everything once; every element of the four last arrays is written."""
-        flatten, running = self._flatten, self._running
+        running = self._running
         for i, (env, action) in enumerate(zip(self._envs, self._taken(actions), strict=True)):
-            after, reward, terminal, truncation, _ = env.step(action)
+            after, reward, terminal, truncation, info = env.step(action)
             rewards[i] = reward
             terminals[i], truncations[i] = terminal, truncation and not terminal
             running[i] += reward, 1
             if terminal or truncation:
-                self.final_obs[i] = flatten(after)
+                self.final_obs[i] = self._flatten(after)
                 self._ended[i, :2] += running[i]
                 self._ended[i, 2] += 1
                 running[i] = 0
-                after = env.reset()[0]
-            obs[i] = flatten(after)
+                after, info = env.reset()
+            self._write(i, after, info, obs)
 
     def log(self, only: Array | None = None) -> dict[str, float]:
         """Means over the episodes that ended since the last call, and their number "n"; then cleared."""

@@ -16,7 +16,15 @@ from trainer.settings import Settings, SettingsError
 
 # What a run may be continued with: how long it lasts, when and how it is judged, how fast it runs.
 # The length only where no schedule depends on it.
-FREE = ("total_timesteps", "curve_points", "curve_spacing", "eval_episodes", "eval_max_steps", "eval_greedy")
+FREE = (
+    "total_timesteps",
+    "curve_points",
+    "curve_spacing",
+    "eval_episodes",
+    "eval_max_steps",
+    "eval_greedy",
+    "env_processes",
+)
 ANNEALED = ("anneal_lr", "anneal_entropy", "anneal_beta")
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import ocean
 from trainer.adapter import GymnasiumVector, keywords
 from trainer.defaults import GYMNASIUM
+from trainer.processes import GymnasiumProcesses
 from trainer.settings import Settings, SettingsError
 
 Environment: TypeAlias = ocean.Vector | GymnasiumVector
@@ -53,12 +54,17 @@ def agents_per_env(env: str) -> int:
     return 1 if is_gymnasium(env) else ocean.spec(env).agents_per_env
 
 
-def make(env: str, num_envs: int, seed: int, threads: int, settings: Mapping[str, Any]) -> Environment:
+def make(
+    env: str, num_envs: int, seed: int, threads: int, settings: Mapping[str, Any], processes: int = 0
+) -> Environment:
     """Many of an environment. Raises as ocean.Vector does, SettingsError for what Gymnasium refuses.
 
-    Gymnasium's are stepped one after the other by one thread, whatever `threads` is.
+    Gymnasium's are stepped one after the other by one thread, whatever `threads` is, or shared among
+    `processes`.
     """
     if is_gymnasium(env):
+        if processes:
+            return GymnasiumProcesses(env, num_envs, seed, settings, min(processes, num_envs))
         return GymnasiumVector(env, num_envs, seed, settings)
     return ocean.Vector(env, num_envs, seed, threads, dict(settings))
 

@@ -37,7 +37,8 @@ def evaluate(network: Network, settings: Settings, seed: int, device: torch.devi
     num_envs = math.ceil(train.eval_episodes / environments.agents_per_env(settings.env))
     streams = np.random.SeedSequence([EVALUATION_STREAM, seed]).generate_state(2, np.uint64)
     generator = torch.Generator().manual_seed(int(streams[0] >> np.uint64(1)))
-    env = environments.make(settings.env, num_envs, int(streams[1]), train.threads, settings.evaluated)
+    sizes = num_envs, int(streams[1]), train.threads
+    env = environments.make(settings.env, *sizes, settings.evaluated, train.env_processes)
     try:
         rows, components, policy = env.num_agents, env.spec.action_count, network.policy
         # torch's memory is aligned, numpy's is not: matrix products may round by where a matrix lies

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ocean
-from trainer.defaults import tuned
+from trainer.defaults import GYMNASIUM, tuned
 
 
 class SettingsError(ValueError):
@@ -151,6 +151,9 @@ class TrainSettings:
     threads: int = _bounded(1, 1)
     """Threads for the environments and for torch."""
 
+    env_processes: int = _bounded(0, 0, 256)
+    """Processes that share a Gymnasium environment's instances, where a step is slow; 0: stepped in turn."""
+
     precision: str = _bounded("float32", choices=("float32", "bfloat16"))
     """Of the factors in matrix products; their sums, and nearly all else, stay float32."""
 
@@ -249,6 +252,9 @@ class Settings:
                 f"{train.minibatch_size} is more than a rollout: num_envs * agents * horizon = {buffer}",
                 f"use {buffer} or less, or more train.num_envs",
             )
+        if train.env_processes and not self.env.startswith(GYMNASIUM):
+            said = f"{self.env} is written in C, and stepped by threads"
+            raise SettingsError("train.env_processes", said, "leave it at 0 and use train.threads")
         if self.policy.hidden % 16:
             raise SettingsError(
                 "policy.hidden",

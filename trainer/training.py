@@ -157,9 +157,8 @@ class _Training:
         train = settings.train
         streams = [int(s >> np.uint64(1)) for s in np.random.SeedSequence(seed).generate_state(4, np.uint64)]
         self.generators = [torch.Generator().manual_seed(stream) for stream in streams[:3]]
-        env = environments.make(
-            settings.env, train.num_envs, streams[3], train.threads, settings.env_settings
-        )
+        sizes = train.num_envs, streams[3], train.threads
+        env = environments.make(settings.env, *sizes, settings.env_settings, train.env_processes)
         self.env, spec = env, env.spec
         settings.check(spec.agents_per_env)
         environments.check_alike(spec, settings)
@@ -186,7 +185,7 @@ class _Training:
         self.steps, self.seconds, self.points = 0, Seconds(), list[Point]()
         # One thread of a processor is charged for the seconds it computed, not for those in which the
         # machine was busy with others: a trial costs the same alone and beside seven more.
-        alone = device.type == "cpu" and train.threads == 1
+        alone = device.type == "cpu" and train.threads == 1 and not train.env_processes
         self.clock = thread_time if alone else perf_counter
         self.stats, self.unfinished = UpdateStats(), 0
 

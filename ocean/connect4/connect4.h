@@ -19,7 +19,7 @@
 
 #include "ocean.h"
 
-enum { COLUMNS = 7, ROWS = 6, CELLS = COLUMNS * ROWS, EMPTY = 0, OWN = 1, OTHER = 2 };
+enum { COLUMNS = 7, ROWS = 6, CELLS = COLUMNS * ROWS, OPENING = 15, EMPTY = 0, OWN = 1, OTHER = 2 };
 
 typedef struct {
     double score; // 1 for a game won, 0.5 for a draw, 0 for one lost
@@ -111,20 +111,40 @@ OCEAN_FN void observe(const Env *env, Obs *obs) {
     }
 }
 
+// Some moves at random, none that wins: else a policy that plays itself would soon see few boards only.
+OCEAN_FN void open_at_random(Env *env) {
+    for (int left = rng_below(&env->rng, OPENING + 1); left > 0; left--) {
+        int column = rng_below(&env->rng, COLUMNS);
+        if (env->height[column] == ROWS || wins(env, column, OWN)) {
+            break;
+        }
+        drop(env, column, OWN);
+        change_sides(env);
+    }
+}
+
+OCEAN_FN void observe_mask(const Env *env, uint8_t *action_mask) {
+    for (int i = 0; i < COLUMNS; i++) {
+        action_mask[i] = env->height[i] < ROWS;
+    }
+}
+
 // The first move is anybody's.
 OCEAN_FN void env_reset(Env *env, const Settings *settings, const Io *io) {
     env->steps = 0;
     for (int column = 0; column < COLUMNS; column++) {
         env->height[column] = 0;
-        io->action_mask[column] = 1;
     }
     for (int i = 0; i < CELLS; i++) {
         env->board[i] = EMPTY;
     }
-    if (!settings->self_play && rng_below(&env->rng, 2)) {
+    if (settings->self_play) {
+        open_at_random(env);
+    } else if (rng_below(&env->rng, 2)) {
         drop(env, opponents_move(env, settings), OTHER);
     }
     observe(env, io->obs);
+    observe_mask(env, io->action_mask);
 }
 
 OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
@@ -160,9 +180,7 @@ OCEAN_FN void env_step(Env *env, const Settings *settings, const Io *io) {
         env_reset(env, settings, io);
     } else {
         observe(env, io->obs);
-        for (int i = 0; i < COLUMNS; i++) {
-            io->action_mask[i] = env->height[i] < ROWS;
-        }
+        observe_mask(env, io->action_mask);
     }
 }
 

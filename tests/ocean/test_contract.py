@@ -99,7 +99,7 @@ def test_a_broken_environment_is_told_which_agent_it_is(tmp_path: Path) -> None:
 
 
 def test_a_write_past_the_action_mask_is_caught(tmp_path: Path) -> None:
-    there, instead = "io->action_mask[i] = env", "io->action_mask[i + 1] = env"
+    there, instead = "action_mask[i] = env", "action_mask[i + 1] = env"
     with pytest.raises(contract.ContractError, match=r"action_mask is written past its ends .connect4.h:"):
         contract.CHECKS["memory"](broken(tmp_path, there, instead, "connect4"))
 

@@ -131,7 +131,9 @@ def test_connect_four_is_played_by_the_rules() -> None:
 
 def test_connect_four_against_oneself_turns_the_board_after_each_move() -> None:
     player, rng = Player("connect4", 16, self_play=1), np.random.default_rng(0)
-    assert not player.obs.any()  # nobody has moved before the first
+    own, other = player.obs.sum((2, 3)).T
+    assert len(set(own + other)) > 4  # as many moves at random came before
+    assert set(other - own) == {0, 1}
     wins = 0
     for _ in range(60):
         before, actions = player.obs.copy(), player.legal(rng)
@@ -142,6 +144,8 @@ def test_connect_four_against_oneself_turns_the_board_after_each_move() -> None:
             assert player.rewards[i] == won  # the loser's -1 is the same thing from the other side
             assert player.terminals[i] == (won or full)
             np.testing.assert_array_equal(after, moved if won or full else moved[::-1])
+            assert not has_four(player.obs[i, 0])
+            assert not has_four(player.obs[i, 1])
             assert player.env.action_mask[i].tolist() == (player.obs[i].sum(axis=(0, 1)) < 6).tolist()
             wins += won
     assert wins > 10

@@ -325,3 +325,136 @@ def test_a_name_is_an_objective(tmp_path: Path, capsys: pytest.CaptureFixture[st
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "env.g: 3" in done.stdout
+
+
+DOORS = """
+import os
+import gymnasium
+import numpy as np
+
+
+class Doors(gymnasium.Env):
+    action_space, observation_space = gymnasium.spaces.Discrete(4, start=10), gymnasium.spaces.Discrete(4)
+
+    def __init__(self, mask="right", step="right"):
+        self.mask, self.step_does = mask, step
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.turn()
+
+    def turn(self):
+        self.locked = int(self.np_random.integers(4))
+        mask = np.arange(4) != self.locked
+        shown = {"short": mask[:3], "none open": mask & False, "gone": None if self.steps else mask}
+        return self.locked, {"action_mask": shown.get(self.mask, mask)}
+
+    def step(self, action):
+        assert action - 10 != self.locked, "a locked door was taken"
+        if self.step_does == "die":
+            os._exit(3)
+        if self.step_does == "raise":
+            raise ZeroDivisionError("no such door")
+        right = action - 10 == (self.locked + 1) % 4
+        self.steps += 1
+        obs, info = self.turn()
+        return obs, float(right), self.steps == 5, False, info
+
+
+gymnasium.register("Doors-v0", entry_point=Doors)
+"""
+
+
+@pytest.fixture
+def doors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Behind the door that follows the locked one lies 1; five times."""
+    (tmp_path / "doors_of_a_test.py").write_text(DOORS)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "gymnasium:doors_of_a_test:Doors-v0"
+
+
+def vector(env: str, count: int, processes: int = 0, **settings: Any) -> Any:
+    made = environments.make(env, count, 3, 1, settings, processes)
+    return made, (
+        np.zeros((count, *made.spec.obs_shape), made.spec.obs_dtype),
+        np.zeros(count, np.float32),
+        *np.full((2, count), 7, np.uint8),
+    )
+
+
+def allowed(env: Any, rng: np.random.Generator) -> Any:
+    """Random actions that the masks allow."""
+    return (rng.random(env.action_mask.shape) * env.action_mask).argmax(1).astype(np.int32)[:, None]
+
+
+def test_an_action_mask_is_honoured(doors: str) -> None:
+    env, buffers = vector(doors, 6)
+    rng = np.random.default_rng(0)
+    assert env.spec.masked
+    env.reset(buffers[0])
+    for _ in range(12):  # over the ends of episodes, too
+        np.testing.assert_array_equal(env.action_mask, 1 - buffers[0])
+        env.step(allowed(env, rng), *buffers)
+    changes = {"train.total_timesteps": 20_000, "train.eval_episodes": 40}
+    assert train(Settings.parse(doors, changes), seed=0).score > 4  # by chance 1.7; a locked door raises
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        ("short", "not a number for each of 4 choices"),
+        ("none open", "forbids every choice"),
+        ("gone", r"info\['action_mask'\] is None, not a number"),
+    ],
+)
+@pytest.mark.parametrize("processes", [0, 1])
+def test_an_action_mask_that_is_none_is_refused(doors: str, mask: str, words: str, processes: int) -> None:
+    env, buffers = vector(doors, 2, processes, mask=mask)
+    with pytest.raises(SettingsError, match=words):  # noqa: PT012
+        env.reset(buffers[0])
+        env.step(allowed(env, np.random.default_rng(0)), *buffers)
+    env.close()
+
+
+def test_processes_change_nothing(doors: str) -> None:
+    rng, kept = np.random.default_rng(0), ("final_obs", "action_mask")
+    (one, ours), (other, theirs) = vector(doors, 5), vector(doors, 5, processes=2)
+    for begin in range(2):
+        if begin:
+            assert one.get_state() == other.get_state()
+            one.set_state(one.get_state())
+            other.set_state(other.get_state())
+        one.reset(ours[0])
+        other.reset(theirs[0])
+        for step in range(12):
+            actions = allowed(one, rng)
+            one.step(actions, *ours)
+            other.step(actions, *theirs)
+            for name in kept:
+                np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+            for mine, yours in zip(ours, theirs, strict=True):
+                np.testing.assert_array_equal(mine, yours)
+            if step in (6, 11):
+                assert one.log() == other.log()
+    other.close()
+    in_turn, shared = (train(small(**{"train.env_processes": count}), seed=1) for count in (0, 3))
+    assert torch.equal(in_turn.policy.flat, shared.policy.flat)
+    assert [point.score for point in in_turn.points] == [point.score for point in shared.points]
+
+
+@pytest.mark.parametrize(
+    ("does", "words"),
+    [("raise", "(?s)instances 0 to 1:.*no such door"), ("die", "instances 0 to 1 died, exit code 3")],
+)
+def test_what_goes_wrong_in_a_process_is_said_and_ends_all(doors: str, does: str, words: str) -> None:
+    env, buffers = vector(doors, 4, processes=2, step=does)
+    env.reset(buffers[0])
+    with pytest.raises(RuntimeError, match=words):
+        env.step(allowed(env, np.random.default_rng(0)), *buffers)
+    assert [process.is_alive() for process in env._processes] == [False, False]
+
+
+def test_processes_are_for_gymnasium_alone() -> None:
+    with pytest.raises(SettingsError, match=r"train.env_processes: cartpole is .* leave it at 0"):
+        Settings.parse("cartpole", {"train.env_processes": 2})

@@ -38,9 +38,9 @@ def test_stochastic_is_not_solved_by_one_action_alone() -> None:
 
 def test_connect_four_is_learned_against_oneself() -> None:
     changes = {"env.self_play": 1, "eval_env.self_play": 0, "train.gamma": -0.95, "train.gae_lambda": 0.8}
-    changes |= {"train.ent_coef": 0.2, "train.total_timesteps": 1_000_000}
-    # With the sign of gamma wrong it is 0.4 to 0.5; at random 0.17.
-    assert max(train(Settings.parse("connect4", changes), seed=seed).score for seed in (0, 1)) > 0.6
+    changes |= {"train.ent_coef": 0.1, "train.eval_greedy": True, "train.total_timesteps": 2_500_000}
+    # 0.91 to 0.92; with the sign of gamma wrong 0.54 to 0.64; at random 0.17.
+    assert train(Settings.parse("connect4", changes), seed=0).score > 0.8
 
 
 @pytest.mark.parametrize(
