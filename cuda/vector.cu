@@ -19,6 +19,7 @@ typedef struct {
     uint8_t *action_mask;    // [rows, MASK_SIZE]; null without masks
     unsigned long long *fault; // the least (time << 32 | environment) of a number that should not be
     int64_t time;            // of this step, for `fault`
+    const Settings *own;     // [num_envs] each environment's; null where all have the same
 } VectorCall;
 
 DEVICE Io vector_io(const VectorCall *call, int64_t i) {
@@ -65,14 +66,14 @@ KERNEL vector_seed_kernel(Env *envs, int64_t num_envs, uint64_t seed) {
 KERNEL vector_reset_kernel(VectorCall call, Settings settings) {
     FOR_ONE(i, call.num_envs)
     Io io = vector_io(&call, i);
-    env_reset(&call.envs[i], &settings, &io);
+    env_reset(&call.envs[i], call.own ? &call.own[i] : &settings, &io);
     vector_report(&call, i, vector_unsound(&io, 0));
 }
 
 KERNEL vector_step_kernel(VectorCall call, Settings settings) {
     FOR_ONE(i, call.num_envs)
     Io io = vector_io(&call, i);
-    env_step(&call.envs[i], &settings, &io);
+    env_step(&call.envs[i], call.own ? &call.own[i] : &settings, &io);
     vector_report(&call, i, vector_unsound(&io, 1));
 }
 
@@ -101,17 +102,22 @@ KERNEL vector_log_sum_kernel(const double *partial, double *sums) { // [VECTOR_F
     sums[f] = sum;
 }
 
-static Settings vector_settings(const double *numbers) {
-    Settings settings;
-    int field = 0;
-#define OCEAN_READ(kind, name, standard, low, high, help) settings.name = (kind)numbers[field++];
-    SETTINGS(OCEAN_READ)
-    (void)field;
-    return settings;
-}
-
 EXPORT int64_t vector_state_bytes(void) {
     return (int64_t)sizeof(Env);
+}
+
+EXPORT int64_t vector_settings_bytes(void) {
+    return (int64_t)sizeof(Settings);
+}
+
+// Each environment's settings, as the processor draws them; both arrays are in the computer's memory.
+EXPORT const char *vector_settings(const double *ends, int64_t num_envs, int64_t seed, Settings *own,
+                                   void *stream) {
+    (void)stream;
+    for (int64_t i = 0; i < num_envs; i++) {
+        own[i] = ocean_settings(ends, (uint64_t)seed, (uint64_t)i);
+    }
+    return NULL;
 }
 
 EXPORT int64_t vector_log_lanes(void) {
@@ -123,23 +129,24 @@ EXPORT const char *vector_seed(Env *envs, int64_t num_envs, int64_t seed, void *
     return NULL;
 }
 
-// `settings` holds one number for each line of SETTINGS, in the computer's memory.
-EXPORT const char *vector_reset(Env *envs, int64_t num_envs, const double *settings, Obs *obs,
-                                uint8_t *action_mask, unsigned long long *fault, void *stream) {
-    VectorCall call = {envs, num_envs, NULL, obs, NULL, NULL, NULL, NULL, action_mask, fault, 0};
-    Settings read = vector_settings(settings);
-    LAUNCH(vector_reset_kernel, num_envs, VECTOR_BLOCK, stream, call, read);
+// `ends` holds two numbers for each line of SETTINGS, in the computer's memory; where `own` is null, they
+// are the same.
+EXPORT const char *vector_reset(Env *envs, int64_t num_envs, const double *ends, const Settings *own,
+                                Obs *obs, uint8_t *action_mask, unsigned long long *fault, void *stream) {
+    VectorCall call = {envs, num_envs, NULL, obs, NULL, NULL, NULL, NULL, action_mask, fault, 0, own};
+    Settings settings = ocean_settings(ends, 0, 0);
+    LAUNCH(vector_reset_kernel, num_envs, VECTOR_BLOCK, stream, call, settings);
     return NULL;
 }
 
-EXPORT const char *vector_step(Env *envs, int64_t num_envs, const double *settings, const Action *actions,
-                               Obs *obs, float *rewards, uint8_t *terminals, uint8_t *truncations,
+EXPORT const char *vector_step(Env *envs, int64_t num_envs, const double *ends, const Settings *own,
+                               const Action *actions, Obs *obs, float *rewards, uint8_t *terminals, uint8_t *truncations,
                                Obs *final_obs, uint8_t *action_mask, unsigned long long *fault, int64_t time,
                                void *stream) {
     VectorCall call = {envs,        num_envs,  actions,     obs,   rewards, terminals,
-                       truncations, final_obs, action_mask, fault, time};
-    Settings read = vector_settings(settings);
-    LAUNCH(vector_step_kernel, num_envs, VECTOR_BLOCK, stream, call, read);
+                       truncations, final_obs, action_mask, fault, time, own};
+    Settings settings = ocean_settings(ends, 0, 0);
+    LAUNCH(vector_step_kernel, num_envs, VECTOR_BLOCK, stream, call, settings);
     return NULL;
 }
 

@@ -411,7 +411,7 @@ def the_picture_is_plain_text(path: str | Path) -> None:
 
 
 def sanitized(path: str | Path, sanitizers: str) -> None:
-    """Run the environment under `sanitizers` with any action and with the ends of all settings."""
+    """Run the environment under `sanitizers` with any action, with the ends of all settings and with all between."""
     spec = read_spec(path)
     command = [*build.compiler(), f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
     with tempfile.TemporaryDirectory() as name:
@@ -431,8 +431,10 @@ def sanitized(path: str | Path, sanitizers: str) -> None:
         require(result.returncode == 0, f"the compiler warns: {_told(result.stderr)}")
         # Leaks need ptrace, which is often forbidden.
         environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
-        for threads, end in (("1", "default"), ("3", "low"), ("1", "high")):
-            values = [repr(float(getattr(setting, end))) for setting in spec.settings.values()]
+        runs = ("1", "default", "default"), ("3", "low", "low"), ("1", "high", "high"), ("2", "low", "high")
+        for threads, *ends in runs:
+            values = [repr(float(getattr(one, end))) for one in spec.settings.values() for end in ends]
+            which = " to ".join(dict.fromkeys(ends))
             try:
                 result = subprocess.run(
                     [program, threads, *values],
@@ -442,10 +444,12 @@ def sanitized(path: str | Path, sanitizers: str) -> None:
                     timeout=SANITIZED_SECONDS,
                 )
             except subprocess.TimeoutExpired:
-                raise ContractError(f"a step does not end, or takes very long, with {end} settings") from None
+                raise ContractError(
+                    f"a step does not end, or takes very long, with {which} settings"
+                ) from None
             if "unexpected memory mapping" in result.stderr:
                 raise Unsupported("the thread sanitizer does not run on this kernel")
-            require(result.returncode == 0, f"with {end} settings: {_told(result.stderr)}")
+            require(result.returncode == 0, f"with {which} settings: {_told(result.stderr)}")
 
 
 def _told(messages: str) -> str:

@@ -1,5 +1,6 @@
 // A program around the vector layer for sanitizers: buffers of exactly the size that the contract
-// says, actions in range and far out of it. Arguments: threads, then one number for each setting.
+// says, actions in range and far out of it. Arguments: threads, then for each setting two numbers,
+// between which those of the environments lie.
 #include <stdio.h>
 
 static Rng actions_rng;
@@ -25,9 +26,9 @@ static Action draw_action(int column) {
 int main(int count, char **arguments) {
     enum { ENVS = AGENTS > 8 ? 3 : 13, STEPS = AGENTS > 8 ? 1000 : 4000 };
     size_t rows = ENVS * AGENTS;
-    double settings[64];
-    for (int i = 2; i < count && i < 66; i++) {
-        settings[i - 2] = atof(arguments[i]);
+    double ends[128];
+    for (int i = 2; i < count && i < 130; i++) {
+        ends[i - 2] = atof(arguments[i]);
     }
     Obs *obs = (Obs *)malloc(rows * OBS_SIZE * sizeof(Obs));
     Obs *final_obs = (Obs *)malloc(rows * OBS_SIZE * sizeof(Obs));
@@ -37,7 +38,7 @@ int main(int count, char **arguments) {
     uint8_t *truncations = (uint8_t *)malloc(rows);
     uint8_t *action_mask = (uint8_t *)malloc(MASK_SIZE ? rows * MASK_SIZE : 1);
     double *sums = (double *)malloc(sizeof(Log));
-    Vector *vector = ocean_create(ENVS, 1, atoi(arguments[1]), settings, final_obs, action_mask);
+    Vector *vector = ocean_create(ENVS, 1, atoi(arguments[1]), ends, final_obs, action_mask);
     void *state = malloc((size_t)ocean_state_bytes(vector));
     Call call = {actions, obs, rewards, terminals, truncations};
     ocean_reset(vector, obs);

@@ -27,6 +27,7 @@ SETTING = re.compile(
     r'X\(\s*(?P<kind>\w+)\s*,\s*(?P<name>\w+)\s*,(?P<default>[^,"]+),(?P<low>[^,"]+),(?P<high>[^,"]+),'
     r'\s*(?P<help>(?:"(?:\\.|[^"\\])*"\s*)+)\)'
 )
+SPREAD = "_spread"  # what follows a setting's name where environments are to differ in it
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,26 @@ class Spec:
     solved_score: float
     """The mean score that means solved."""
 
+    def setting(self, name: str) -> Setting:
+        """A setting, or the spread of one (`NAME_spread`). ValueError where there is none."""
+        found = find_setting(self.settings, name)
+        if found is None:
+            known = [*self.settings, *(key + SPREAD for key in self.settings)]
+            raise ValueError(f"{self.name} has no setting {name!r}{nearest(name, known)}")
+        return found
+
+    def ends(self, values: Mapping[str, float]) -> list[float]:
+        """Of each setting in turn the two numbers between which the environments' own ones lie, for settings
+        and spreads of these values. Raises ValueError for a wrong name or value."""
+        given = {name: self.setting(name).check(value) for name, value in values.items()}
+        ends = []
+        for name, setting in self.settings.items():
+            value, whole = given.get(name, setting.default), setting.kind == "int"
+            reach = abs(value) * given.get(name + SPREAD, 0.0)
+            low, high = max(setting.low, value - reach), min(setting.high, value + reach)
+            ends += [math.ceil(low), math.floor(high)] if whole else [low, high]
+        return ends
+
     @property
     def action_dtype(self) -> np.dtype:
         return np.dtype(np.int32 if self.action_dim is None else np.float32)
@@ -135,6 +156,15 @@ def find(name_or_path: str | Path) -> Path:
         yours = f"(a header of yours by its path: ./{text})"
         raise ValueError(f"no environment {text!r}{nearest(text, names())} {yours}")
     return FOLDER / text / f"{text}.h"
+
+
+def find_setting(settings: Mapping[str, Setting], name: str) -> Setting | None:
+    """The setting of this name, or the spread of another; None where there is none."""
+    base = name.removesuffix(SPREAD)
+    if name in settings or base == name or base not in settings:
+        return settings.get(name)
+    said = f"each environment has its own {base}, within this share of it"
+    return Setting(name, "float", 0.0, 0.0, 1.0, said)
 
 
 def nearest(name: str, known: list[str]) -> str:

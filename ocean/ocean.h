@@ -47,7 +47,8 @@ enum { MASK_SIZE = 0 };
 #define OCEAN_SIZE(...) OCEAN_PRODUCT(__VA_ARGS__, 1, 1, 1, 1)
 enum { OBS_SIZE = OCEAN_SIZE(OBS_SHAPE) };
 
-// Settings: one field for each line of SETTINGS, in that order; the same for all environments.
+// Settings: one field for each line of SETTINGS, in that order. All environments have the same ones, unless
+// some are spread (see vector.py): then each has its own for life.
 #define OCEAN_FIELD(kind, name, standard, low, high, help) kind name;
 typedef struct {
     SETTINGS(OCEAN_FIELD)
@@ -96,6 +97,24 @@ OCEAN_FN int32_t rng_below(Rng *rng, int32_t count) {
 // A float in [low, high), of 2^24 equally likely values.
 OCEAN_FN float rng_uniform(Rng *rng, float low, float high) {
     return low + (high - low) * ((float)(rng_next(rng) >> 8) * (1.0f / 16777216.0f));
+}
+
+// The settings of environment `index`: each lies between its two `ends`, which are mostly the same number.
+// Drawn from a generator of their own, so that spreading one leaves the episodes and the others as they are.
+OCEAN_FN Settings ocean_settings(const double *ends, uint64_t seed, uint64_t index) {
+    Settings settings;
+    Rng rng;
+    rng_seed(&rng, ~seed, index);
+#define OCEAN_DRAW(kind, name, standard, low, high, help)                                     \
+    {                                                                                         \
+        double share = rng_next(&rng) * (1.0 / 4294967296.0), width = ends[1] - ends[0];      \
+        int whole = (kind)0.5 == (kind)0;                                                     \
+        settings.name = (kind)(ends[0] + (whole ? floor(share * (width + 1)) : share * width)); \
+        ends += 2;                                                                            \
+    }
+    SETTINGS(OCEAN_DRAW)
+    (void)ends;
+    return settings;
 }
 
 // ---- Numbers ------------------------------------------------------------------------------------

@@ -17,6 +17,9 @@ typedef struct {
 
 typedef struct Vector Vector;
 
+#define OCEAN_ONE(kind, name, standard, low, high, help) +1
+enum { SETTING_COUNT = 0 SETTINGS(OCEAN_ONE) };
+
 typedef struct {
     Vector *vector;
     int32_t first, last; // the environments [first, last) of this thread
@@ -26,7 +29,9 @@ typedef struct {
 struct Vector {
     Env *envs;        // [num_envs]
     int32_t num_envs;
-    Settings settings;
+    Settings settings; // of all environments, unless
+    Settings *own;     // [num_envs] each has its own; else NULL
+    double ends[2 * SETTING_COUNT + 1]; // between which each lies
     Obs *final_obs;   // [num_envs * AGENTS, OBS_SIZE], the caller's
     uint8_t *action_mask; // [num_envs * AGENTS, MASK_SIZE], the caller's; NULL without masks
     Call call;
@@ -40,7 +45,9 @@ struct Vector {
     int closing;
 };
 
-static void run_range(Vector *vector, int32_t first, int32_t last) {
+// `own` is a constant where this is called: the compiler makes two of it.
+static inline __attribute__((always_inline)) void run_with(Vector *vector, int32_t first, int32_t last,
+                                                           const Settings *own) {
     const Settings settings = vector->settings; // a local copy: no store below can change it
     const Call call = vector->call;
     Obs *final_obs = vector->final_obs;
@@ -52,7 +59,7 @@ static void run_range(Vector *vector, int32_t first, int32_t last) {
             Io io = {.obs = call.obs + row * OBS_SIZE,
                      .final_obs = final_obs + row * OBS_SIZE,
                      .action_mask = MASK_SIZE ? action_mask + row * MASK_SIZE : NULL};
-            env_reset(&envs[i], &settings, &io);
+            env_reset(&envs[i], own ? &own[i] : &settings, &io);
         }
         return;
     }
@@ -65,7 +72,15 @@ static void run_range(Vector *vector, int32_t first, int32_t last) {
                  .truncations = call.truncations + row,
                  .final_obs = final_obs + row * OBS_SIZE,
                  .action_mask = MASK_SIZE ? action_mask + row * MASK_SIZE : NULL};
-        env_step(&envs[i], &settings, &io);
+        env_step(&envs[i], own ? &own[i] : &settings, &io);
+    }
+}
+
+static void run_range(Vector *vector, int32_t first, int32_t last) {
+    if (vector->own == NULL) {
+        run_with(vector, first, last, NULL);
+    } else {
+        run_with(vector, first, last, vector->own);
     }
 }
 
@@ -124,19 +139,24 @@ void ocean_destroy(Vector *vector) {
     pthread_cond_destroy(&vector->end);
     pthread_mutex_destroy(&vector->mutex);
     free(vector->workers);
+    free(vector->own);
     free(vector->envs);
     free(vector);
 }
 
 void ocean_seed(Vector *vector, uint64_t seed) {
+    vector->settings = ocean_settings(vector->ends, seed, 0);
     for (int32_t i = 0; i < vector->num_envs; i++) {
         rng_seed(&vector->envs[i].rng, seed, (uint64_t)i);
+        if (vector->own != NULL) {
+            vector->own[i] = ocean_settings(vector->ends, seed, (uint64_t)i);
+        }
     }
 }
 
-// `settings` holds one number for each line of SETTINGS. NULL is returned where memory or threads
-// are not to be had.
-Vector *ocean_create(int32_t num_envs, uint64_t seed, int32_t threads, const double *settings,
+// `ends` holds two numbers for each line of SETTINGS, between which an environment's own lies. NULL is
+// returned where memory or threads are not to be had.
+Vector *ocean_create(int32_t num_envs, uint64_t seed, int32_t threads, const double *ends,
                      Obs *final_obs, uint8_t *action_mask) {
     Vector *vector = (Vector *)calloc(1, sizeof(Vector));
     if (vector == NULL) {
@@ -146,7 +166,15 @@ Vector *ocean_create(int32_t num_envs, uint64_t seed, int32_t threads, const dou
     size_t bytes = ((size_t)num_envs * sizeof(Env) + 63) / 64 * 64;
     vector->envs = (Env *)aligned_alloc(64, bytes);
     vector->workers = (Worker *)calloc((size_t)threads, sizeof(Worker));
-    if (vector->envs == NULL || vector->workers == NULL) {
+    int spread = 0;
+    for (int i = 0; i < SETTING_COUNT; i++) {
+        vector->ends[2 * i] = ends[2 * i];
+        vector->ends[2 * i + 1] = ends[2 * i + 1];
+        spread |= ends[2 * i] < ends[2 * i + 1];
+    }
+    vector->own = spread ? (Settings *)calloc((size_t)num_envs, sizeof(Settings)) : NULL;
+    if (vector->envs == NULL || vector->workers == NULL || (spread && vector->own == NULL)) {
+        free(vector->own);
         free(vector->envs);
         free(vector->workers);
         free(vector);
@@ -156,10 +184,6 @@ Vector *ocean_create(int32_t num_envs, uint64_t seed, int32_t threads, const dou
     vector->num_envs = num_envs;
     vector->final_obs = final_obs;
     vector->action_mask = action_mask;
-    int field = 0;
-#define OCEAN_READ(kind, name, standard, low, high, help) vector->settings.name = (kind)settings[field++];
-    SETTINGS(OCEAN_READ)
-    (void)field;
     ocean_seed(vector, seed);
 
     pthread_mutex_init(&vector->mutex, NULL);
@@ -222,7 +246,7 @@ void ocean_log(Vector *vector, const uint8_t *only, double *sums) {
 int32_t ocean_render(const Vector *vector, int32_t i, char *chars, int32_t size) {
     Text text = {chars, size, 0};
     chars[0] = 0;
-    env_render(&vector->envs[i], &vector->settings, &text);
+    env_render(&vector->envs[i], vector->own ? &vector->own[i] : &vector->settings, &text);
     return text.used;
 }
 #endif

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ocean import build
-from ocean.header import FOLDER, nearest
+from ocean.header import FOLDER
 from ocean.header import spec as read_spec
 
 CACHED_CALLS = 4096  # steps into the same five arrays that are remembered: a horizon of as many rows
@@ -26,7 +26,8 @@ class Vector:
     """`num_envs` copies of one environment, stepped together by one C call (the GIL is released).
 
     `name_or_path` is a bundled environment or the path of a header; `settings` changes its numbers
-    (see `ocean.settings`). What environment i does depends on `seed`, i and its actions, and neither
+    (see `ocean.settings`). With `NAME_spread` s each environment has its own NAME, drawn evenly from within
+    s times its size of it, and from its allowed range, once for each seed. What environment i does depends on `seed`, i and its actions, and neither
     on `num_envs` nor on `threads`. Rows of every buffer: num_envs * spec.agents_per_env, the agents of
     an environment next to each other. A Vector belongs to one thread at a time and does not survive a
     fork.
@@ -56,10 +57,7 @@ class Vector:
             raise ValueError(f"threads must be at least 1, not {threads}")
         self.settings = {name: setting.default for name, setting in self.spec.settings.items()}
         for name, value in (settings or {}).items():
-            if name not in self.settings:
-                known = list(self.settings)
-                raise ValueError(f"{self.spec.name} has no setting {name!r}{nearest(name, known)}")
-            self.settings[name] = self.spec.settings[name].check(value)
+            self.settings[name] = self.spec.setting(name).check(value)
 
         # Rows are valid where the last step set terminals or truncations.
         self.final_obs: Array = np.zeros((self.num_agents, *self.spec.obs_shape), self.spec.obs_dtype)
@@ -67,12 +65,12 @@ class Vector:
         choices = sum(self.spec.action_sizes) if self.spec.masked else 0
         self.action_mask: Array = np.ones((self.num_agents, choices), np.uint8)
         self._library = _library(self.spec.path)
-        values = list(self.settings.values())
+        ends = self.spec.ends(self.settings)
         handle = self._library.ocean_create(
             self.num_envs,
             _checked_seed(seed),
             min(operator.index(threads), self.num_envs),
-            (ctypes.c_double * max(1, len(values)))(*values),
+            (ctypes.c_double * max(1, len(ends)))(*ends),
             self.final_obs.ctypes.data,
             self.action_mask.ctypes.data,
         )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import ocean
+from ocean.header import find_setting
 from trainer.adapter import GymnasiumVector, keywords
 from trainer.defaults import GYMNASIUM
 from trainer.processes import GymnasiumProcesses
@@ -31,8 +32,8 @@ def names(env: str) -> list[str]:
 
 
 def setting(env: str, name: str) -> ocean.Setting | None:
-    """A setting in a header; None where there is none of that name, and for Gymnasium."""
-    return None if is_gymnasium(env) else _declared(env).get(name)
+    """A setting in a header, or the spread of one; None where there is none of that name, and for Gymnasium."""
+    return None if is_gymnasium(env) else find_setting(_declared(env), name)
 
 
 def accepts(env: str, name: str) -> bool:
@@ -40,7 +41,7 @@ def accepts(env: str, name: str) -> bool:
     if is_gymnasium(env):
         known, others = keywords(env)
         return others or name in known
-    return name in _declared(env)
+    return setting(env, name) is not None
 
 
 def _declared(env: str) -> Mapping[str, ocean.Setting]:

@@ -45,12 +45,8 @@ class GpuVector:
         self.spec = ocean.spec(name_or_path)
         self.num_envs, self.num_agents = num_envs, num_envs * self.spec.agents_per_env
         self._fingerprint = hashlib.sha256(self.spec.path.read_bytes()).digest()
-        known = self.spec.settings
-        for name in settings or {}:
-            if name not in known:
-                raise ValueError(f"{self.spec.name} has no setting {name!r}")
-        values = [known[name].check((settings or {}).get(name, known[name].default)) for name in known]
-        self._settings = (ctypes.c_double * max(1, len(values)))(*values)
+        ends = self.spec.ends(settings or {})
+        self._ends = (ctypes.c_double * max(1, len(ends)))(*ends)
         self._kernels = gpu.load("vector.cu", device, self.spec.path, flags)
         size = self._kernels.number("vector_state_bytes")
         self.state = torch.zeros(num_envs, size, dtype=torch.uint8, device=device)
@@ -61,8 +57,14 @@ class GpuVector:
         # As the C form's, beside the caller's buffers; valid where the last step ended an episode.
         choices = sum(self.spec.action_sizes) if self.spec.masked else 0
         self.action_mask = torch.ones(self.num_agents, choices, dtype=torch.uint8, device=device)
-        # The generators' 64 bits, of which C takes the same whichever sign Python gives them.
-        self._kernels.vector_seed(self.state, num_envs, seed - (seed >> 63 << 64))
+        seed -= seed >> 63 << 64  # the generators' 64 bits, of which C takes the same whichever sign
+        self._kernels.vector_seed(self.state, num_envs, seed)
+        self._own: Tensor | None = None  # each environment's settings, where they differ
+        if ends[::2] != ends[1::2]:
+            size = self._kernels.number("vector_settings_bytes")
+            own = (ctypes.c_uint8 * (num_envs * size))()
+            self._kernels.vector_settings(self._ends, num_envs, seed, own)
+            self._own = torch.frombuffer(own, dtype=torch.uint8).to(device)
 
     @property
     def obs_dtype(self) -> torch.dtype:
@@ -71,7 +73,7 @@ class GpuVector:
     def reset(self, obs: Tensor) -> None:
         """Begin an episode everywhere; the first observations go to `obs` [num_agents, *obs_shape]."""
         self._kernels.vector_reset(
-            self.state, self.num_envs, self._settings, obs, self.action_mask, self.fault
+            self.state, self.num_envs, self._ends, self._own, obs, self.action_mask, self.fault
         )
 
     def step(
@@ -86,7 +88,9 @@ class GpuVector:
     ) -> None:
         """Step everything once, as ocean.Vector does; `time` is what `check` calls this step."""
         buffers = (actions, obs, rewards, terminals, truncations, final_obs, self.action_mask)
-        self._kernels.vector_step(self.state, self.num_envs, self._settings, *buffers, self.fault, time)
+        self._kernels.vector_step(
+            self.state, self.num_envs, self._ends, self._own, *buffers, self.fault, time
+        )
 
     def check(self, before: int = 0) -> None:
         """Raises EnvironmentFault if a number was wrong since the last check. Waits for the GPU.

@@ -298,3 +298,61 @@ def test_render_draws_one_environment_as_text(tmp_path: Path) -> None:
     (tmp_path / "unseen.h").write_text(source.replace("#define RENDER 1", ""))
     with pytest.raises(ValueError, match="unseen has no env_render"):
         ocean.Vector(tmp_path / "unseen.h", num_envs=1).render()
+
+
+def played(num_envs: int, threads: int, settings: dict[str, float], name: str = "cartpole") -> np.ndarray:
+    """The observations [steps, num_envs, ...] of environments that all get the same actions."""
+    env = ocean.Vector(name, num_envs, seed=3, threads=threads, settings=settings)
+    rows, rng, seen = env.num_agents, np.random.default_rng(1), []
+    obs = np.empty((rows, *env.spec.obs_shape), env.spec.obs_dtype)
+    ends = np.empty(rows, np.float32), np.empty(rows, np.uint8), np.empty(rows, np.uint8)
+    env.reset(obs)
+    for _ in range(20):
+        actions = np.repeat(env.spec.random_actions(rng, 1), rows, 0)
+        env.step(actions, obs, *ends)
+        seen.append(obs.copy())
+    env.close()
+    return np.array(seen)
+
+
+def test_a_spread_gives_each_environment_its_own_constants() -> None:
+    alike, spread = played(8, 1, {}), played(8, 1, {"gravity_spread": 0.3})
+    assert np.array_equal(played(8, 1, {"gravity_spread": 0.0}), alike)
+    assert not any(np.array_equal(spread[:, i], alike[:, i]) for i in range(8))
+    assert np.array_equal(played(3, 2, {"gravity_spread": 0.3}), spread[:, :3])
+    # Another setting's spread leaves these as they are.
+    longer = played(8, 1, {"gravity_spread": 0.3, "max_steps_spread": 0.1})
+    assert np.array_equal(longer, spread)
+
+
+def test_a_spread_keeps_to_its_share_and_to_the_allowed_range(tmp_path: Path) -> None:
+    header = tmp_path / "shown.h"
+    text = (FOLDER / "cartpole" / "cartpole.h").read_text()
+    shown = "io->obs[0] = settings->gravity; io->obs[1] = settings->max_steps; io->obs[2] = settings->tau;"
+    header.write_text(text.replace("observe(env, io->obs);", shown))
+    env = ocean.Vector(
+        header, 4000, settings={"gravity_spread": 0.5, "max_steps": 3, "max_steps_spread": 0.4}
+    )
+    obs = np.empty((4000, 4), np.float32)
+    env.reset(obs)
+    gravity, steps, tau = obs[:, 0], obs[:, 1], obs[:, 2]
+    assert 4.9 <= gravity.min() < 5.0
+    assert 14.6 < gravity.max() <= 14.7
+    assert gravity.mean() == pytest.approx(9.8, abs=0.2)
+    assert set(steps) == {2, 3, 4}
+    assert (tau == np.float32(0.02)).all()
+    low = env.spec.settings["gravity"].low
+    ends = env.spec.ends({"gravity": 2 * low, "gravity_spread": 1})
+    place = 2 * list(env.spec.settings).index("gravity")
+    assert ends[place : place + 2] == [low, 4 * low]
+
+
+@pytest.mark.parametrize("name", ocean.names())
+def test_every_environment_bears_spread_constants(name: str) -> None:
+    spread = {f"{key}_spread": 0.3 for key in ocean.settings(name)}
+    one, other = played(6, 1, spread, name), played(3, 2, spread, name)
+    rows = other.shape[1]
+    assert np.array_equal(one[:, :rows], other)
+    low, high = ocean.spec(name).obs_range
+    assert one.min() >= low
+    assert one.max() <= high

@@ -77,10 +77,11 @@ def random_actions(spec: ocean.Spec, rows: int, rng: np.random.Generator) -> np.
     return rng.integers(-1, sizes + 1, (rows, len(sizes))).astype(np.int32)  # some there is none of
 
 
-def compare(name: str, device: torch.device, num_envs: int, steps: int) -> int:
+def compare(name: str, device: torch.device, num_envs: int, steps: int, spread: float = 0.0) -> int:
     """Both forms from the same state, step by step. Gives the number of episodes that ended."""
     known = ocean.settings(name).values()
     short = {limit.name: max(limit.low, 40) for limit in known if limit.name in ("max_steps", "max_ticks")}
+    short |= {f"{setting.name}_spread": spread for setting in known}
     on_host = ocean.Vector(name, num_envs, seed=5, settings=short)  # so that episodes are cut, too
     on_device = GpuVector(name, num_envs, 5, device, short)
     host, there = Buffers(on_host, torch.device("cpu")), Buffers(on_device, device)
@@ -128,8 +129,10 @@ def test_kernels_and_c_step_alike(name: str, device: str) -> None:
     agents = ocean.spec(name).agents_per_env
     if device == "cuda":
         assert compare(name, torch.device(device), max(16, 1024 // agents), 10_000) > 0
+        assert compare(name, torch.device(device), max(16, 1024 // agents), 1000, spread=0.3) > 0
     else:
         assert compare(name, torch.device(device), max(3, 67 // agents), 120) > 0
+        assert compare(name, torch.device(device), max(3, 67 // agents), 60, spread=0.3) > 0
 
 
 def test_states_agree_in_floats_nearly_and_in_integers_exactly() -> None:
