@@ -447,6 +447,8 @@ class Store:
         seconds: float | None = None,
     ) -> None:
         """The trial is over (done, failed, stopped or lost); `points`, if given, replace those so far."""
+        # A file's name in an error may hold bytes that are no text, and SQLite would not take them.
+        message = message.encode("utf-8", "replace").decode()
         with self.transaction():
             if points is not None:
                 self._db.execute("DELETE FROM points WHERE trial = ?", (number,))

@@ -57,6 +57,15 @@ def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
         assert store.trials() == []
 
 
+def test_a_message_that_is_no_text_is_kept_as_far_as_it_is(tmp_path: Path) -> None:
+    """An error that names a file whose name is not UTF-8, as Python has it."""
+    with create(tmp_path / "r") as store:
+        store.add_trial(1, {})
+        store.start_trial(1, worker=0)
+        store.end_trial(1, "failed", failure="crash", message="no such file: m\udcfcller.csv")
+        assert store.trial(1).message == "no such file: m?ller.csv"
+
+
 def test_another_attempt_discards_the_points_of_the_last(tmp_path: Path) -> None:
     with create(tmp_path / "r") as store:
         store.add_trial(1, {})
