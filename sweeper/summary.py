@@ -165,7 +165,8 @@ def config_summary(config: SweepConfig) -> str:
     for name, value in config.fixed.items():
         lines.append(f"  {'fixed':<10} {name} = {scalar(value)}")
     space = config.space()
-    lines.append(f"{space.dim} parameter{'s' * (space.dim > 1)}, with where the first trial starts")
+    many = f"{space.dim} parameter{'s' * (space.dim > 1)}"
+    lines.append(f"{many} and the first trial (of steps, epochs and the like: at most 45 % up the range)")
     start = space.start()
     table = [["", "", "range", "start"]]
     for name, p in space.parameters.items():
