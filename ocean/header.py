@@ -86,6 +86,16 @@ class Spec:
     solved_score: float
     """The mean score that means solved."""
 
+    def values(self, chosen: Mapping[str, object]) -> dict[str, float]:
+        """All settings by name, in the header's order: what is `chosen`, else the defaults.
+
+        ValueError for an unknown name, or a value that the setting does not take.
+        """
+        for name in chosen:
+            if name not in self.settings:
+                raise ValueError(f"{self.name} has no setting {name!r}{nearest(name, list(self.settings))}")
+        return {name: known.check(chosen.get(name, known.default)) for name, known in self.settings.items()}
+
     @property
     def action_dtype(self) -> np.dtype:
         return np.dtype(np.int32 if self.action_dim is None else np.float32)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ocean import build
-from ocean.header import FOLDER, nearest
+from ocean.header import FOLDER
 from ocean.header import spec as read_spec
 
 CACHED_ARRAYS = 8192  # addresses kept; five arrays a step, so a horizon of 1,638 rows
@@ -54,12 +54,7 @@ class Vector:
             raise ValueError(f"num_envs must be at least 1, not {num_envs}")
         if threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
-        self.settings = {name: setting.default for name, setting in self.spec.settings.items()}
-        for name, value in (settings or {}).items():
-            if name not in self.settings:
-                known = list(self.settings)
-                raise ValueError(f"{self.spec.name} has no setting {name!r}{nearest(name, known)}")
-            self.settings[name] = self.spec.settings[name].check(value)
+        self.settings = self.spec.values(settings or {})
 
         # Rows are valid where the last step set terminals or truncations.
         self.final_obs: Array = np.zeros((self.num_agents, *self.spec.obs_shape), self.spec.obs_dtype)

@@ -45,11 +45,7 @@ class GpuVector:
         self.spec = ocean.spec(name_or_path)
         self.num_envs, self.num_agents = num_envs, num_envs * self.spec.agents_per_env
         self._fingerprint = hashlib.sha256(self.spec.path.read_bytes()).digest()
-        known = self.spec.settings
-        for name in settings or {}:
-            if name not in known:
-                raise ValueError(f"{self.spec.name} has no setting {name!r}")
-        values = [known[name].check((settings or {}).get(name, known[name].default)) for name in known]
+        values = self.spec.values(settings or {}).values()
         self._settings = (ctypes.c_double * max(1, len(values)))(*values)
         self._kernels = gpu.load("vector.cu", device, self.spec.path, flags)
         size = self._kernels.number("vector_state_bytes")
