@@ -93,10 +93,10 @@ def train(
     Raises SettingsError for settings that do not fit each other or the checkpoint, ocean.BuildError
     without a C compiler. One seed gives one result, bit for bit, on the same machine, build and thread
     count, whether stopped and continued or not; but Gymnasium's environments cannot be stopped in an
-    episode: those continue with new ones, and a GPU adds the gradients of an embedding in any order. `device` is torch's ("cpu", "cuda"), or "emulated", what a GPU
-    would do done slowly by the processor, for tests. On a GPU gpu_vector.EnvironmentFault names an
-    environment that gives a number that should not be, and gpu_training.GpuMemoryError says that its
-    memory is full.
+    episode: those continue with new ones, and a GPU adds the gradients of an embedding in any order.
+    `device` is torch's ("cpu", "cuda"), or "emulated", what a GPU would do done slowly by the processor,
+    for tests. On a GPU gpu_vector.EnvironmentFault names an environment that gives a number that should
+    not be, and gpu_training.GpuMemoryError says that its memory is full.
     """
     emulated = device == "emulated"
     place = torch.device("cpu" if emulated else device)
