@@ -84,9 +84,9 @@ def _scalar(key: str, node: yaml.ScalarNode) -> Any:
 
 
 def check_text(key: str, text: str) -> None:
-    """Raises ConfigError for half a character ("\\ud800"), which no file and no database takes."""
-    if any("\ud800" <= sign <= "\udfff" for sign in text):
-        raise ConfigError(key, f"{short(text)!a} holds half a character", "write it out, in UTF-8")
+    """Raises ConfigError for half a character ("\\ud800") or NUL, which no file or no program takes."""
+    if any("\ud800" <= sign <= "\udfff" or sign == "\0" for sign in text):
+        raise ConfigError(key, f"{short(text)!a} holds what is no text", "write it out, in UTF-8")
 
 
 def join_key(key: str, part: str | int) -> str:
