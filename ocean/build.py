@@ -74,15 +74,13 @@ def library(
     search = [Path(folder) for folder in folders]
     options = [*flags, *(f"-D{name}={value}" for name, value in (defines or {}).items())]
     key = _key(command, options, texts([*headers, *paths], search))
-    if key not in _loaded:
-        inputs: list[str] = []
-        for folder in search:
-            inputs += ["-I", str(folder)]
-        for header in headers:
-            inputs += ["-include", str(header)]
-        inputs += [str(path) for path in paths]
-        _loaded[key] = find_or_build(key, lambda output: _compile(command, options, inputs, output))
-    return _loaded[key]
+    inputs: list[str] = []
+    for folder in search:
+        inputs += ["-I", str(folder)]
+    for header in headers:
+        inputs += ["-include", str(header)]
+    inputs += [str(path) for path in paths]
+    return find_or_build(key, lambda output: _compile(command, options, inputs, output))
 
 
 def compiler() -> list[str]:
@@ -220,6 +218,12 @@ def find_or_build(key: str, compile_to: Callable[[Path], None]) -> ctypes.CDLL:
     Of processes that want the same one at once, one builds it. Raises BuildError as `compile_to` does, and
     where the library cannot be loaded.
     """
+    if key not in _loaded:
+        _loaded[key] = _find_or_build(key, compile_to)
+    return _loaded[key]
+
+
+def _find_or_build(key: str, compile_to: Callable[[Path], None]) -> ctypes.CDLL:
     folder = cache_folder()
     file = folder / f"{key}.so"
     loaded = _load(file)
