@@ -87,7 +87,10 @@ def compiler() -> list[str]:
     """The C compiler's command: CC where it is set, else the first of cc, gcc and clang."""
     chosen = os.environ.get("CC", "").strip()
     if chosen:
-        words = shlex.split(chosen)
+        try:
+            words = shlex.split(chosen)
+        except ValueError as error:
+            raise BuildError(f"CC is set to {chosen!r}, which is no command ({error}): mend it") from None
         found = shutil.which(words[0])
         if found is None:
             raise BuildError(f"CC is set to {chosen!r}, which is not found: install it, or unset CC")
@@ -288,6 +291,8 @@ def _compile(command: list[str], options: list[str], inputs: list[str], output: 
         )
     if result.returncode:
         raise BuildError(_first_error(result.stderr) or f"{command[0]} failed with {result.returncode}")
+    if not output.exists():
+        raise BuildError(f"{command[0]} made no library: set CC to a C compiler")
 
 
 def run(command: list[str], mend: str = "set CC to a C compiler") -> subprocess.CompletedProcess[str]:

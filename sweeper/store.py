@@ -529,9 +529,11 @@ def _new_database(folder: Path, config: Any) -> None:
         db.execute("COMMIT")
         db.close()
         os.replace(draft, folder / "run.db")
-    except BaseException:
+    except BaseException as error:
         for leftover in folder.glob(draft.name + "*"):
             leftover.unlink()
+        if isinstance(error, sqlite3.Error) and _DISK.search(str(error)):
+            raise StoreError(f"{folder / 'run.db'} cannot be written: {error}; make room for it") from error
         raise
     handle = os.open(folder, os.O_RDONLY)
     try:
