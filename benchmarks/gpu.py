@@ -381,7 +381,13 @@ def sharing(watch: Watch) -> Iterator[str]:
         start = time.time() + SHARED_SECONDS + count
         command = [sys.executable, "-P", __file__, "--child", str(start if watch.cuda else 0)]
         children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
-        said = [child.communicate(timeout=100)[0] for child in children]
+        try:
+            said = [child.communicate(timeout=100)[0] for child in children]
+        except subprocess.TimeoutExpired:
+            for child in children:
+                child.kill()
+            yield f"{count} at once: not measured: more than 100 s"
+            continue
         rates = [json.loads(text) for text in said if text]
         if len(rates) < count:
             yield f"{count} at once: {count - len(rates)} failed"

@@ -354,7 +354,7 @@ def main() -> None:
     parser.add_argument("envs", nargs="*", help="environments (default: all)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of one side's turn")
-    parser.add_argument("--only", default="train,raw", help="train, raw, or both")
+    parser.add_argument("--only", default="train,raw", choices=["train", "raw", "train,raw"])
     parser.add_argument("--side", choices=["ours", "theirs"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
@@ -362,6 +362,9 @@ def main() -> None:
         return
     if not arguments.python:
         parser.error("name the interpreter of an environment with pufferlib 3.0 in it")
+    for env in arguments.envs:
+        if env not in (*TRAINED, *BARE):
+            parser.error(f"{env}: there is {', '.join(dict.fromkeys((*TRAINED, *BARE)))}")
     probe = [
         arguments.python,
         "-P",

@@ -74,22 +74,23 @@ def library(
     search = [Path(folder) for folder in folders]
     options = [*flags, *(f"-D{name}={value}" for name, value in (defines or {}).items())]
     key = _key(command, options, texts([*headers, *paths], search))
-    if key not in _loaded:
-        inputs: list[str] = []
-        for folder in search:
-            inputs += ["-I", str(folder)]
-        for header in headers:
-            inputs += ["-include", str(header)]
-        inputs += [str(path) for path in paths]
-        _loaded[key] = find_or_build(key, lambda output: _compile(command, options, inputs, output))
-    return _loaded[key]
+    inputs: list[str] = []
+    for folder in search:
+        inputs += ["-I", str(folder)]
+    for header in headers:
+        inputs += ["-include", str(header)]
+    inputs += [str(path) for path in paths]
+    return find_or_build(key, lambda output: _compile(command, options, inputs, output))
 
 
 def compiler() -> list[str]:
     """The C compiler's command: CC where it is set, else the first of cc, gcc and clang."""
     chosen = os.environ.get("CC", "").strip()
     if chosen:
-        words = shlex.split(chosen)
+        try:
+            words = shlex.split(chosen)
+        except ValueError as error:
+            raise BuildError(f"CC is set to {chosen!r}, which is no command ({error}): mend it") from None
         found = shutil.which(words[0])
         if found is None:
             raise BuildError(f"CC is set to {chosen!r}, which is not found: install it, or unset CC")
@@ -220,6 +221,12 @@ def find_or_build(key: str, compile_to: Callable[[Path], None]) -> ctypes.CDLL:
     Of processes that want the same one at once, one builds it. Raises BuildError as `compile_to` does, and
     where the library cannot be loaded.
     """
+    if key not in _loaded:
+        _loaded[key] = _find_or_build(key, compile_to)
+    return _loaded[key]
+
+
+def _find_or_build(key: str, compile_to: Callable[[Path], None]) -> ctypes.CDLL:
     folder = cache_folder()
     file = folder / f"{key}.so"
     loaded = _load(file)
@@ -284,6 +291,8 @@ def _compile(command: list[str], options: list[str], inputs: list[str], output: 
         )
     if result.returncode:
         raise BuildError(_first_error(result.stderr) or f"{command[0]} failed with {result.returncode}")
+    if not output.exists():
+        raise BuildError(f"{command[0]} made no library: set CC to a C compiler")
 
 
 def run(command: list[str], mend: str = "set CC to a C compiler") -> subprocess.CompletedProcess[str]:

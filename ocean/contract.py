@@ -411,7 +411,7 @@ def the_picture_is_plain_text(path: str | Path) -> None:
 
 
 def sanitized(path: str | Path, sanitizers: str) -> None:
-    """Run the environment under `sanitizers` with any action, with the ends of all settings and with all between."""
+    """Run the environment under `sanitizers` any action, the ends of all settings and all between."""
     spec = read_spec(path)
     command = [*build.compiler(), f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
     with tempfile.TemporaryDirectory() as name:

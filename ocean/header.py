@@ -87,24 +87,27 @@ class Spec:
     solved_score: float
     """The mean score that means solved."""
 
-    def setting(self, name: str) -> Setting:
-        """A setting, or the spread of one (`NAME_spread`). ValueError where there is none."""
-        found = find_setting(self.settings, name)
-        if found is None:
-            known = [*self.settings, *(key + SPREAD for key in self.settings)]
-            raise ValueError(f"{self.name} has no setting {name!r}{nearest(name, known)}")
-        return found
+    def values(self, chosen: Mapping[str, object]) -> dict[str, float]:
+        """All settings by name, in the header's order: what is `chosen`, else the defaults. Then the spreads
+        (`NAME_spread`) that are chosen.
 
-    def ends(self, values: Mapping[str, float]) -> list[float]:
-        """Of each setting in turn the two numbers between which the environments' own ones lie, for settings
-        and spreads of these values. Raises ValueError for a wrong name or value."""
-        given = {name: self.setting(name).check(value) for name, value in values.items()}
-        ends = []
+        ValueError for an unknown name, or a value that the setting does not take.
+        """
+        found = {name: find_setting(self.settings, name) for name in {**self.settings, **chosen}}
+        for name, setting in found.items():
+            if setting is None:
+                known = [*self.settings, *(key + SPREAD for key in self.settings)]
+                raise ValueError(f"{self.name} has no setting {name!r}{nearest(name, known)}")
+        return {name: known.check(chosen.get(name, known.default)) for name, known in found.items() if known}
+
+    def ends(self, chosen: Mapping[str, object]) -> list[float]:
+        """Of each setting in turn the two numbers between which the environments' own ones lie: within the
+        setting's spread times its size, and within its range. Raises ValueError as `values` does."""
+        values, ends = self.values(chosen), list[float]()
         for name, setting in self.settings.items():
-            value, whole = given.get(name, setting.default), setting.kind == "int"
-            reach = abs(value) * given.get(name + SPREAD, 0.0)
-            low, high = max(setting.low, value - reach), min(setting.high, value + reach)
-            ends += [math.ceil(low), math.floor(high)] if whole else [low, high]
+            reach = abs(values[name]) * values.get(name + SPREAD, 0.0)
+            low, high = max(setting.low, values[name] - reach), min(setting.high, values[name] + reach)
+            ends += [math.ceil(low), math.floor(high)] if setting.kind == "int" else [low, high]
         return ends
 
     @property

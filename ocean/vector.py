@@ -26,11 +26,11 @@ class Vector:
     """`num_envs` copies of one environment, stepped together by one C call (the GIL is released).
 
     `name_or_path` is a bundled environment or the path of a header; `settings` changes its numbers
-    (see `ocean.settings`). With `NAME_spread` s each environment has its own NAME, drawn evenly from within
-    s times its size of it, and from its allowed range, once for each seed. What environment i does depends on `seed`, i and its actions, and neither
-    on `num_envs` nor on `threads`. Rows of every buffer: num_envs * spec.agents_per_env, the agents of
-    an environment next to each other. A Vector belongs to one thread at a time and does not survive a
-    fork.
+    (see `ocean.settings`). With a `NAME_spread` each environment has its own NAME, drawn evenly from within
+    that share of it, and from its allowed range, once for each seed. What environment i does depends on
+    `seed`, i and its actions, and neither on `num_envs` nor on `threads`. Rows of every buffer:
+    num_envs * spec.agents_per_env, the agents of an environment next to each other. A Vector belongs to one
+    thread at a time and does not survive a fork.
 
     Raises ValueError for an unknown environment, setting or value, BuildError where it cannot be
     compiled.
@@ -55,9 +55,7 @@ class Vector:
             raise ValueError(f"num_envs must be at least 1, not {num_envs}")
         if threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
-        self.settings = {name: setting.default for name, setting in self.spec.settings.items()}
-        for name, value in (settings or {}).items():
-            self.settings[name] = self.spec.setting(name).check(value)
+        self.settings = self.spec.values(settings or {})
 
         # Rows are valid where the last step set terminals or truncations.
         self.final_obs: Array = np.zeros((self.num_agents, *self.spec.obs_shape), self.spec.obs_dtype)

@@ -396,6 +396,8 @@ class Train(Objective):
 
     def evaluate(self, job: Job, curve: Curve, progress: Callable[[dict[str, Any]], None]) -> Result:
         """Train with each seed, evaluated at the curve's points; the last training reports their means."""
+        import ocean
+        from trainer.gpu_vector import EnvironmentFault
         from trainer.settings import SettingsError
 
         environment, by_steps, seeds = self.environment(), self.spec["cost"] == "steps", self.spec["seeds"]
@@ -426,6 +428,11 @@ class Train(Objective):
                 )
             except SettingsError as error:  # what Gymnasium says when its environment is made
                 raise Failure("settings", str(error)) from None
+            except (
+                ocean.BuildError,
+                EnvironmentFault,
+            ) as error:  # the header's fault, and its author's to mend
+                raise Failure("crash", str(error)) from None
             if curve.enough():
                 return curve.stopped()
             if result.failure:

@@ -447,6 +447,8 @@ class Store:
         seconds: float | None = None,
     ) -> None:
         """The trial is over (done, failed, stopped or lost); `points`, if given, replace those so far."""
+        # A file's name in an error may hold bytes that are no text, and SQLite would not take them.
+        message = message.encode("utf-8", "replace").decode()
         with self.transaction():
             if points is not None:
                 self._db.execute("DELETE FROM points WHERE trial = ?", (number,))
@@ -527,9 +529,11 @@ def _new_database(folder: Path, config: Any) -> None:
         db.execute("COMMIT")
         db.close()
         os.replace(draft, folder / "run.db")
-    except BaseException:
+    except BaseException as error:
         for leftover in folder.glob(draft.name + "*"):
             leftover.unlink()
+        if isinstance(error, sqlite3.Error) and _DISK.search(str(error)):
+            raise StoreError(f"{folder / 'run.db'} cannot be written: {error}; make room for it") from error
         raise
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -165,7 +165,8 @@ def config_summary(config: SweepConfig) -> str:
     for name, value in config.fixed.items():
         lines.append(f"  {'fixed':<10} {name} = {scalar(value)}")
     space = config.space()
-    lines.append(f"{space.dim} parameter{'s' * (space.dim > 1)}, with where the first trial starts")
+    many = f"{space.dim} parameter{'s' * (space.dim > 1)}"
+    lines.append(f"{many} and the first trial (of steps, epochs and the like: at most 45 % up the range)")
     start = space.start()
     table = [["", "", "range", "start"]]
     for name, p in space.parameters.items():
@@ -306,6 +307,13 @@ def status_summary(store: Store, config: SweepConfig, live: bool) -> str:
     return "\n".join(lines)
 
 
+MISHAPS = {
+    "diverged": "a number that is none; try a lower learning_rate, and observations and rewards near 1",
+    "kl_explosion": "the policy left the one that acted far behind; try a lower learning_rate, fewer updates",
+    "entropy_collapse": "the policy tries nothing else any more; try a higher ent_coef, lower learning_rate",
+}
+
+
 def training_summary(result: Any) -> str:
     """What `sweep train` says at its end; `result` is a `trainer.Result`."""
     rows = [
@@ -316,7 +324,8 @@ def training_summary(result: Any) -> str:
         ("time in", ", ".join(f"{part} {100 * share:.0f} %" for part, share in result.profile.items())),
     ]
     if result.failure:
-        rows.append(("failed", str(result.failure)))
+        what = MISHAPS.get(result.failure)
+        rows.append(("failed", f"{result.failure}: {what}" if what else str(result.failure)))
     return "\n".join(f"{name:<8} {text}" for name, text in rows)
 
 

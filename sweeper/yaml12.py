@@ -83,6 +83,12 @@ def _scalar(key: str, node: yaml.ScalarNode) -> Any:
     return text
 
 
+def check_text(key: str, text: str) -> None:
+    """Raises ConfigError for half a character ("\\ud800") or NUL, which no file or no program takes."""
+    if any("\ud800" <= sign <= "\udfff" or sign == "\0" for sign in text):
+        raise ConfigError(key, f"{short(text)!a} holds what is no text", "write it out, in UTF-8")
+
+
 def join_key(key: str, part: str | int) -> str:
     """The dotted path of a part below `key`: `a.b`, or `a[0]`."""
     if isinstance(part, int):
@@ -142,6 +148,7 @@ def read_yaml(text: str, marks: dict[str, Mark] | None = None) -> Any:
                 "remove it; values are plain",
             )
         if isinstance(node, yaml.ScalarNode):
+            check_text(key, node.value)
             return _scalar(key, node)
         if isinstance(node, yaml.SequenceNode):
             return [walk(child, join_key(key, i), depth + 1) for i, child in enumerate(node.value)]
@@ -152,6 +159,7 @@ def read_yaml(text: str, marks: dict[str, Mark] | None = None) -> Any:
             if not isinstance(name_node, yaml.ScalarNode) or not name:
                 marks[key] = Mark(line)
                 raise ConfigError(key, "a key must be a plain name")
+            check_text(key, name)
             path = join_key(key, name)
             if name == "<<":
                 marks[key] = Mark(line)

@@ -93,6 +93,8 @@ def _flattener(gymnasium: Any, env: str, space: Any) -> tuple[Any, Callable[[Any
     if not isinstance(flat, spaces.Box):
         served = "Box, Discrete, MultiDiscrete, MultiBinary, Tuple and Dict are"
         raise SettingsError("env", f"{env}: its observation space {space} is not served", served)
+    if not flat.shape[0]:
+        raise SettingsError("env", f"{env}: its observation space {space} has no numbers", "choose another")
     if isinstance(space, spaces.Box):
         return flat, lambda obs: np.asarray(obs).reshape(-1)
     return flat, functools.partial(spaces.flatten, space)

@@ -31,15 +31,18 @@ class Found:
     """Of that one."""
     trouble: str | None
     """Why torch uses none although it was built for CUDA."""
+    no_compiler: str = ocean.build.NO_COMPILER
+    """Why there is no C compiler, where there is none."""
 
 
 def look() -> Found:
     """Look around. Compiles nothing."""
+    no_compiler = ""
     try:
         command = ocean.build.compiler()
         compiler: str | None = f"{command[0]} ({_said([command[0], '--version'])[0]})"
-    except ocean.BuildError:
-        compiler = None
+    except ocean.BuildError as error:
+        compiler, no_compiler = None, str(error)
     nvcc = gpu.compiler()
     if nvcc is not None:
         release = next((line for line in _said([nvcc, "--version"]) if "release" in line), "version unknown")
@@ -61,6 +64,7 @@ def look() -> Found:
         usable,
         capability,
         trouble,
+        no_compiler,
     )
 
 
@@ -79,7 +83,7 @@ def report(found: Found) -> list[tuple[str, str]]:
     """What was found, and what will run where, as (name, text)."""
     built = f"built for CUDA {found.built_for}" if found.built_for else "built without CUDA"
     return [
-        ("C compiler", found.compiler or f"none: {ocean.build.NO_COMPILER}"),
+        ("C compiler", found.compiler or f"none: {found.no_compiler}"),
         ("nvcc", found.nvcc or f"none: {gpu.NO_NVCC}"),
         ("GPU", "; ".join(found.cards) or "none"),
         ("torch", f"{found.torch}, {built}" + (f", uses {found.usable}" if found.usable else "")),
@@ -90,7 +94,7 @@ def report(found: Found) -> list[tuple[str, str]]:
 
 def _training(found: Found) -> str:
     if found.compiler is None:
-        return f"cannot run: {ocean.build.NO_COMPILER}"
+        return f"cannot run: {found.no_compiler}"
     here = "runs on the processor"
     if found.usable is None:
         if found.trouble:

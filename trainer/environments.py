@@ -32,7 +32,7 @@ def names(env: str) -> list[str]:
 
 
 def setting(env: str, name: str) -> ocean.Setting | None:
-    """A setting in a header, or the spread of one; None where there is none of that name, and for Gymnasium."""
+    """A setting in a header, or the spread of one; None where there is none, and for Gymnasium."""
     return None if is_gymnasium(env) else find_setting(_declared(env), name)
 
 

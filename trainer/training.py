@@ -104,10 +104,10 @@ def train(
     Raises SettingsError for settings that do not fit each other or the checkpoint, ocean.BuildError
     without a C compiler. One seed gives one result, bit for bit, on the same machine, build and thread
     count, whether stopped and continued or not; but Gymnasium's environments cannot be stopped in an
-    episode: those continue with new ones. `device` is torch's ("cpu", "cuda"), or "emulated", what a GPU
-    would do done slowly by the processor, for tests. On a GPU gpu_vector.EnvironmentFault names an
-    environment that gives a number that should not be, and gpu_training.GpuMemoryError says that its
-    memory is full.
+    episode: those continue with new ones, and a GPU adds the gradients of an embedding in any order.
+    `device` is torch's ("cpu", "cuda"), or "emulated", what a GPU would do done slowly by the processor,
+    for tests. On a GPU gpu_vector.EnvironmentFault names an environment that gives a number that should
+    not be, and gpu_training.GpuMemoryError says that its memory is full.
     """
     emulated = device == "emulated"
     place = torch.device("cpu" if emulated else device)
@@ -121,8 +121,13 @@ def train(
     torch.set_num_threads(settings.train.threads)
     if on_processor:
         products.fp32_precision = PRECISIONS[settings.train.precision]
+    # Streams and events are those of the current device: of several GPUs this one is it.
+    here = torch.cuda.device(place) if place.type == "cuda" else contextlib.nullcontext()
     try:
-        with contextlib.closing(_Training(settings, seed, place, emulated, network, updater)) as training:
+        with (
+            here,
+            contextlib.closing(_Training(settings, seed, place, emulated, network, updater)) as training,
+        ):
             return training.run(report, progress, should_stop, Path(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError as error:
         raise gpu_training.memory_error(settings, error) from None

@@ -209,3 +209,14 @@ def test_a_full_disk_is_said_and_not_the_linker_blamed(
     monkeypatch.setenv("CC", str(compiler))
     with pytest.raises(build.BuildError, match=r"pareto-sweeper: no space left on the device; make room"):
         build.library([FOLDER / "vector.c"], include=[FOLDER / "squared" / "squared.h"], folders=[FOLDER])
+
+
+def test_a_compiler_that_makes_nothing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "_loaded", {})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiler = tmp_path / "lazy"
+    compiler.write_text("#!/bin/sh\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    with pytest.raises(build.BuildError, match=r"lazy made no library: set CC to a C compiler"):
+        build.library([FOLDER / "vector.c"], include=[FOLDER / "squared" / "squared.h"], folders=[FOLDER])

@@ -587,6 +587,9 @@ def test_train_says_score_speed_and_profile(here):
     assert float(facts["score"]) > 5
     assert int(facts["steps"].replace(",", "")) >= 20_000
     assert {"seconds", "steps/s", "time"} <= set(facts)
+    lost = run_in(here, "train", "cartpole", *words, "--set", "learning_rate=1e30")
+    assert lost.returncode == 1
+    assert re.search(r"^failed   \w+: .*; try .* learning_rate", lost.stdout, re.MULTILINE)
     wrong = run_in(here, "train", "cartpole", "--set", "learning_rat=1")
     assert wrong.returncode == 2
     assert "did you mean 'train.learning_rate'" in wrong.stderr

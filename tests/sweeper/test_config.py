@@ -195,6 +195,13 @@ def test_a_file_whose_name_is_none_for_a_run_asks_for_one(tmp_path):
     assert load(path, ["name=mine"]).name == "mine"
 
 
+def test_what_is_no_text_is_refused():
+    halved = GOOD.replace("mode: on", 'mode: "\\ud800"')
+    assert "line 10: fixed.mode: '\\ud800' holds what is no text" in refusal(halved)
+    assert "fixed.mode: 'a\\x00' holds" in refusal(GOOD.replace("mode: on", 'mode: "a\\0"'))
+    assert "holds what is no text" in refusal(GOOD.replace("  mode: on", '  "\\udcff": on'))
+
+
 def test_aliases_depth_and_size_are_bounded():
     bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n"
     for last, letter in zip("abcdefgh", "bcdefghi", strict=True):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import ocean
 from sweeper import config, objectives
 from sweeper.errors import ConfigError
 from sweeper.objectives import Curve
@@ -234,6 +235,23 @@ fixed: {train.num_envs: 16, train.horizon: 32, train.minibatch_size: 128, train.
     params = {**loaded.fixed, "train.total_timesteps": 4096}
     job = objectives.Job(1, params, seed, str(folder))
     return objective.run(job, lambda *point: None, lambda progress: None)
+
+
+def test_a_header_that_does_not_compile_is_said_without_a_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "maze").mkdir()
+    text = ocean.find("squared").read_text()
+    (tmp_path / "maze" / "maze.h").write_text(text.replace("env_step(Env", "env_stepp(Env"))
+    objective = objectives.make(
+        load(tmp_path, "{train: ./maze}", "parameters: {train.gamma: {min: 0, max: 1}}")
+    )
+    objective.load()
+    job = objectives.Job(1, {"train.gamma": 0.5}, 0, str(tmp_path))
+    result = objective.run(job, lambda *point: None, lambda progress: None)
+    assert (result.status, result.failure) == ("failed", "crash")
+    assert "implicit declaration of function 'env_step'" in result.message.replace("‘", "'").replace("’", "'")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_trial_of_three_seeds_reports_their_means(tmp_path: Path) -> None:

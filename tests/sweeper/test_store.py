@@ -57,6 +57,34 @@ def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
         assert store.trials() == []
 
 
+def test_a_disk_that_is_full_from_the_start_is_said(tmp_path: Path) -> None:
+    code = f"""
+import resource
+from pathlib import Path
+from sweeper import config
+from sweeper.store import Store, StoreError
+made = config.parse({TEXT!r})
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    Store.create(Path({str(tmp_path)!r}) / "r", made)
+except StoreError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    assert "run.db cannot be written: " in done.stdout, done.stderr
+    assert "make room" in done.stdout
+    assert not list((tmp_path / "r").glob("run.db*"))
+
+
+def test_a_message_that_is_no_text_is_kept_as_far_as_it_is(tmp_path: Path) -> None:
+    """An error that names a file whose name is not UTF-8, as Python has it."""
+    with create(tmp_path / "r") as store:
+        store.add_trial(1, {})
+        store.start_trial(1, worker=0)
+        store.end_trial(1, "failed", failure="crash", message="no such file: m\udcfcller.csv")
+        assert store.trial(1).message == "no such file: m?ller.csv"
+
+
 def test_another_attempt_discards_the_points_of_the_last(tmp_path: Path) -> None:
     with create(tmp_path / "r") as store:
         store.add_trial(1, {})

@@ -42,6 +42,20 @@ def test_what_runs_where(changes: dict, where: str) -> None:
     assert where in dict(report(replace(ALL, **changes)))["training"]
 
 
+def test_a_compiler_that_cannot_be_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command, said in (
+        ("nosuch", "which is not found"),
+        ("gcc '", "is no command (No closing quotation)"),
+    ):
+        monkeypatch.setenv("CC", command)
+        with pytest.raises(SystemExit):
+            main(["doctor"])
+        assert f"none: CC is set to {command!r}, which" in (out := capsys.readouterr().out)
+        assert said in out
+
+
 def test_the_command_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as leaving:
         main(["doctor"])

@@ -295,6 +295,23 @@ def test_a_full_gpu_is_said_with_numbers(monkeypatch: pytest.MonkeyPatch) -> Non
         train(settings, device="emulated")
 
 
+def test_of_several_gpus_the_one_that_is_asked_for_is_the_current_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else streams and events of the first would be waited for."""
+
+    class Entered(Exception):
+        pass
+
+    def enter(device: torch.device) -> None:
+        raise Entered(str(device))
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device", enter)
+    with pytest.raises(Entered, match="cuda:1"):
+        train(small(), device="cuda:1")
+
+
 @pytest.mark.gpu
 @gpu_only
 @pytest.mark.parametrize("changes", KINDS, ids=str)

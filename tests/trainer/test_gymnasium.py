@@ -200,6 +200,7 @@ def test_an_unknown_name_is_refused(env: str, words: str) -> None:
             {"actions": spaces.Box(0, 5, (1,), np.int32)},
             r"action space Box\(0, 5, \(1,\), int32\) is not served",
         ),
+        ({"observations": spaces.Box(0, 1, (0,))}, r"observation space .*\(0,\).* has no numbers"),
         (
             {"actions": spaces.Tuple([spaces.Discrete(2)])},
             r"action space Tuple\(Discrete\(2\)\) is not served",
