@@ -21,6 +21,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -192,18 +193,18 @@ def launches() -> Iterator[str]:
             self.work()
         counts[self.name] = launched.count
 
-    gpu.Kernels.__getattr__, Graph.__call__ = counting, call  # type: ignore[method-assign]
-    yield "| | a step of the rollout | an update with Muon | with Adam |"
-    yield "|" + "---|" * 4
-    for rnn, precision in (("none", "float32"), ("mingru", "float32"), ("none", "bfloat16")):
-        shares = []
-        for optimizer in ("muon", "adam"):
-            settings = big_breakout(rnn, precision, 1, tiny=True)
-            train_ = dataclasses.replace(settings.train, optimizer=optimizer)
-            train(dataclasses.replace(settings, train=train_), device="emulated")
-            shares.append(counts["update"] / settings.train.updates)
-        step = counts["rollout"] / settings.train.horizon
-        yield f"| recurrence {rnn}, {precision} | {step:.1f} | {shares[0]:.0f} | {shares[1]:.0f} |"
+    with patch.object(gpu.Kernels, "__getattr__", counting), patch.object(Graph, "__call__", call):
+        yield "| | a step of the rollout | an update with Muon | with Adam |"
+        yield "|" + "---|" * 4
+        for rnn, precision in (("none", "float32"), ("mingru", "float32"), ("none", "bfloat16")):
+            shares = []
+            for optimizer in ("muon", "adam"):
+                settings = big_breakout(rnn, precision, 1, tiny=True)
+                train_ = dataclasses.replace(settings.train, optimizer=optimizer)
+                train(dataclasses.replace(settings, train=train_), device="emulated")
+                shares.append(counts["update"] / settings.train.updates)
+            step = counts["rollout"] / settings.train.horizon
+            yield f"| recurrence {rnn}, {precision} | {step:.1f} | {shares[0]:.0f} | {shares[1]:.0f} |"
 
 
 class Watch:

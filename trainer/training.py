@@ -116,7 +116,8 @@ def train(
     on_processor = device == "cpu"
     if on_processor and settings.train.precision == "bfloat16" and not has_bfloat16():
         raise SettingsError("train.precision", "this processor has no bfloat16", "use float32")
-    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    backend: Any = torch.backends.mkldnn  # whose `matmul` torch does not declare
+    products = backend.matmul
     threads, precision = torch.get_num_threads(), products.fp32_precision
     torch.set_num_threads(settings.train.threads)
     if on_processor:
