@@ -5,6 +5,14 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+// To wake a sleeping thread takes longer than many a step: who waits looks for so long before sleeping.
+#define LOOKING_NS 100000
+
+// The compilers' own, since C++ has no <stdatomic.h>.
+#define LOAD(place) __atomic_load_n(&(place), __ATOMIC_SEQ_CST)
+#define ADD(place, number) __atomic_add_fetch(&(place), number, __ATOMIC_SEQ_CST)
 
 // What all threads are asked to do in one call.
 typedef struct {
@@ -38,11 +46,13 @@ struct Vector {
     // The pool: worker 0 is the calling thread, so that one thread costs nothing.
     int32_t threads;
     Worker *workers;  // [threads]
-    pthread_mutex_t mutex;
-    pthread_cond_t begin, end;
-    uint64_t generation; // counts calls; a worker waits until it moves
-    int32_t busy;        // workers that have not finished this call
-    int closing;
+    // Read and written by LOAD and ADD alone:
+    uint32_t calls;         // begun, modulo 2^32; a worker waits until it moves
+    int32_t busy;           // workers that have not finished this call
+    int32_t asleep;         // threads that wait for `moved`
+    int32_t closing;
+    pthread_mutex_t mutex;  // held between a last look and falling asleep
+    pthread_cond_t moved;   // one of these numbers
 };
 
 // `own` is a constant where this is called: the compiler makes two of it.
@@ -84,28 +94,54 @@ static void run_range(Vector *vector, int32_t first, int32_t last) {
     }
 }
 
+static int begun(Vector *vector, uint32_t done) { return LOAD(vector->calls) != done || LOAD(vector->closing); }
+
+static int finished(Vector *vector, uint32_t unused) {
+    (void)unused;
+    return LOAD(vector->busy) == 0;
+}
+
+static int64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static void wait_until(Vector *vector, int (*happened)(Vector *, uint32_t), uint32_t done) {
+    for (int64_t end = now_ns() + LOOKING_NS; now_ns() < end;) {
+        if (happened(vector, done)) {
+            return;
+        }
+    }
+    pthread_mutex_lock(&vector->mutex);
+    ADD(vector->asleep, 1); // before the last look, as `wake` reads it after the change: one of both sees the other
+    while (!happened(vector, done)) {
+        pthread_cond_wait(&vector->moved, &vector->mutex);
+    }
+    ADD(vector->asleep, -1);
+    pthread_mutex_unlock(&vector->mutex);
+}
+
+static void wake(Vector *vector) {
+    if (LOAD(vector->asleep) > 0) {
+        pthread_mutex_lock(&vector->mutex);
+        pthread_cond_broadcast(&vector->moved);
+        pthread_mutex_unlock(&vector->mutex);
+    }
+}
+
 static void *work(void *argument) {
     Worker *worker = (Worker *)argument;
     Vector *vector = worker->vector;
-    uint64_t done = 0;
-    for (;;) {
-        pthread_mutex_lock(&vector->mutex);
-        while (vector->generation == done && !vector->closing) {
-            pthread_cond_wait(&vector->begin, &vector->mutex);
-        }
-        if (vector->closing) {
-            pthread_mutex_unlock(&vector->mutex);
+    for (uint32_t done = 0;; done++) {
+        wait_until(vector, begun, done);
+        if (LOAD(vector->closing)) {
             return NULL;
         }
-        done = vector->generation;
-        pthread_mutex_unlock(&vector->mutex);
         run_range(vector, worker->first, worker->last);
-        pthread_mutex_lock(&vector->mutex);
-        vector->busy--;
-        if (vector->busy == 0) {
-            pthread_cond_signal(&vector->end);
+        if (ADD(vector->busy, -1) == 0) {
+            wake(vector);
         }
-        pthread_mutex_unlock(&vector->mutex);
     }
 }
 
@@ -114,29 +150,20 @@ static void run_all(Vector *vector) {
         run_range(vector, 0, vector->num_envs);
         return;
     }
-    pthread_mutex_lock(&vector->mutex);
-    vector->busy = vector->threads - 1;
-    vector->generation++;
-    pthread_cond_broadcast(&vector->begin);
-    pthread_mutex_unlock(&vector->mutex);
+    ADD(vector->busy, vector->threads - 1);
+    ADD(vector->calls, 1);
+    wake(vector);
     run_range(vector, vector->workers[0].first, vector->workers[0].last);
-    pthread_mutex_lock(&vector->mutex);
-    while (vector->busy > 0) {
-        pthread_cond_wait(&vector->end, &vector->mutex);
-    }
-    pthread_mutex_unlock(&vector->mutex);
+    wait_until(vector, finished, 0);
 }
 
 void ocean_destroy(Vector *vector) {
-    pthread_mutex_lock(&vector->mutex);
-    vector->closing = 1;
-    pthread_cond_broadcast(&vector->begin);
-    pthread_mutex_unlock(&vector->mutex);
+    ADD(vector->closing, 1);
+    wake(vector);
     for (int32_t t = 1; t < vector->threads; t++) {
         pthread_join(vector->workers[t].thread, NULL);
     }
-    pthread_cond_destroy(&vector->begin);
-    pthread_cond_destroy(&vector->end);
+    pthread_cond_destroy(&vector->moved);
     pthread_mutex_destroy(&vector->mutex);
     free(vector->workers);
     free(vector->own);
@@ -187,8 +214,7 @@ Vector *ocean_create(int32_t num_envs, uint64_t seed, int32_t threads, const dou
     ocean_seed(vector, seed);
 
     pthread_mutex_init(&vector->mutex, NULL);
-    pthread_cond_init(&vector->begin, NULL);
-    pthread_cond_init(&vector->end, NULL);
+    pthread_cond_init(&vector->moved, NULL);
     // Signals belong to the program's own threads: Ctrl-C must never land in a worker.
     sigset_t all, before;
     sigfillset(&all);
