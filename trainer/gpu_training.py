@@ -410,7 +410,7 @@ def make(
             env.close()
             updater = GpuUpdater(policy, network, train, rollout, draws, clock)
             return Parts(there, network, rollout, updater, draws)
-    rollout = Rollout(env, network, train, generator, device)
+    rollout = Rollout(env, network, train, generator, device, apart=True)
     return Parts(env, network, rollout, GpuUpdater(policy, network, train, rollout, draws, clock), draws)
 
 
