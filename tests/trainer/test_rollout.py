@@ -4,6 +4,7 @@ device does its work at once or as late as the host lets it. On the processor, w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -18,16 +19,17 @@ from trainer.rollout import Rollout, Seconds
 from trainer.settings import Settings
 
 ON_GPU = torch.cuda.is_available() and gpu.compiler() is not None
+gymnasium_only = pytest.mark.skipif(find_spec("gymnasium") is None, reason="gymnasium is not installed")
 HORIZON = 24
 # Ends of both kinds, memory, masks, floats, many agents, Python's instances; an odd number of each.
-CASES: list[tuple[str, dict]] = [
+CASES: list[Any] = [
     ("cartpole", {"policy.rnn": "mingru", "env.max_steps": 12, "train.replay_factor": 0.5}),
     ("cartpole", {"env.max_steps": 12, "train.reward_scale": 0.5}),
     ("connect4", {"policy.encoder": "embedding"}),
     ("pendulum", {"env.max_steps": 10, "policy.rnn": "mingru"}),
     ("snake", {"train.num_envs": 3}),
     ("wilds", {"train.num_envs": 2}),
-    ("gymnasium:CartPole-v1", {"env.max_episode_steps": 12}),
+    pytest.param("gymnasium:CartPole-v1", {"env.max_episode_steps": 12}, marks=gymnasium_only),
 ]
 
 
@@ -147,9 +149,13 @@ def test_while_one_half_steps_the_other_is_served() -> None:
     assert rollout.underway == [turn for both in turns for turn in both]
 
 
-def test_the_processor_has_no_halves_nor_have_processes_or_a_single_environment() -> None:
+def test_the_processor_has_no_halves_nor_has_a_single_environment() -> None:
     assert len(make("cartpole", {}, apart=False)._halves) == 1
     assert len(make("cartpole", {"train.num_envs": 1, "train.minibatch_size": HORIZON})._halves) == 1
+
+
+@gymnasium_only
+def test_processes_step_all_at_once() -> None:
     rollout = make("gymnasium:CartPole-v1", {"train.env_processes": 2})
     rollout.collect(Seconds())
     rollout.env.close()
