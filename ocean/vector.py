@@ -46,7 +46,6 @@ class Vector:
     """
 
     resumes = True  # set_state goes on in the middle of an episode
-    in_parts = True  # `step` can be asked to step some of the environments
 
     def __init__(
         self,

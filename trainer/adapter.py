@@ -158,7 +158,6 @@ class GymnasiumVector:
     """
 
     resumes = False
-    in_parts = True
 
     def __init__(
         self, env: str, num_envs: int, seed: int, settings: Mapping[str, Any], first: int = 0
@@ -218,23 +217,10 @@ class GymnasiumVector:
         if self.spec.masked:
             self.action_mask[i] = _mask(self.spec.name, info, self.spec.action_sizes[0])
 
-    def step(
-        self,
-        actions: Array,
-        obs: Array,
-        rewards: Array,
-        terminals: Array,
-        truncations: Array,
-        envs: tuple[int, int] | None = None,
-    ) -> None:
-        """Step everything once; every element of the four arrays after `actions` is written.
-
-        `envs` (first, last) steps the instances from first to last - 1 alone, as ocean.Vector does.
-        """
+    def step(self, actions: Array, obs: Array, rewards: Array, terminals: Array, truncations: Array) -> None:
+        """Step everything once; every element of the four last arrays is written."""
         running = self._running
-        first, last = (0, self.num_envs) if envs is None else envs
-        taken = self._taken(actions[first:last])
-        for i, env, action in zip(range(first, last), self._envs[first:last], taken, strict=True):
+        for i, (env, action) in enumerate(zip(self._envs, self._taken(actions), strict=True)):
             after, reward, terminal, truncation, info = env.step(action)
             rewards[i] = reward
             terminals[i], truncations[i] = terminal, truncation and not terminal

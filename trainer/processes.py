@@ -35,8 +35,6 @@ class GymnasiumProcesses(GymnasiumVector):
     traceback, or where a process dies. It draws nothing.
     """
 
-    in_parts = False  # in halves each process would be woken twice as often
-
     def __init__(
         self, env: str, num_envs: int, seed: int, settings: Mapping[str, Any], processes: int
     ) -> None:
@@ -84,16 +82,7 @@ class GymnasiumProcesses(GymnasiumVector):
         self._ask("reset")
         obs[...] = self._shared["obs"]
 
-    def step(
-        self,
-        actions: Array,
-        obs: Array,
-        rewards: Array,
-        terminals: Array,
-        truncations: Array,
-        envs: tuple[int, int] | None = None,
-    ) -> None:
-        assert envs is None, "processes step all of their instances"
+    def step(self, actions: Array, obs: Array, rewards: Array, terminals: Array, truncations: Array) -> None:
         self._shared["actions"][...] = actions
         self._ask("step")
         for name, array in zip(STEP[1:], (obs, rewards, terminals, truncations), strict=True):
@@ -152,7 +141,7 @@ def _serve(
     with contextlib.suppress(BrokenPipeError):  # the trainer is gone
         try:
             vector = GymnasiumVector(env, last - first, seed, settings, first)
-            rows: dict[str, Any] = {name: array[first:last] for name, array in _arrays(shared).items()}
+            rows = {name: array[first:last] for name, array in _arrays(shared).items()}
             for name in KEPT:
                 setattr(vector, name, rows[name])
             with contextlib.closing(vector):

@@ -1,14 +1,17 @@
 """Collecting a rollout: the environments write observations straight into the buffer.
 
 Where the policy has a device of its own, two halves of the environments take turns: while the processor
-steps one, the device serves the other. The host launches and goes on; all that it waits for, by an event,
-are the actions of the half that it steps next. Random numbers are drawn once a rollout, for each step and
-agent its own: what an agent does depends on no halves.
+steps one, the device serves the other. The host launches (a CUDA graph, where there can be one) and goes on;
+all that it waits for, by an event, are the actions of the half that it steps next. Random numbers are drawn
+once a rollout, for each step and agent its own: what an agent does depends on no halves. Gymnasium's
+environments have none: Python, which steps them, could not launch meanwhile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from time import perf_counter
 from typing import Any
@@ -25,7 +28,7 @@ from trainer.settings import TrainSettings
 
 _WRITTEN = ("rewards", "terminals", "truncations")  # by the environments
 _HOST = ("obs", "actions", "masks", *_WRITTEN)  # what they have to do with
-_DEVICE = ("obs", "actions", "masks", "logprobs", "values")  # what the policy has to do with, at each step
+_DEVICE = (*_HOST, "logprobs", "values")  # what the policy has to do with
 ALL = slice(None)
 
 
@@ -90,7 +93,7 @@ def clear_states(state: Tensor, terminals: Any, truncations: Any) -> None:
     """Forget, in `state` [rows, memory], where an episode has ended."""
     ended = np.flatnonzero(terminals | truncations)
     if len(ended):
-        state.index_fill_(0, placed(ended, state.device), 0.0)
+        state[torch.from_numpy(ended).to(state.device)] = 0.0
 
 
 class _Half:
@@ -101,13 +104,14 @@ class _Half:
 
     def __init__(
         self,
-        envs: tuple[int, int] | None,
+        envs: tuple[tuple[int, int], ...],
         rows: slice,
         device: dict[str, Tensor],
         host: dict[str, Tensor],
         state: Tensor,
     ) -> None:
-        self.envs, self.rows, self.state = envs, rows, state[rows]
+        self.envs = envs  # the last argument of `step`, where there are halves
+        self.rows, self.state = rows, state[rows]
         self.device, self.host = (
             {name: [step[rows] for step in column] for name, column in columns.items()}
             for columns in (device, host)
@@ -115,6 +119,7 @@ class _Half:
         self.terminals, self.truncations = (
             [step.numpy() for step in self.host[name]] for name in ("terminals", "truncations")
         )
+        self.launches: list[Callable[[], None]] = []  # of each step: Rollout._launch
         # Set when its actions have come to the host.
         self.served = torch.cuda.Event() if state.device.type == "cuda" else None
 
@@ -123,7 +128,8 @@ class Rollout:
     """Fills `buffer` with the next `horizon` steps of `env`, again and again.
 
     `apart`: the environments' rows are not the policy's but copied, and halves take turns. On a device of its
-    own it is always so, on the processor for tests.
+    own it is always so, on the processor for tests. `graph` makes of work that only launches what launches
+    it all at once.
     """
 
     def __init__(
@@ -134,6 +140,7 @@ class Rollout:
         generator: torch.Generator,
         device: torch.device,
         apart: bool = False,
+        graph: Callable[[Callable[[], None]], Callable[[], None]] = lambda work: work,
     ) -> None:
         self.env, self.network, self.train, self.generator = env, network, train, generator
         self.apart = apart or device.type != "cpu"
@@ -162,10 +169,10 @@ class Rollout:
         self.scale = ActionScale(spec, agents)
         self.state = torch.zeros(agents, memory, device=device)  # of the recurrent layer, carried on
         self.mask = torch.from_numpy(env.action_mask) if spec.masked else None  # of the next actions
-        halves = self.apart and env.in_parts and env.num_envs > 1
+        halves = self.apart and isinstance(env, ocean.Vector) and env.num_envs > 1
         self._halves = [
             _Half(
-                (first, last) if halves else None,
+                ((first, last),) if halves else (),
                 slice(first * spec.agents_per_env, last * spec.agents_per_env),
                 self._device,
                 self._host,
@@ -173,6 +180,8 @@ class Rollout:
             )
             for first, last in pairwise((0, env.num_envs // 2, env.num_envs) if halves else (0, env.num_envs))
         ]
+        for half in self._halves:
+            half.launches = [graph(partial(self._launch, half, t)) for t in range(train.horizon + 1)]
         self._begin()
 
     def _begin(self) -> None:
@@ -202,7 +211,7 @@ class Rollout:
                 self._wait(half)
                 start = perf_counter()
                 sent = self.scale(actions, half.rows)
-                env.step(sent, next_obs, rewards, terminals, truncations, half.envs)
+                env.step(sent, next_obs, rewards, terminals, truncations, *half.envs)
                 if half.truncations[t].any():
                     late = np.flatnonzero(half.truncations[t])
                     states = half.state[placed(late, device)] if memory else half.state[: len(late)]
@@ -229,26 +238,35 @@ class Rollout:
         return buffer
 
     def _serve(self, half: _Half, t: int) -> None:
-        """What the policy's device does for a half between its steps t - 1 and t; waits for none of it."""
+        """Have the policy's device begin what it does for a half between its steps t - 1 and t."""
+        if self.mask is not None and t < self.train.horizon:
+            half.host["masks"][t].copy_(self.mask[half.rows])
+        half.launches[t]()
+        if half.served is not None:
+            half.served.record()
+
+    def _launch(self, half: _Half, t: int) -> None:
+        """What that is: nothing that the host waits for, and the same memory in every rollout."""
         device, host, apart = half.device, half.host, self.apart
         if t and apart:
             device["obs"][t].copy_(host["obs"][t], non_blocking=True)
-        if t and half.state.shape[1]:
-            clear_states(half.state, half.terminals[t - 1], half.truncations[t - 1])
+        if t and self.network.policy.memory:
+            if apart:
+                for name in ("terminals", "truncations"):
+                    device[name][t - 1].copy_(host[name][t - 1], non_blocking=True)
+                ended = device["terminals"][t - 1] | device["truncations"][t - 1]
+                half.state.masked_fill_(ended.bool()[:, None], 0.0)
+            else:
+                clear_states(half.state, half.terminals[t - 1], half.truncations[t - 1])
         if t == self.train.horizon:
             return
-        mask = None
-        if self.mask is not None:
-            mask = device["masks"][t]
-            host["masks"][t].copy_(self.mask[half.rows])
-            if apart:
-                mask.copy_(host["masks"][t], non_blocking=True)
+        mask = None if self.mask is None else device["masks"][t]
+        if mask is not None and apart:
+            mask.copy_(host["masks"][t], non_blocking=True)
         drawn = (device["actions"][t], device["logprobs"][t], device["values"][t])
         self.network.act(device["obs"][t], device["noise"][t], *drawn, half.state, mask)
         if apart:
             host["actions"][t].copy_(device["actions"][t], non_blocking=True)
-        if half.served is not None:
-            half.served.record()
 
     def _wait(self, half: _Half) -> None:
         """Until the half's actions are there."""

@@ -4,7 +4,6 @@ device does its work at once or as late as the host lets it. On the processor, w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -19,17 +18,15 @@ from trainer.rollout import Rollout, Seconds
 from trainer.settings import Settings
 
 ON_GPU = torch.cuda.is_available() and gpu.compiler() is not None
-gymnasium_only = pytest.mark.skipif(find_spec("gymnasium") is None, reason="gymnasium is not installed")
 HORIZON = 24
-# Ends of both kinds, memory, masks, floats, many agents, Python's instances; an odd number of each.
-CASES: list[Any] = [
+# Ends of both kinds, memory, masks, floats, many agents; an odd number of environments or a few.
+CASES: list[tuple[str, dict]] = [
     ("cartpole", {"policy.rnn": "mingru", "env.max_steps": 12, "train.replay_factor": 0.5}),
     ("cartpole", {"env.max_steps": 12, "train.reward_scale": 0.5}),
     ("connect4", {"policy.encoder": "embedding"}),
     ("pendulum", {"env.max_steps": 10, "policy.rnn": "mingru"}),
     ("snake", {"train.num_envs": 3}),
     ("wilds", {"train.num_envs": 2}),
-    pytest.param("gymnasium:CartPole-v1", {"env.max_episode_steps": 12}, marks=gymnasium_only),
 ]
 
 
@@ -98,7 +95,7 @@ def make(
     sizes = {"train.num_envs": 7, "train.horizon": HORIZON, "train.minibatch_size": 48, "policy.hidden": 32}
     settings = Settings.parse(env, {**sizes, "policy.action_gain": 1.0, **changes})
     train, place = settings.train, torch.device(device)
-    vector = environments.make(env, train.num_envs, 3, 2, settings.env_settings, train.env_processes)
+    vector = environments.make(env, train.num_envs, 3, 2, settings.env_settings)
     policy = Policy.of(vector.spec, settings.policy, torch.Generator().manual_seed(0), place)
     made = network(policy)
     made.agents = vector.spec.agents_per_env
@@ -152,11 +149,3 @@ def test_while_one_half_steps_the_other_is_served() -> None:
 def test_the_processor_has_no_halves_nor_has_a_single_environment() -> None:
     assert len(make("cartpole", {}, apart=False)._halves) == 1
     assert len(make("cartpole", {"train.num_envs": 1, "train.minibatch_size": HORIZON})._halves) == 1
-
-
-@gymnasium_only
-def test_processes_step_all_at_once() -> None:
-    rollout = make("gymnasium:CartPole-v1", {"train.env_processes": 2})
-    rollout.collect(Seconds())
-    rollout.env.close()
-    assert len(rollout._halves) == 1
