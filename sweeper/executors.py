@@ -33,7 +33,7 @@ from sweeper.units import format_bytes
 MAX_STARTS = 3  # of a worker in a row that never get ready
 MAX_MESSAGE = 64 << 20  # bytes
 WEIGH_EVERY = 0.25  # seconds between looks at the memory that trials take, where it is limited
-# Of a GPU, for one training: a guess. By arithmetic the largest one in benchmarks/gpu.py has buffers of 0.7 GB;
+# Of a GPU, for one training: a guess. By arithmetic the largest in benchmarks/gpu.py has buffers of 0.7 GB;
 # CUDA and torch want some of their own, and settings are swept.
 TRAINING_MEMORY = 4 << 30
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")

@@ -428,7 +428,7 @@ def make(
         graphs.append(Graph("step", work, device, True, graphs[0] if graphs else None))
         return graphs[-1]
 
-    rollout = Rollout(env, network, train, generator, device, apart=True, graph=graph)
+    rollout = Rollout(env, network, train, generator, device, halves=True, graph=graph)
     return Parts(env, network, rollout, GpuUpdater(policy, network, train, rollout, draws, clock), draws)
 
 

@@ -1,10 +1,9 @@
 """Collecting a rollout: the environments write observations straight into the buffer.
 
-Where the policy has a device of its own, two halves of the environments take turns: while the processor
-steps one, the device serves the other. The host launches (a CUDA graph, where there can be one) and goes on;
-all that it waits for, by an event, are the actions of the half that it steps next. Random numbers are drawn
-once a rollout, for each step and agent its own: what an agent does depends on no halves. Gymnasium's
-environments have none: Python, which steps them, could not launch meanwhile.
+Where the policy has kernels on a GPU, two halves of the environments take turns: while the processor steps
+one, the GPU serves the other. The host launches a CUDA graph and goes on; all that it waits for, by an event,
+are the actions of the half that it steps next. Random numbers are drawn once a rollout, for each step and
+agent its own: what an agent does depends on no halves. Gymnasium's environments are stepped all at once.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from trainer.settings import TrainSettings
 _WRITTEN = ("rewards", "terminals", "truncations")  # by the environments
 _HOST = ("obs", "actions", "masks", *_WRITTEN)  # what they have to do with
 _DEVICE = (*_HOST, "logprobs", "values")  # what the policy has to do with
+HALVES = 2  # 1: all at once, on a GPU as well (benchmarks/gpu.py measures both)
 ALL = slice(None)
 
 
@@ -127,9 +127,9 @@ class _Half:
 class Rollout:
     """Fills `buffer` with the next `horizon` steps of `env`, again and again.
 
-    `apart`: the environments' rows are not the policy's but copied, and halves take turns. On a device of its
-    own it is always so, on the processor for tests. `graph` makes of work that only launches what launches
-    it all at once.
+    Where the policy has a device of its own, the environments' rows are not the policy's but copied. With
+    `halves` they take turns, and rows are copied anywhere, as tests need it. `graph` makes of work that only
+    launches what launches it all at once, without which launching twice may cost what halves hide.
     """
 
     def __init__(
@@ -139,11 +139,11 @@ class Rollout:
         train: TrainSettings,
         generator: torch.Generator,
         device: torch.device,
-        apart: bool = False,
+        halves: bool = False,
         graph: Callable[[Callable[[], None]], Callable[[], None]] = lambda work: work,
     ) -> None:
         self.env, self.network, self.train, self.generator = env, network, train, generator
-        self.apart = apart or device.type != "cpu"
+        self.apart = halves or device.type != "cpu"
         spec, agents, pinned = env.spec, env.num_agents, device.type == "cuda"
         dtype = torch.from_numpy(env.final_obs).dtype
         shape = (train.horizon, agents, tuple(spec.obs_shape), dtype, spec.action_count)
@@ -169,16 +169,17 @@ class Rollout:
         self.scale = ActionScale(spec, agents)
         self.state = torch.zeros(agents, memory, device=device)  # of the recurrent layer, carried on
         self.mask = torch.from_numpy(env.action_mask) if spec.masked else None  # of the next actions
-        halves = self.apart and isinstance(env, ocean.Vector) and env.num_envs > 1
+        parts = min(HALVES, env.num_envs) if halves and isinstance(env, ocean.Vector) else 1
+        ends = [env.num_envs * i // parts for i in range(parts + 1)]
         self._halves = [
             _Half(
-                ((first, last),) if halves else (),
+                ((first, last),) if parts > 1 else (),
                 slice(first * spec.agents_per_env, last * spec.agents_per_env),
                 self._device,
                 self._host,
                 self.state,
             )
-            for first, last in pairwise((0, env.num_envs // 2, env.num_envs) if halves else (0, env.num_envs))
+            for first, last in pairwise(ends)
         ]
         for half in self._halves:
             half.launches = [graph(partial(self._launch, half, t)) for t in range(train.horizon + 1)]

@@ -89,7 +89,7 @@ def make(
     changes: dict,
     kind: type[Rollout] = Rollout,
     network: Callable[[Policy], Any] = GpuNetwork,
-    apart: bool = True,
+    halves: bool = True,
     device: str = "cpu",
 ) -> Rollout:
     sizes = {"train.num_envs": 7, "train.horizon": HORIZON, "train.minibatch_size": 48, "policy.hidden": 32}
@@ -99,7 +99,7 @@ def make(
     policy = Policy.of(vector.spec, settings.policy, torch.Generator().manual_seed(0), place)
     made = network(policy)
     made.agents = vector.spec.agents_per_env
-    return kind(vector, made, train, torch.Generator().manual_seed(4), place, apart)
+    return kind(vector, made, train, torch.Generator().manual_seed(4), place, halves)
 
 
 def alike(one: Rollout, other: Rollout, tolerance: float) -> None:
@@ -123,20 +123,20 @@ def alike(one: Rollout, other: Rollout, tolerance: float) -> None:
 @pytest.mark.parametrize("kind", [Rollout, Late])
 @pytest.mark.parametrize(("env", "changes"), CASES, ids=str)
 def test_halves_give_what_all_at_once_gives_bit_for_bit(env: str, changes: dict, kind: type[Rollout]) -> None:
-    whole = make(env, changes, network=OneByOne, apart=False)
+    whole = make(env, changes, network=OneByOne, halves=False)
     alike(whole, make(env, changes, kind, OneByOne), tolerance=0.0)
 
 
 @pytest.mark.parametrize(("env", "changes"), CASES, ids=str)
 def test_the_kernels_do_so_but_for_rounding(env: str, changes: dict) -> None:
-    alike(make(env, changes, apart=False), make(env, changes, Late), tolerance=1e-5)
+    alike(make(env, changes, halves=False), make(env, changes, Late), tolerance=1e-5)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not ON_GPU, reason="needs a GPU and nvcc")
 @pytest.mark.parametrize(("env", "changes"), CASES, ids=str)
 def test_a_gpu_does_so(env: str, changes: dict) -> None:
-    alike(make(env, changes, apart=False), make(env, changes, device="cuda"), tolerance=1e-4)
+    alike(make(env, changes, halves=False), make(env, changes, device="cuda"), tolerance=1e-4)
 
 
 def test_while_one_half_steps_the_other_is_served() -> None:
@@ -147,5 +147,5 @@ def test_while_one_half_steps_the_other_is_served() -> None:
 
 
 def test_the_processor_has_no_halves_nor_has_a_single_environment() -> None:
-    assert len(make("cartpole", {}, apart=False)._halves) == 1
+    assert len(make("cartpole", {}, halves=False)._halves) == 1
     assert len(make("cartpole", {"train.num_envs": 1, "train.minibatch_size": HORIZON})._halves) == 1
