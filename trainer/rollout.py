@@ -119,9 +119,33 @@ class _Half:
         self.terminals, self.truncations = (
             [step.numpy() for step in self.host[name]] for name in ("terminals", "truncations")
         )
-        self.launches: list[Callable[[], None]] = []  # of each step: Rollout._launch
         # Set when its actions have come to the host.
         self.served = torch.cuda.Event() if state.device.type == "cuda" else None
+
+
+def _launch(half: _Half, network: Network, t: int, apart: bool) -> None:
+    """What the policy's device does for a half between its steps t - 1 and t: nothing that the host waits
+    for, and the same memory in every rollout."""
+    device, host = half.device, half.host
+    if t and apart:
+        device["obs"][t].copy_(host["obs"][t], non_blocking=True)
+    if t and network.policy.memory:
+        if apart:
+            for name in ("terminals", "truncations"):
+                device[name][t - 1].copy_(host[name][t - 1], non_blocking=True)
+            ended = device["terminals"][t - 1] | device["truncations"][t - 1]
+            half.state.masked_fill_(ended.bool()[:, None], 0.0)
+        else:
+            clear_states(half.state, half.terminals[t - 1], half.truncations[t - 1])
+    if t == len(half.terminals):
+        return
+    mask = device["masks"][t] if "masks" in device else None
+    if mask is not None and apart:
+        mask.copy_(host["masks"][t], non_blocking=True)
+    drawn = (device["actions"][t], device["logprobs"][t], device["values"][t])
+    network.act(device["obs"][t], device["noise"][t], *drawn, half.state, mask)
+    if apart:
+        host["actions"][t].copy_(device["actions"][t], non_blocking=True)
 
 
 class Rollout:
@@ -181,8 +205,11 @@ class Rollout:
             )
             for first, last in pairwise(ends)
         ]
-        for half in self._halves:
-            half.launches = [graph(partial(self._launch, half, t)) for t in range(train.horizon + 1)]
+        # Of neither a half nor this object, whose memory is then free at once when nobody needs it.
+        self._launches = {
+            half: [graph(partial(_launch, half, network, t, self.apart)) for t in range(train.horizon + 1)]
+            for half in self._halves
+        }
         self._begin()
 
     def _begin(self) -> None:
@@ -239,35 +266,12 @@ class Rollout:
         return buffer
 
     def _serve(self, half: _Half, t: int) -> None:
-        """Have the policy's device begin what it does for a half between its steps t - 1 and t."""
+        """Have the policy's device begin what it does for a half between its steps t - 1 and t: `_launch`."""
         if self.mask is not None and t < self.train.horizon:
             half.host["masks"][t].copy_(self.mask[half.rows])
-        half.launches[t]()
+        self._launches[half][t]()
         if half.served is not None:
             half.served.record()
-
-    def _launch(self, half: _Half, t: int) -> None:
-        """What that is: nothing that the host waits for, and the same memory in every rollout."""
-        device, host, apart = half.device, half.host, self.apart
-        if t and apart:
-            device["obs"][t].copy_(host["obs"][t], non_blocking=True)
-        if t and self.network.policy.memory:
-            if apart:
-                for name in ("terminals", "truncations"):
-                    device[name][t - 1].copy_(host[name][t - 1], non_blocking=True)
-                ended = device["terminals"][t - 1] | device["truncations"][t - 1]
-                half.state.masked_fill_(ended.bool()[:, None], 0.0)
-            else:
-                clear_states(half.state, half.terminals[t - 1], half.truncations[t - 1])
-        if t == self.train.horizon:
-            return
-        mask = None if self.mask is None else device["masks"][t]
-        if mask is not None and apart:
-            mask.copy_(host["masks"][t], non_blocking=True)
-        drawn = (device["actions"][t], device["logprobs"][t], device["values"][t])
-        self.network.act(device["obs"][t], device["noise"][t], *drawn, half.state, mask)
-        if apart:
-            host["actions"][t].copy_(device["actions"][t], non_blocking=True)
 
     def _wait(self, half: _Half) -> None:
         """Until the half's actions are there."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -208,6 +209,25 @@ def test_a_graph_is_captured_once_warm_and_then_replayed(monkeypatch: pytest.Mon
     for _ in range(4):
         graph()
     assert fake.said == ["beside", "work", "beside", "work", "capture", "work", "replay", "replay"]
+
+
+def test_graphs_of_many_steps_share_a_stream_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each of a hundred would keep some for itself."""
+    fake, captured = FakeGraphs(monkeypatch), []
+
+    def capture(graph: object, memory: object, stream: object, **_: object) -> object:
+        captured.append((memory, stream))
+        return fake.capture()
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda *_: MagicMock())
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    monkeypatch.setattr(fake, "wait_stream", lambda _: None)
+    first, other = (Graph("step", lambda: None, torch.device("cuda"), captured=True) for _ in range(2))
+    second = Graph("step", lambda: None, torch.device("cuda"), True, first)
+    for graph in (first, second, other) * 3:
+        graph()
+    assert captured[0] == captured[1]
+    assert all(captured[0][i] is not captured[2][i] for i in range(2))
 
 
 def test_what_cannot_be_captured_runs_launch_by_launch_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@ device does its work at once or as late as the host lets it. On the processor, w
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -144,6 +146,50 @@ def test_while_one_half_steps_the_other_is_served() -> None:
     rollout.collect(Seconds())
     turns = [((0, [(1, t)]), (1, [(0, t + 1)])) for t in range(HORIZON)]
     assert rollout.underway == [turn for both in turns for turn in both]
+
+
+def test_the_host_waits_for_a_half_by_the_event_of_its_last_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    rollout, said = make("cartpole", {}), []
+
+    class Event:
+        """A GPU's, written down."""
+
+        def __init__(self, half: int) -> None:
+            self.half = half
+
+        def record(self) -> None:
+            said.append(("launched", self.half))
+
+        def synchronize(self) -> None:
+            said.append(("waited", self.half))
+
+    step = rollout.env.step
+    halves = {half.envs[0]: i for i, half in enumerate(rollout._halves)}
+
+    def stepped(*arguments: Any) -> None:
+        said.append(("stepped", halves[arguments[-1]]))
+        step(*arguments)
+
+    monkeypatch.setattr(rollout.env, "step", stepped)
+    for i, half in enumerate(rollout._halves):
+        monkeypatch.setattr(half, "served", Event(i))
+    rollout.collect(Seconds())
+    turn = [(what, half) for half in (0, 1) for what in ("waited", "stepped", "launched")]
+    assert said == [("launched", 0), ("launched", 1), *turn * HORIZON]
+
+
+def test_the_memory_of_a_rollout_is_free_when_nobody_needs_it() -> None:
+    """At once: a worker trains a hundred times, and the collector of cycles may come late."""
+    for halves in (False, True):
+        rollout = make("cartpole", {}, halves=halves)
+        rollout.collect(Seconds())
+        there = weakref.ref(rollout.buffer.obs)
+        gc.disable()
+        try:
+            del rollout
+            assert there() is None
+        finally:
+            gc.enable()
 
 
 def test_the_processor_has_no_halves_nor_has_a_single_environment() -> None:
