@@ -1,7 +1,7 @@
 """Everything that issues and READMEs promise of a GPU, checked and timed by one command.
 
     python -P benchmarks/gpu.py            # on a GPU: builds, checks, times; ten minutes at most
-    python -P benchmarks/gpu.py --only overlap sharing   # on a GPU: parts of it, in six minutes
+    python -P benchmarks/gpu.py --only overlap sharing   # on a GPU: some parts of it
     python -P benchmarks/gpu.py --floors   # anywhere: what memory bandwidth allows each kernel
     python -P benchmarks/gpu.py --launches # anywhere: how many launches an iteration is
     python -P benchmarks/gpu.py --emulated # anywhere: that this program itself works, at tiny sizes
