@@ -1,6 +1,7 @@
 """Everything that issues and READMEs promise of a GPU, checked and timed by one command.
 
     python -P benchmarks/gpu.py            # on a GPU: builds, checks, times; ten minutes at most
+    python -P benchmarks/gpu.py --only overlap sharing   # on a GPU: some parts of it
     python -P benchmarks/gpu.py --floors   # anywhere: what memory bandwidth allows each kernel
     python -P benchmarks/gpu.py --launches # anywhere: how many launches an iteration is
     python -P benchmarks/gpu.py --emulated # anywhere: that this program itself works, at tiny sizes
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -27,7 +29,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ocean
-from trainer import doctor, gpu, train
+from sweeper import executors
+from trainer import doctor, gpu, rollout, train
 from trainer.gpu_training import Graph
 from trainer.gpu_vector import GpuVector, fits
 from trainer.settings import Settings
@@ -212,6 +215,7 @@ class Watch:
 
     def __init__(self, device: torch.device, limit: float) -> None:
         self.device, self.cuda, self.end = device, device.type == "cuda", time.monotonic() + limit
+        self.name = "cuda" if self.cuda else "emulated"  # as `train` calls the device
 
     def left(self) -> float:
         return self.end - time.monotonic()
@@ -341,7 +345,7 @@ def training(watch: Watch) -> Iterator[str]:
     for rnn, goal in (("none", 3e7), ("mingru", 1e7)):
         for precision in ("float32", "bfloat16"):
             settings = big_breakout(rnn, precision, 4e7 if watch.cuda else 2048, not watch.cuda)
-            result = train(settings, device="cuda" if watch.cuda else "emulated")
+            result = train(settings, device=watch.name)
             (first, early, _), (last, late, _) = result.points
             rate = (last - first) / (late - early)
             verdict = watch.verdict(rate / 1e6, goal / 1e6, "million")
@@ -362,7 +366,7 @@ def solving(watch: Watch) -> Iterator[str]:
         if not watch.cuda:
             changes |= {"train.total_timesteps": 64, "train.eval_episodes": 1, "train.eval_max_steps": 2}
             changes |= {"train.num_envs": 2, "train.minibatch_size": 64, "train.horizon": 32}
-        result = train(Settings.parse(name, changes), device="cuda" if watch.cuda else "emulated")
+        result = train(Settings.parse(name, changes), device=watch.name)
         solved = ocean.spec(name).solved_score
         reached = [point.cost for point in result.points if point.score >= solved]
         when = f"solved after {reached[0]:.2f} s" if reached else "not solved"
@@ -370,47 +374,95 @@ def solving(watch: Watch) -> Iterator[str]:
         yield f"{name:10} {when}{asked}; score {result.score:.1f} of {solved:g} after {result.seconds:.2f} s"
 
 
+MANY_AGENTS = ("snake", "wilds")  # 64 an environment, which the processor steps
+
+
+def overlap(watch: Watch) -> Iterator[str]:
+    """Environments on the processor, policy on the GPU: all stepped at once, and halves that take turns."""
+    threads = min(16, executors.cores()) if watch.cuda else 1
+    for name in MANY_AGENTS:
+        for num_envs in (16, 256) if watch.cuda else (2,):
+            rollouts, segment = (40, 64) if watch.cuda else (4, 8)
+            agents = num_envs * ocean.spec(name).agents_per_env
+            changes = {"train.num_envs": num_envs, "train.horizon": segment, "train.threads": threads}
+            changes |= {"train.minibatch_size": agents * segment // 4, "train.updates": 4}
+            changes |= {"train.curve_points": 2, "train.eval_episodes": 1, "train.eval_max_steps": 1}
+            changes |= {"train.total_timesteps": rollouts * agents * segment}
+            rates, who = [], f"{name:6} {agents:6,} agents"
+            for halves in (1, 2):
+                with patch.object(rollout, "HALVES", halves):
+                    result = train(Settings.parse(name, changes), device=watch.name)
+                (first, early, _), (last, late, _) = result.points
+                rates.append((last - first) / (late - early))
+                shares = ", ".join(f"{part} {share:.0%}" for part, share in result.profile.items())
+                kind = "halves" if halves == 2 else "at once"
+                yield f"{who} {kind:7} {rates[-1] / 1e6:8.3f} million steps/s ({shares})"
+            yield f"{who} halves are {rates[1] / rates[0]:.2f} times as fast"
+
+
+SMALL = ("cartpole", "breakout")  # as they are bundled, breakout for two million steps
 SHARED_SECONDS = 15  # from the first child's start to the common start of all
+SHARED_WINDOW = 15  # and from there to the end of all
+
+
+def mps() -> str:
+    """Whether processes are on the GPU at the same time, by its Multi-Process Service, or in turn."""
+    control = shutil.which("nvidia-cuda-mps-control")
+    if control is None:
+        return "MPS: not known, there is no nvidia-cuda-mps-control here"
+    asked = subprocess.run([control], input="get_server_list\n", text=True, capture_output=True, timeout=20)
+    return "MPS is on" if asked.returncode == 0 else "MPS is off: `nvidia-cuda-mps-control -d` starts it"
 
 
 def sharing(watch: Watch) -> Iterator[str]:
-    """Several small trainings at once on one GPU, each a process: what a sweep would gain by it."""
-    for count in (1, 2, 4, 8) if watch.cuda else (1,):
-        if watch.cuda and watch.left() < 45:
-            yield f"{count} at once: not measured: the time is up"
-            continue
-        start = time.time() + SHARED_SECONDS + count
-        command = [sys.executable, "-P", __file__, "--child", str(start if watch.cuda else 0)]
-        children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
-        try:
-            said = [child.communicate(timeout=100)[0] for child in children]
-        except subprocess.TimeoutExpired:
-            for child in children:
-                child.kill()
-            yield f"{count} at once: not measured: more than 100 s"
-            continue
-        rates = [json.loads(text) for text in said if text]
-        if len(rates) < count:
-            yield f"{count} at once: {count - len(rates)} failed"
-            continue
-        late = sum(rate["late"] for rate in rates)
-        yield (
-            f"{count} at once: {sum(rate['rate'] for rate in rates) / 1e6:8.2f} million steps/s together"
-            + (f" ({late} began late)" if late else "")
-        )
+    """Several small trainings at once on one GPU, each a process: trials a minute, and the best count."""
+    yield mps()
+    for name in SMALL if watch.cuda else SMALL[:1]:
+        rates: dict[int, float] = {}
+        for count in (1, 2, 4, 8) if watch.cuda else (1,):
+            if watch.cuda and watch.left() < 45:
+                yield f"{name:10} {count} at once: not measured: the time is up"
+                continue
+            start = time.time() + SHARED_SECONDS + count if watch.cuda else 0.0
+            command = [sys.executable, "-P", __file__, "--child", name, str(start)]
+            children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+            try:
+                said = [child.communicate(timeout=100)[0] for child in children]
+            except subprocess.TimeoutExpired:
+                for child in children:
+                    child.kill()
+                yield f"{name:10} {count} at once: not measured: more than 100 s"
+                continue
+            done = [json.loads(text) for text in said if text]
+            if len(done) < count:
+                yield f"{name:10} {count} at once: {count - len(done)} failed"
+                continue
+            if late := sum(child["late"] for child in done):
+                yield f"{name:10} {count} at once: not measured: {late} began late"
+                continue
+            rates[count] = sum(child["trials"] for child in done) / done[0]["seconds"] * 60
+            yield f"{name:10} {count} at once: {rates[count]:8.1f} trials a minute together"
+        if rates:
+            best = max(rates, key=lambda count: rates[count])
+            yield f"{name:10} {best} at once are best: workers: {{gpus_per_trial: {1 / best:g}}}"
 
 
-def child(start: float) -> None:
-    """One of several trainings: cartpole-sized work, begun by all at the time `start`."""
+def child(name: str, start: float) -> None:
+    """One of several processes that train again and again from the time `start` on, as a sweep's worker
+    does. Says how many trainings they were; the last counts by its share."""
     emulated = not start
-    device = "emulated" if emulated else "cuda"
-    short = {"train.total_timesteps": 4096, "train.eval_episodes": 1, "train.eval_max_steps": 1}
-    train(Settings.parse("cartpole", short), device=device)  # loads and compiles
+    device, window = ("emulated", 1.0) if emulated else ("cuda", SHARED_WINDOW)
+    settings = Settings.parse(name, {"train.total_timesteps": 2e6} if name == "breakout" else {})
+    warm = dataclasses.replace(settings.train, total_timesteps=1, eval_max_steps=1)
+    train(dataclasses.replace(settings, train=warm), device=device)  # loads and compiles
     late = not emulated and time.time() > start
     time.sleep(max(0.0, start - time.time()))
-    wanted = 4096 if emulated else 5e6
-    result = train(Settings.parse("cartpole", {**short, "train.total_timesteps": wanted}), device=device)
-    print(json.dumps({"rate": result.steps / result.seconds, "late": late}))
+    trials, seed, end = 0.0, 0, time.time() + window
+    while time.time() < end:
+        seed += 1
+        result = train(settings, seed, device=device, should_stop=lambda: time.time() >= end)
+        trials += min(1.0, result.steps / settings.train.total_timesteps)
+    print(json.dumps({"trials": trials, "seconds": window, "late": late}))
 
 
 PARTS: dict[str, Callable[[Watch], Iterator[str]]] = {
@@ -420,6 +472,7 @@ PARTS: dict[str, Callable[[Watch], Iterator[str]]] = {
     "environments": environments,
     "training": training,
     "solving": solving,
+    "overlap": overlap,
     "sharing": sharing,
 }
 
@@ -433,10 +486,10 @@ def main() -> None:
     parser.add_argument(
         "--emulated", action="store_true", help="tiny, on the processor: a test of this program"
     )
-    parser.add_argument("--child", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child is not None:
-        child(arguments.child)
+        child(arguments.child[0], float(arguments.child[1]))
         return
     if arguments.floors or arguments.launches:
         for line in floors() if arguments.floors else launches():

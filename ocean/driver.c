@@ -40,7 +40,7 @@ int main(int count, char **arguments) {
     double *sums = (double *)malloc(sizeof(Log));
     Vector *vector = ocean_create(ENVS, 1, atoi(arguments[1]), ends, final_obs, action_mask);
     void *state = malloc((size_t)ocean_state_bytes(vector));
-    Call call = {actions, obs, rewards, terminals, truncations};
+    Call call = {actions, obs, rewards, terminals, truncations, 0, ENVS};
     ocean_reset(vector, obs);
     double episodes = 0;
     for (int step = 0; step < STEPS; step++) {

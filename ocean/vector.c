@@ -21,6 +21,7 @@ typedef struct {
     float *rewards;
     uint8_t *terminals;
     uint8_t *truncations;
+    int32_t first, last; // the environments [first, last), the rows of all others are left alone
 } Call;
 
 typedef struct Vector Vector;
@@ -86,7 +87,11 @@ static inline __attribute__((always_inline)) void run_with(Vector *vector, int32
     }
 }
 
+// [first, last) is a worker's share of all environments: it does as large a share of the call's.
 static void run_range(Vector *vector, int32_t first, int32_t last) {
+    int64_t count = vector->call.last - vector->call.first;
+    first = vector->call.first + (int32_t)(count * first / vector->num_envs);
+    last = vector->call.first + (int32_t)(count * last / vector->num_envs);
     if (vector->own == NULL) {
         run_with(vector, first, last, NULL);
     } else {
@@ -236,7 +241,7 @@ Vector *ocean_create(int32_t num_envs, uint64_t seed, int32_t threads, const dou
 }
 
 void ocean_reset(Vector *vector, Obs *obs) {
-    Call call = {NULL, obs, NULL, NULL, NULL};
+    Call call = {NULL, obs, NULL, NULL, NULL, 0, vector->num_envs};
     vector->call = call;
     run_all(vector);
 }

@@ -22,6 +22,15 @@ TEXT_BYTES = 1 << 16  # of a picture
 Array = np.ndarray[Any, Any]
 
 
+class _Call(ctypes.Structure):
+    """`Call` of vector.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("actions", "obs", "rewards", "terminals", "truncations")),
+        *((name, ctypes.c_int32) for name in ("first", "last")),
+    )
+
+
 class Vector:
     """`num_envs` copies of one environment, stepped together by one C call (the GIL is released).
 
@@ -79,7 +88,8 @@ class Vector:
         arrays = (self.final_obs, self.action_mask)
         self._finalizer = weakref.finalize(self, _destroy, self._library, handle, arrays, os.getpid())
         self._step = self._library.ocean_step
-        self._calls: dict[tuple[int, int], tuple[Any, ...]] = {}  # by id: actions, obs
+        # By id: actions, obs; and `envs`.
+        self._calls: dict[tuple[int, int, tuple[int, int] | None], tuple[Any, ...]] = {}
         rows = self.num_agents
         actions = (rows, self.spec.action_count)
         self._kinds: tuple[tuple[str, np.dtype, tuple[tuple[int, ...], ...]], ...] = (
@@ -102,25 +112,35 @@ class Vector:
             self._library.ocean_seed(handle, _checked_seed(seed))
         self._library.ocean_reset(handle, address)
 
-    def step(self, actions: Array, obs: Array, rewards: Array, terminals: Array, truncations: Array) -> None:
-        """Step everything once; every element of the four last arrays is written.
+    def step(
+        self,
+        actions: Array,
+        obs: Array,
+        rewards: Array,
+        terminals: Array,
+        truncations: Array,
+        envs: tuple[int, int] | None = None,
+    ) -> None:
+        """Step everything once; every element of the four arrays after `actions` is written.
 
         actions int32 [num_agents] ([num_agents, n] for n > 1 actions; float32 for continuous ones), obs
         [num_agents, *obs_shape] of obs_dtype, rewards float32 [num_agents], terminals and truncations
         uint8 [num_agents]. Where the environment has forbidden actions, `action_mask` says which the next
         ones are. The arrays are C-contiguous (rows of a larger buffer are) and no copies are
         made. Where an episode ended, obs is the first one of the next episode and `final_obs` holds the
-        last one of the old. Raises ValueError for any other type, shape or layout.
+        last one of the old. `envs` (first, last) steps the environments from first to last - 1 alone: the
+        arrays are as large, rows of all others are neither read nor written. Raises ValueError for any other
+        type, shape or layout, and for environments that are not there.
         """
         # The way of every step: one look-up by identity. `is` is what makes a reused id harmless.
         try:
-            a, o, r, e, u, call = self._calls[id(actions), id(obs)]
+            a, o, r, e, u, call = self._calls[id(actions), id(obs), envs]
             if not (
                 a() is actions and o() is obs and r() is rewards and e() is terminals and u() is truncations
             ):
                 raise KeyError
         except KeyError:
-            call = self._call(actions, obs, rewards, terminals, truncations)
+            call = self._call(envs, actions, obs, rewards, terminals, truncations)
         self._step(*call)
 
     def log(self, only: Array | None = None) -> dict[str, float]:
@@ -188,13 +208,16 @@ class Vector:
             raise ValueError("this Vector is closed")
         return self._handle
 
-    def _call(self, *arrays: Array) -> tuple[Any, Any]:
+    def _call(self, envs: tuple[int, int] | None, *arrays: Array) -> tuple[Any, Any]:
         """What ocean_step takes, once the arrays were found to be what C expects; remembered."""
         addresses = [self._address(array, kind) for kind, array in enumerate(arrays)]
-        call = ctypes.c_void_p(self._open()), (ctypes.c_void_p * len(arrays))(*addresses)
+        first, last = (0, self.num_envs) if envs is None else envs
+        if not 0 <= first < last <= self.num_envs:
+            raise ValueError(f"envs must be a range within [0, {self.num_envs}), not [{first}, {last})")
+        call = ctypes.c_void_p(self._open()), ctypes.byref(_Call(*addresses, first, last))
         if len(self._calls) >= CACHED_CALLS:
             self._calls.clear()
-        self._calls[id(arrays[0]), id(arrays[1])] = (*map(weakref.ref, arrays), call)
+        self._calls[id(arrays[0]), id(arrays[1]), envs] = (*map(weakref.ref, arrays), call)
         return call
 
     def _address(self, array: Array, kind: int) -> int:

@@ -154,7 +154,8 @@ def _check_workers(config: SweepConfig) -> None:
             resources(config.workers)
         except ExecutorError as error:
             key, _, message = str(error).partition(": ")
-            raise ConfigError(key, message, "write fewer, or auto") from None
+            auto = config.workers.gpus_per_trial == "auto"
+            raise ConfigError(key, message, "write a number" if auto else "write fewer, or auto") from None
 
 
 def _conclude(

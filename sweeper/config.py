@@ -73,10 +73,15 @@ def _factor(value: Any) -> float:
     return float(value)
 
 
-def _gpus_a_trial(value: Any) -> float:
+def _gpus_a_trial(value: Any) -> Any:
+    if value == "auto":
+        return value
+    mend = "write auto, a share from 0.05 to 1, or a whole number"
+    if isinstance(value, str):
+        _bad(f"'{short(value)}' is neither 'auto' nor a number", mend)
     number = _number(value)
     if not (0.05 <= number <= 1 or (number > 1 and number == int(number))):
-        _bad(f"{value} GPUs cannot be given to a trial", "write a share from 0.05 to 1, or a whole number")
+        _bad(f"{value} GPUs cannot be given to a trial", mend)
     return number
 
 
@@ -302,8 +307,9 @@ class Workers(_Model):
     count: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_whole(1))] = "auto"
     gpus: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_whole(0))] = "auto"
     """How many GPUs the run may use; auto: all that are visible."""
-    gpus_per_trial: Annotated[float, BeforeValidator(_gpus_a_trial)] | None = None
-    """GPUs of a trial's own; 0.25: four trials share one. Not set: they are dealt out in turn."""
+    gpus_per_trial: Annotated[Literal["auto"] | float, BeforeValidator(_gpus_a_trial)] | None = None
+    """GPUs of a trial's own; 0.25: four trials share one. auto: as many trainings share one as its memory and
+    the cores have room for (executors.trainings_a_gpu). Not set: they are dealt out in turn."""
     share: Flag | None = None
     """Whether trials wait until other sweeps on this machine leave a core (and GPU) free. Not set: they do
     where `count` is auto, and else only take what is free from those who wait. false: neither."""
@@ -654,6 +660,13 @@ def _check(config: SweepConfig, data: dict[str, Any]) -> None:
             "objective.seeds",
             f"means nothing for a {objective.kind} objective",
             "remove it; a script that averages over seeds reports the mean itself",
+        )
+    if config.workers.gpus_per_trial == "auto" and (objective.train is None or config.executor == "ray"):
+        where = "on a Ray cluster" if config.executor == "ray" else f"for a {objective.kind} objective"
+        raise ConfigError(
+            "workers.gpus_per_trial",
+            f"'auto' means nothing {where}: it knows what trainings on this machine take",
+            "write a number: 0.5 has two trials share a GPU",
         )
     if objective.pattern and (problem := _pattern_problem(objective.pattern)):
         raise ConfigError(

@@ -26,13 +26,16 @@ from typing import IO, Any, Protocol
 from sweeper import processes
 from sweeper.logs import last_lines
 from sweeper.objectives import Job, Objective, Result
-from sweeper.slots import Slots
+from sweeper.slots import GPU_PARTS, Slots
 from sweeper.supervisor import GRACE
 from sweeper.units import format_bytes
 
 MAX_STARTS = 3  # of a worker in a row that never get ready
 MAX_MESSAGE = 64 << 20  # bytes
 WEIGH_EVERY = 0.25  # seconds between looks at the memory that trials take, where it is limited
+# Of a GPU, for one training: a guess. By arithmetic the largest in benchmarks/gpu.py has buffers of 0.7 GB;
+# CUDA and torch want some of their own, and settings are swept.
+TRAINING_MEMORY = 4 << 30
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -116,6 +119,33 @@ def gpus() -> list[str]:
     ]
 
 
+def trainings_a_gpu(found: Sequence[str]) -> int:
+    """How many trainings of the bundled trainer share each of these GPUs where nobody says it.
+
+    As many as the smallest has TRAINING_MEMORY for, and a core for each, since each keeps one busy; never
+    more than slots.GPU_PARTS. What it does not know is how fast they are together: benchmarks/gpu.py
+    measures that. Raises ExecutorError where nvidia-smi does not say how much memory there is.
+    """
+    command = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
+    said = ""
+    if shutil.which(command[0]) is not None:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
+    rows = [line.split(", ") for line in said.splitlines()]
+    sizes = []
+    for gpu in found:
+        known = [
+            int(row[2]) << 20
+            for row in rows
+            if len(row) == 3 and row[2].isdecimal() and (row[0] == gpu or row[1].startswith(gpu))
+        ]
+        if len(known) != 1:
+            raise ExecutorError(
+                f"workers.gpus_per_trial: auto: nvidia-smi does not say how much memory GPU {gpu} has"
+            )
+        sizes += known
+    return max(1, min(cores() // len(found), min(sizes) // TRAINING_MEMORY, GPU_PARTS))
+
+
 def resources(workers: Any) -> tuple[int, list[str] | None]:
     """(workers, the GPUs of each as CUDA_VISIBLE_DEVICES takes them) from the config's `workers:`.
 
@@ -131,9 +161,11 @@ def resources(workers: Any) -> tuple[int, list[str] | None]:
             raise ExecutorError(f"workers.gpus: {wanted} were asked for, {len(found)} are visible")
         found = found[:wanted]
     if not found:
-        if share is not None:
+        if share not in (None, "auto"):
             raise ExecutorError(f"workers.gpus_per_trial: {share:g} were asked for, no GPU is visible")
         return alone, ([""] * alone if wanted == 0 else None)
+    if share == "auto":
+        share = 1 / trainings_a_gpu(found)
     if share is None:  # dealt out in turn, shared where there are more workers than GPUs
         seats = [found[i % len(found)] for i in range(count if isinstance(count, int) else len(found))]
     elif share <= 1:

@@ -385,15 +385,15 @@ class _Session:
 
     def _executor(self, mark: str) -> Executor:
         workers = self.config.workers
-        memory, restart_after = workers.memory, workers.restart_after
+        memory, restart_after, share = workers.memory, workers.restart_after, workers.gpus_per_trial
+        share = None if share == "auto" else share  # whose shares `resources` has dealt out
         if self.config.executor == "ray":
             from sweeper.ray_executor import RayExecutor
 
-            share = 0.0 if workers.gpus == 0 else workers.gpus_per_trial
+            share = 0.0 if workers.gpus == 0 else share
             return RayExecutor(self.objective, workers.count, share, memory, restart_after, mark)
         count, gpus = resources(workers)
         slots = None if workers.share is False else Slots(cores(), wait=workers.shares)
-        share = workers.gpus_per_trial
         return LocalExecutor(
             self.objective, self.store.folder, count, gpus, memory, restart_after, slots, share, mark
         )

@@ -60,7 +60,7 @@ class Slots:
         locked: list[int] = []
         missing = not self._lock("core", self.cores, 1, locked)
         for gpu in filter(None, gpus.split(",")):
-            parts = max(1, round(min(share, 1.0) * GPU_PARTS))
+            parts = max(1, int(min(share, 1.0) * GPU_PARTS + 1e-9))  # rounded up, three thirds would not fit
             missing |= not self._lock(f"gpu-{gpu.replace('/', '_')}", GPU_PARTS, parts, locked)
         if missing and self.wait:
             for handle in locked:

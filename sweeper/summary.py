@@ -150,7 +150,8 @@ def config_summary(config: SweepConfig) -> str:
     most = [format_seconds(workers.timeout)] if workers.timeout else []
     most += [f"{workers.timeout_factor:g} x its predicted cost"] if workers.timeout_factor else []
     most += [format_bytes(workers.memory)] if workers.memory else []
-    share = f" ({workers.gpus_per_trial:g} a trial)" if workers.gpus_per_trial else ""
+    wanted = workers.gpus_per_trial
+    share = f" ({wanted if wanted == 'auto' else f'{wanted:g}'} a trial)" if wanted else ""
     share += f", a trial at most {', '.join(most)}" if most else ""
     rows = [
         ("objective", target + seeds + (f", fidelity {config.fidelity}" if config.fidelity else "")),

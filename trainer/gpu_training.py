@@ -47,13 +47,24 @@ def serves(policy: Policy) -> bool:
 class Graph:
     """A function without arguments that only launches work: captured at its third call, then replayed.
 
-    A replay costs the host one launch. On the processor, and with `captured` off, it is called.
+    A replay costs the host one launch. On the processor, and with `captured` off, it is called. `like`
+    lends its stream and its memory to a graph that is never replayed at the same time.
     """
 
-    def __init__(self, name: str, work: Callable[[], None], device: torch.device, captured: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], None],
+        device: torch.device,
+        captured: bool,
+        like: Graph | None = None,
+    ) -> None:
         self.name, self.work, self.captured = name, work, captured and device.type == "cuda"
         self.calls, self.graph = 0, None if not self.captured else torch.cuda.CUDAGraph()
         self.stream = torch.cuda.Stream(device) if self.captured else None
+        self.memory = torch.cuda.graph_pool_handle() if self.captured else None
+        if like is not None:
+            self.stream, self.memory = like.stream, like.memory
 
     def __call__(self) -> None:
         self.calls += 1
@@ -77,7 +88,7 @@ class Graph:
         torch.cuda.synchronize()
         try:
             # Other threads (a progress display, a tracker) may use the GPU meanwhile.
-            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, self.memory, stream, capture_error_mode="thread_local"):
                 self.work()
         except RuntimeError as error:
             # Nothing was run: training goes on, launch by launch, and says that it is slow.
@@ -410,7 +421,14 @@ def make(
             env.close()
             updater = GpuUpdater(policy, network, train, rollout, draws, clock)
             return Parts(there, network, rollout, updater, draws)
-    rollout = Rollout(env, network, train, generator, device)
+    graphs: list[Graph] = []
+
+    def graph(work: Callable[[], None]) -> Graph:
+        """Of one step of one half: more than a hundred of them."""
+        graphs.append(Graph("step", work, device, True, graphs[0] if graphs else None))
+        return graphs[-1]
+
+    rollout = Rollout(env, network, train, generator, device, halves=True, graph=graph)
     return Parts(env, network, rollout, GpuUpdater(policy, network, train, rollout, draws, clock), draws)
 
 

@@ -94,13 +94,54 @@ def test_a_peer_that_is_not_there_is_named(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_breakout_compares_with_what_the_front_named_for_no_more(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("breakout_benchmark", FOLDER / "breakout.py")
+def load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"{name}_benchmark", FOLDER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_best_number_of_trainings_at_once_is_the_one_with_most_trials(monkeypatch: Any) -> None:
+    module = load("gpu")
+    trials = [4.0] + 2 * [3.0] + 4 * [2.0] + 8 * [0.9]  # of each process, in half a minute
+    names = []
+
+    class Process:
+        def __init__(self, command: list[str], **_: Any) -> None:
+            names.append(command[-2])
+
+        def communicate(self, timeout: float) -> tuple[str, None]:
+            said = {"trials": trials[(len(names) - 1) % 15], "seconds": 30.0, "late": len(names) == 16}
+            return json.dumps(said) + "\n", None
+
+    monkeypatch.setattr(module.subprocess, "Popen", Process)
+    monkeypatch.setattr(module, "mps", lambda: "MPS is on")
+    watch = module.Watch(module.torch.device("cuda"), 570)
+    said = list(module.sharing(watch))
+    assert names == ["cartpole"] * 15 + ["breakout"] * 15
+    assert said[0] == "MPS is on"
+    assert said[3] == "cartpole   4 at once:     16.0 trials a minute together"
+    assert said[5] == "cartpole   4 at once are best: workers: {gpus_per_trial: 0.25}"
+    assert said[6] == "breakout   1 at once: not measured: 1 began late"
+
+
+@pytest.mark.parametrize(("code", "words"), [(0, "MPS is on"), (1, "MPS is off"), (None, "not known")])
+def test_whether_processes_are_on_a_gpu_at_the_same_time_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None, words: str
+) -> None:
+    control = tmp_path / "nvidia-cuda-mps-control"
+    if code is not None:
+        control.write_text(f"#!/bin/sh\nread asked && test $asked = get_server_list && exit {code}\nexit 1\n")
+        control.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert words in load("gpu").mps()
+
+
+def test_breakout_compares_with_what_the_front_named_for_no_more(tmp_path: Path) -> None:
+    module = load("breakout")
 
     def entry(name: str, costs: list[float], scores: list[float]) -> Any:
         params = {"train.total_timesteps": 1000}

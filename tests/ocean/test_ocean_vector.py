@@ -97,6 +97,42 @@ def test_arrays_that_come_and_go_are_never_mixed_up(env: ocean.Vector, buffers: 
         assert np.isnan(np.delete(rows, t % 50, axis=0)).all()
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("name", ["cartpole", "wilds"])
+def test_some_environments_step_as_they_do_among_all(name: str, threads: int) -> None:
+    whole, parts = (ocean.Vector(name, 7, seed=3, threads=threads) for _ in range(2))
+    rows = whole.num_agents
+    rng, each = np.random.default_rng(0), whole.spec.agents_per_env
+
+    def buffers() -> list[np.ndarray]:
+        obs = np.zeros((rows, *whole.spec.obs_shape), whole.spec.obs_dtype)
+        return [obs, np.zeros(rows, np.float32), *np.full((2, rows), 9, np.uint8)]
+
+    ours, theirs = buffers(), buffers()
+    whole.reset(ours[0])
+    parts.reset(theirs[0])
+    for _ in range(30):
+        actions = rng.integers(0, whole.spec.action_sizes, (rows, whole.spec.action_count), np.int32)
+        whole.step(actions, *ours)
+        for first, last in ((0, 1), (3, 7), (1, 3)):
+            before = [array.copy() for array in theirs]
+            parts.step(actions, *theirs, (first, last))
+            others = np.r_[0 : first * each, last * each : rows]
+            for array, kept in zip(theirs, before, strict=True):
+                np.testing.assert_array_equal(array[others], kept[others])
+        for mine, yours in zip((*ours, whole.final_obs), (*theirs, parts.final_obs), strict=True):
+            np.testing.assert_array_equal(mine, yours)
+    assert whole.get_state() == parts.get_state()
+
+
+@pytest.mark.parametrize("envs", [(0, 0), (2, 1), (-1, 2), (3, N + 1)])
+def test_environments_that_are_not_there_are_refused(
+    env: ocean.Vector, buffers: Buffers, envs: tuple[int, int]
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"within [0, 6), not [{envs[0]}, {envs[1]})")):
+        env.step(**vars(buffers), envs=envs)
+
+
 def test_unknown_names_suggest_the_nearest() -> None:
     with pytest.raises(ValueError, match="no environment 'cartpol': did you mean 'cartpole'"):
         ocean.Vector("cartpol")

@@ -188,6 +188,27 @@ def test_gpus_that_are_not_there_are_refused_before_anything_is_written(here, ca
     assert not Path("runs").exists()
 
 
+def test_a_gpu_whose_memory_nobody_knows_is_named(here, capsys, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    Path("nvidia-smi").write_text("#!/bin/sh\nexit 9\n")  # as where the driver does not answer
+    Path("nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(Path.cwd()), prepend=os.pathsep)
+    text = "name: t\nobjective: {train: cartpole}\nparameters: {gamma: {min: 0, max: 1}}\n"
+    Path("t.yaml").write_text(text + "workers: {gpus_per_trial: auto}\n")
+    sweep("check", "t.yaml")
+    assert "GPUs auto (auto a trial)" in capsys.readouterr().out
+    sweep("run", "t.yaml", code=2)
+    said = capsys.readouterr().err
+    assert "t.yaml, line 4: workers.gpus_per_trial: auto: nvidia-smi does not say how much memory" in said
+    assert "write a number" in said
+    assert not Path("runs").exists()
+    Path("nvidia-smi").write_text("#!/bin/sh\necho 0, GPU-a, 8192\n")
+    steps = "train.total_timesteps=4096"
+    sweep("run", "t.yaml", "--set", "budget.trials=2", "--set", steps, "--set", "train.eval_episodes=1")
+    with Store.open(Path("runs/t"), readonly=True) as store:
+        assert [trial.status for trial in store.trials()] == ["done", "done"]
+
+
 def test_without_any_run_there_is_a_hint(here, capsys):
     for command in ("status", "export", "best"):
         sweep(command, code=2)

@@ -107,6 +107,13 @@ BROKEN = {
     "workers": ("count: auto", "count: 0", "workers:", ["workers.count", "0", "from 1"]),
     "memory": ("gpus: auto", "memory: 4 potatoes", "workers:", ["workers.memory", "'4 potatoes'", "4GB"]),
     "gpu share": ("gpus: auto", "gpus_per_trial: 1.5", "workers:", ["gpus_per_trial", "1.5", "whole number"]),
+    "gpu word": (
+        "gpus: auto",
+        "gpus_per_trial: half",
+        "workers:",
+        ["gpus_per_trial", "'half'", "auto, a share"],
+    ),
+    "gpu auto": ("gpus: auto", "gpus_per_trial: auto", "workers:", ["'auto'", "command objective", "0.5"]),
     "factor": ("gpus: auto", "timeout_factor: 0.5", "workers:", ["timeout_factor", "0.5", "above 1"]),
     "fidelity": (
         "fidelity: steps",

@@ -459,6 +459,54 @@ def test_gpus_are_dealt_out(
         assert executors.resources(settings) == (len(expected), expected)
 
 
+def nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, rows: str) -> None:
+    """A program of this name that knows such GPUs."""
+    program = folder / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{rows}END\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+
+@pytest.mark.parametrize(
+    ("visible", "cores", "memory", "workers", "expected"),
+    [
+        ("0", 16, (143771,), "", ["0"] * 16),  # an H200: a core each
+        ("0", 64, (24564,), "", ["0"] * 5),  # 4 GiB each
+        ("0", 64, (143771,), "", ["0"] * 20),  # slots.GPU_PARTS
+        ("0,1", 7, (81559, 24564), "", ["0", "1"] * 3),
+        ("1", 8, (2048, 16384), "", ["1"] * 4),
+        ("GPU-b", 8, (2048, 16384), "", ["GPU-b"] * 4),
+        ("0", 16, (2048,), "", ["0"]),
+        ("0,1", 8, (143771, 143771), ", count: 3", ["0", "1", "0"]),
+        ("0,1", 4, (143771, 143771), ", count: 5", "5 trials at once with 0.5 GPUs each were asked for"),
+        ("", 3, (), "", [None] * 3),  # a worker a core, as without the key
+        ("0,1", 16, (143771,), "", r"gpus_per_trial: auto: nvidia-smi does not say .* GPU 1 has"),
+        ("MIG-4", 16, (143771,), "", r"nvidia-smi does not say .* GPU MIG-4 has"),
+    ],
+)
+def test_as_many_trainings_share_a_gpu_as_fit(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    visible: str,
+    cores: int,
+    memory: tuple[int, ...],
+    workers: str,
+    expected: list[str] | str,
+) -> None:
+    rows = "".join(f"{i}, GPU-{'ab'[i]}, {size}\n" for i, size in enumerate(memory))
+    nvidia_smi(tmp_path, monkeypatch, rows)
+    monkeypatch.setattr(executors, "cores", lambda: cores)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    text = "name: t\nobjective: {train: cartpole}\nparameters: {gamma: {min: 0, max: 1}}\n"
+    settings = config.parse(f"{text}workers: {{gpus_per_trial: auto{workers}}}\n").workers
+    if isinstance(expected, str):
+        with pytest.raises(ExecutorError, match=expected):
+            executors.resources(settings)
+    else:
+        count, seats = executors.resources(settings)
+        assert (count, seats or [None] * count) == (len(expected), expected)
+
+
 def test_a_trial_sees_only_its_own_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     code = "import os, time\ndef fit(x):\n    time.sleep(0.5)\n"

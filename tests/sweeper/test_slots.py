@@ -53,6 +53,12 @@ def test_a_gpu_is_shared_as_far_as_it_goes(tmp_path: Path) -> None:
     assert not one.take(1, "0", 0.25)
 
 
+@pytest.mark.parametrize("count", range(1, 21))
+def test_as_many_as_a_share_allows_run_at_once(tmp_path: Path, count: int) -> None:
+    mine = Slots(64, folder=tmp_path)
+    assert [mine.take(worker, "0", 1 / count) for worker in range(count)] == [True] * count
+
+
 def test_slots_and_places_in_the_queue_die_with_their_process(tmp_path: Path) -> None:
     code = """
 import sys

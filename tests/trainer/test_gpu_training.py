@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -144,7 +145,8 @@ class NoWaiting(TorchDispatchMode):
 
 @pytest.mark.parametrize(
     ("env", "changes"),
-    [case for case in ALL if "train.replay_factor" not in case[1] and case[0] != "snake"],
+    [case for case in ALL if "train.replay_factor" not in case[1]]
+    + [("snake", {**MANY, "policy.rnn": "mingru"})],
     ids=str,
 )
 def test_nothing_that_is_captured_waits_for_the_host(
@@ -152,17 +154,18 @@ def test_nothing_that_is_captured_waits_for_the_host(
 ) -> None:
     begun, called = Graph.__init__, []
 
-    def watched(self: Graph, name: str, work, device: torch.device, captured: bool) -> None:
+    def watched(self: Graph, name: str, work, device: torch.device, captured: bool, like=None) -> None:
         def run() -> None:
             called.append(name)
             with NoWaiting():
                 work()
 
-        begun(self, name, run, device, captured)
+        begun(self, name, run, device, captured, like)
 
     monkeypatch.setattr(Graph, "__init__", watched)
     train(small(env, **changes), device="emulated")
-    assert called == ["rollout", "update"] * 4
+    rollout = ["rollout"] if env != "snake" else ["step"] * 2 * (16 + 1)
+    assert called == [*rollout, "update"] * 4
     with pytest.raises(AssertionError, match="waits for the GPU"), NoWaiting():
         torch.ones(1).item()
 
@@ -176,6 +179,7 @@ class FakeGraphs:
         for name in ("CUDAGraph", "Stream"):
             monkeypatch.setattr(torch.cuda, name, lambda *_: self)
         monkeypatch.setattr(torch.cuda, "current_stream", lambda: self)
+        monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
         monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
         monkeypatch.setattr(torch.cuda, "stream", lambda _: self.beside())
         monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: self.capture())
@@ -205,6 +209,25 @@ def test_a_graph_is_captured_once_warm_and_then_replayed(monkeypatch: pytest.Mon
     for _ in range(4):
         graph()
     assert fake.said == ["beside", "work", "beside", "work", "capture", "work", "replay", "replay"]
+
+
+def test_graphs_of_many_steps_share_a_stream_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each of a hundred would keep some for itself."""
+    fake, captured = FakeGraphs(monkeypatch), []
+
+    def capture(graph: object, memory: object, stream: object, **_: object) -> object:
+        captured.append((memory, stream))
+        return fake.capture()
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda *_: MagicMock())
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    monkeypatch.setattr(fake, "wait_stream", lambda _: None)
+    first, other = (Graph("step", lambda: None, torch.device("cuda"), captured=True) for _ in range(2))
+    second = Graph("step", lambda: None, torch.device("cuda"), True, first)
+    for graph in (first, second, other) * 3:
+        graph()
+    assert captured[0] == captured[1]
+    assert all(captured[0][i] is not captured[2][i] for i in range(2))
 
 
 def test_what_cannot_be_captured_runs_launch_by_launch_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

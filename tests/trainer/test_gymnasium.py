@@ -278,6 +278,12 @@ def test_pendulum_is_learned() -> None:
     assert result.score > -700  # by chance it is -1200
 
 
+def test_with_the_policy_on_a_gpu_they_are_stepped_here_in_processes_or_not() -> None:
+    one, other = (train(small(**{"train.env_processes": n}), 1, device="emulated") for n in (0, 2))
+    assert torch.equal(one.policy.flat, other.policy.flat)
+    assert one.profile["env"] > 0
+
+
 def test_a_checkpoint_continues_with_new_episodes(tmp_path: Path) -> None:
     file = tmp_path / "run.pt"
     stopped = train(small(), should_stop=lambda: True, checkpoint=file)
