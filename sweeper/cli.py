@@ -30,7 +30,7 @@ FOR_PEOPLE = (
     ("sweeper.slots", "SlotsError"),
     ("ocean.build", "BuildError"),
     ("trainer.gpu_vector", "EnvironmentFault"),
-    ("trainer.gpu_training", "GpuMemoryError"),
+    ("builtins", "MemoryError"),
 )
 
 

@@ -249,10 +249,9 @@ class Objective:
             return curve.failed("crash", f"SystemExit: {leaving.code}")
         except BaseException as error:
             traceback.print_exc()
-            name = (
-                "oom" if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ else "crash"
-            )
+            full = "OutOfMemory" in type(error).__name__ or "DefaultCPUAllocator" in str(error)  # torch's
             said = str(error).strip().splitlines()
+            name = "oom" if full or isinstance(error, MemoryError) else "crash"
             return curve.failed(name, f"{type(error).__name__}: {said[0] if said else ''}".rstrip(": "))
 
     def evaluate(self, job: Job, curve: Curve, progress: Callable[[dict[str, Any]], None]) -> Result:

@@ -148,7 +148,7 @@ class TrainSettings:
     curve_spacing: str = _bounded("linear", choices=("linear", "log"))
     """Are the evaluations evenly spread in steps or in their logarithm?"""
 
-    threads: int = _bounded(1, 1)
+    threads: int = _bounded(1, 1, 1024)
     """Threads for the environments and for torch."""
 
     env_processes: int = _bounded(0, 0, 256)

@@ -107,7 +107,7 @@ def train(
     episode: those continue with new ones, and a GPU adds the gradients of an embedding in any order.
     `device` is torch's ("cpu", "cuda"), or "emulated", what a GPU would do done slowly by the processor,
     for tests. On a GPU gpu_vector.EnvironmentFault names an environment that gives a number that should
-    not be, and gpu_training.GpuMemoryError says that its memory is full.
+    not be. MemoryError says that there is too little, and which settings ask for most.
     """
     emulated = device == "emulated"
     place = torch.device("cpu" if emulated else device)
@@ -130,11 +130,25 @@ def train(
             contextlib.closing(_Training(settings, seed, place, emulated, network, updater)) as training,
         ):
             return training.run(report, progress, should_stop, Path(checkpoint) if checkpoint else None)
-    except torch.OutOfMemoryError as error:
-        raise gpu_training.memory_error(settings, error) from None
+    except (MemoryError, RuntimeError) as error:
+        full = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error)
+        if not full:
+            raise
+        raise _memory_error(settings, error) from None
     finally:
         torch.set_num_threads(threads)
         products.fp32_precision = precision
+
+
+def _memory_error(settings: Settings, error: Exception) -> MemoryError:
+    """What to say where memory is full: the allocator's numbers, and the settings that ask for most."""
+    train = settings.train
+    agents = train.num_envs * environments.agents_per_env(settings.env)
+    said = " ".join(str(error).split(". ")[:3])
+    return MemoryError(
+        f"out of memory with {agents} agents for {train.horizon} steps and minibatches of "
+        f"{train.minibatch_size}: use fewer train.num_envs, a shorter train.horizon ({said})"
+    )
 
 
 def has_bfloat16() -> bool:

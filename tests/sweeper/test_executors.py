@@ -247,6 +247,7 @@ def leave(x): os._exit(3)
 def segfault(x): os.kill(os.getpid(), signal.SIGSEGV)
 def killed(x): os.kill(os.getpid(), signal.SIGKILL)
 def oom(x): raise MemoryError
+def torchs_oom(x): raise RuntimeError("[alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
 def hang(x):
     if x > 5:
         child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
@@ -314,6 +315,7 @@ def test_an_exception_fails_one_trial_and_its_worker_goes_on(tmp_path: Path) -> 
         ("leave", "failed", "crash"),
         ("segfault", "failed", "crash"),
         ("oom", "failed", "oom"),
+        ("torchs_oom", "failed", "oom"),
         ("killed", "killed", None),
     ],
 )

@@ -14,6 +14,7 @@ import torch
 import ocean
 from trainer import checkpoint, train
 from trainer import network as networks
+from trainer.buffer import Buffer
 from trainer.evaluate import evaluate
 from trainer.network import FusedNetwork
 from trainer.policy import Policy
@@ -201,6 +202,16 @@ def test_an_absurd_learning_rate_ends_by_name(optimizer: str) -> None:
 def test_numbers_that_overflow_are_named_diverged() -> None:
     result = train(small(learning_rate=1e30, optimizer="adam"))
     assert result.failure == "diverged"
+
+
+def test_too_little_memory_is_said_with_the_settings_that_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        torch.empty(2**62, dtype=torch.uint8)
+
+    monkeypatch.setattr(Buffer, "make", full)
+    message = r"with 16 agents for 32 steps .* fewer train\.num_envs.* allocate 4611686018427387904 bytes"
+    with pytest.raises(MemoryError, match=message):
+        train(small())
 
 
 def test_the_users_thread_count_is_restored() -> None:
