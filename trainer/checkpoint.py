@@ -66,10 +66,11 @@ def check_continues(state: dict[str, Any], settings: Settings, seed: int) -> Non
         raise SettingsError("env", f"the checkpoint is of {state.get('env')}", mend)
     if state["seed"] != seed:
         raise SettingsError("seed", f"the checkpoint is of seed {state['seed']}, not {seed}", mend)
-    annealed = any(getattr(settings.train, name) for name in ANNEALED)
+    annealed = [f"train.{name}" for name in ANNEALED if getattr(settings.train, name)]
     free = {f"train.{name}" for name in FREE if not (annealed and name == "total_timesteps")}
     wanted = settings.to_mapping()
     for name in sorted(set(wanted) | set(state["settings"])):
         old, new = state["settings"].get(name), wanted.get(name)
         if old != new and name not in free and not name.startswith("eval_env."):
-            raise SettingsError(name, f"the checkpoint was made with {old!r}, not {new!r}", mend)
+            why = f", by which {annealed[0]} goes" if name == "train.total_timesteps" else ""
+            raise SettingsError(name, f"the checkpoint was made with {old!r}, not {new!r}{why}", mend)
