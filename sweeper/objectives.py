@@ -544,6 +544,7 @@ class Function(Objective):
     def evaluate(self, job: Job, curve: Curve, progress: Callable[[dict[str, Any]], None]) -> Result:
         """Call it. What it returns is one more report, after those it made on its way."""
         os.environ.update(_trial_environment(job))
+        os.chdir(self.folder)  # wherever the last trial went
         owner = os.getpid()
 
         def sink(values: dict[str, float]) -> None:

@@ -237,6 +237,10 @@ def reports(x):
 def warm(x):
     calls.append(x)
     return len(calls), 1
+def wanders(x):
+    here = os.path.exists("mine.py")
+    os.chdir("/")
+    return int(here), 1
 def crash(x):
     if x > 5:
         raise ValueError("x is too large")
@@ -298,6 +302,10 @@ def test_a_score_alone_costs_its_seconds(tmp_path: Path) -> None:
 
 def test_a_worker_stays_warm_from_trial_to_trial(tmp_path: Path) -> None:
     assert [result.score for result in function(tmp_path, "warm", [1, 1, 1])] == [1, 2, 3]
+
+
+def test_every_trial_begins_in_the_configs_folder(tmp_path: Path) -> None:
+    assert [result.score for result in function(tmp_path, "wanders", [1, 1])] == [1, 1]
 
 
 def test_an_exception_fails_one_trial_and_its_worker_goes_on(tmp_path: Path) -> None:
