@@ -272,6 +272,13 @@ class _Training:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state()`. SettingsError if it is of a run that these settings do not continue."""
         checkpoints.check_continues(state, self.settings, self.seed)
+        if self.policy.flat.shape != state["policy"].shape:
+            said = f"its network does not fit {self.env.spec.name} as it is now"
+            raise SettingsError("checkpoint", said, "train it anew")
+        try:
+            self.env.set_state(state["environments"].numpy().tobytes())
+        except ValueError as error:  # its header was edited
+            raise SettingsError("checkpoint", str(error), "use another checkpoint file") from None
         self.steps, self.seconds = state["steps"], Seconds(**state["seconds"])
         self.points = [Point(*point) for point in state["points"]]
         self.unfinished = state["unfinished"]
@@ -287,7 +294,6 @@ class _Training:
         if self.parts:
             self.parts.draws.count = state["draws"]
             self.parts.network.weights_changed()
-        self.env.set_state(state["environments"].numpy().tobytes())
         self.rollout.load(state)
 
     def _evaluate(self) -> None:
