@@ -45,6 +45,7 @@ __all__ = [
 
 MAX_NUMBER = 1e100  # beyond, scores and costs (below its inverse, costs) cannot be reckoned with
 MAX_POINTS = 10_000  # of one trial that are kept; beyond, every second of the older ones goes
+UNENDED = "that had not ended after train.eval_max_steps"  # episodes that are in no score
 _WALL_CLOCK = ("seconds", "cost", "time")  # names of a cost that the clock can fill in
 
 
@@ -437,6 +438,11 @@ class Train(Objective):
             if result.failure:
                 cost = result.steps if by_steps else result.seconds
                 return curve.failed(result.failure, f"training ended early: {result.failure}", cost)
+            if result.unfinished:
+                said = f"the evaluation leaves out {result.unfinished} episodes {UNENDED}"
+                if math.isnan(result.score):
+                    raise Failure("no_score", f"{said}, and there are no others")
+                print(said)
             if not curves[-1]:
                 report(result.steps, result.seconds, result.score)
         return curve.result(self.expected())
