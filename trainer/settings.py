@@ -33,7 +33,7 @@ class SettingsError(ValueError):
         return f"{text}; {self.mend}" if self.mend else text
 
 
-_SMALLEST, _LARGEST = 1e-12, 1e30  # stand for "above zero" and "any size", which float32 must hold
+_SMALLEST, _LARGEST = 1e-12, 1e38  # stand for "above zero" and "any size", which float32 must hold
 
 
 def _bounded(

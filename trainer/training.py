@@ -16,9 +16,10 @@ import torch
 from trainer import checkpoint as checkpoints
 from trainer import environments, gpu, gpu_training
 from trainer import network as networks
+from trainer.buffer import Buffer
 from trainer.evaluate import evaluate
 from trainer.gpu_training import GpuRollout
-from trainer.gpu_vector import GpuVector
+from trainer.gpu_vector import EnvironmentFault, GpuVector
 from trainer.network import Network
 from trainer.policy import Policy
 from trainer.rollout import Rollout, Seconds
@@ -106,8 +107,8 @@ def train(
     count, whether stopped and continued or not; but Gymnasium's environments cannot be stopped in an
     episode: those continue with new ones, and a GPU adds the gradients of an embedding in any order.
     `device` is torch's ("cpu", "cuda"), or "emulated", what a GPU would do done slowly by the processor,
-    for tests. On a GPU gpu_vector.EnvironmentFault names an environment that gives a number that should
-    not be. MemoryError says that there is too little, and which settings ask for most.
+    for tests. gpu_vector.EnvironmentFault names an environment that gives a number that is none, and on a
+    GPU one outside of its range. MemoryError says that there is too little, and which settings ask for most.
     """
     emulated = device == "emulated"
     place = torch.device("cpu" if emulated else device)
@@ -232,6 +233,7 @@ class _Training:
                 self.average.lerp_(self.policy.flat, average_weight(self.settings.train.average, rollouts))
             self.seconds.spent += self.clock() - begin
             if self.stats.failure is not None:
+                self._check_environment(buffer)
                 break
             if self.steps in self.stops:
                 self._evaluate()
@@ -248,6 +250,26 @@ class _Training:
             if stopping:
                 break
         return self._result()
+
+    def _check_environment(self, buffer: Buffer) -> None:
+        """Raises EnvironmentFault where an environment gave a number that is none before the policy did."""
+        agents, spec = self.env.num_agents, self.env.spec
+        if self.stats.failure != "diverged" or not self.policy.flat.isfinite().all():
+            return
+
+        def first(part: torch.Tensor, after: int) -> tuple[float, int]:
+            """The step that gave the first number that is none, and its row; row t is of step t - after."""
+            wrong = (~part[:, :agents].isfinite()).flatten(2).any(2).nonzero().tolist()
+            return (wrong[0][0] - after, wrong[0][1]) if wrong else (math.inf, 0)
+
+        acted, _ = first(buffer.actions, 0)
+        step, row = min(first(buffer.obs, 1), first(buffer.rewards[..., None], 0))
+        if step < acted:
+            step += self.steps // agents - self.settings.train.horizon
+            raise EnvironmentFault(
+                f"{spec.name}: environment {row // spec.agents_per_env} gave a number that is none at step "
+                f"{max(0, step)}; mend it, or its settings"
+            )
 
     def state(self) -> dict[str, Any]:
         """All that continuing needs, in types that `weights_only` loading allows."""
