@@ -53,6 +53,11 @@ class ObjectiveError(RuntimeError):
     """A trial cannot be run at all; the message says why."""
 
 
+def trial_seed(seed: int, number: int) -> int:
+    """What trial `number` of a sweep with this seed is run with."""
+    return (seed * 1_000_003 + number) % 2**31
+
+
 @dataclass
 class Job:
     """One attempt at one trial. `params` holds fixed and swept values; `folder` is the trial's own."""

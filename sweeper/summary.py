@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sweeper.config import SweepConfig
 from sweeper.logs import last_lines, printable
-from sweeper.objectives import UNENDED, is_path
+from sweeper.objectives import UNENDED, is_path, trial_seed
 from sweeper.progress import front_head, front_rows
 from sweeper.units import format_bytes, format_cost, format_number, format_seconds
 from sweeper.yaml12 import write_yaml
@@ -213,7 +213,8 @@ def member_summary(config: SweepConfig, member: FrontMember, label: str = "") ->
     trial = f" (trial {member.trial})" if member.trial is not None else ""
     text = f"{label}: {head}{trial}" if label else f"{head}{trial}"
     text += "\n" + settings_yaml(config, member.params).rstrip()
-    line = command_line(config, member.params, config.seed)
+    seed = config.seed if member.trial is None else trial_seed(config.seed, member.trial)
+    line = command_line(config, member.params, seed)
     return f"{text}\n{line}" if line else text
 
 
