@@ -744,6 +744,7 @@ def train_once(
     seed: int = 0,
     progress: Callable[[dict[str, Any]], None] | None = None,
     checkpoint: str | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Any:
     """Train one agent outside any sweep: `trainer.train`'s result. Raises ConfigError for a bad setting."""
     from trainer.settings import Settings, SettingsError
@@ -757,7 +758,14 @@ def train_once(
     import trainer
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return trainer.train(settings, seed=seed, progress=progress, device=device, checkpoint=checkpoint)
+    return trainer.train(
+        settings,
+        seed=seed,
+        progress=progress,
+        should_stop=should_stop,
+        device=device,
+        checkpoint=checkpoint,
+    )
 
 
 def game(environment: str, seed: int, checkpoint: str | None) -> Any:
