@@ -27,6 +27,7 @@ from ocean.vector import TEXT_BYTES, Vector
 Array = np.ndarray[Any, Any]
 GUARD = 64  # rows before and after each buffer that nobody may touch
 STEPS = 400
+LONGEST = 50_000  # steps of an episode: after as many an evaluation no longer waits (train.eval_max_steps)
 SANITIZERS = ("address,undefined", "thread")
 SANITIZED_SECONDS = 100
 BUFFERS = ("observations", "rewards", "terminals", "truncations")
@@ -155,6 +156,12 @@ def random_actions(spec: Spec, steps: int, rows: int, seed: int = 0) -> Array:
     return spec.random_actions(np.random.default_rng(seed), steps, rows)
 
 
+def _all_actions(env: Vector, steps: int) -> Iterator[Array]:
+    """[rows, components] for each of so many steps, drawn when they are needed."""
+    for seed in range(0, steps, 1000):
+        yield from random_actions(env.spec, min(1000, steps - seed), env.num_agents, seed)
+
+
 def place(spec: Spec, row: int, step: int | None, element: Iterable[int] = ()) -> str:
     """Where something was seen, in words: `step` counts from 0, None is the reset before all steps."""
     env, agent = divmod(int(row), spec.agents_per_env)
@@ -243,6 +250,19 @@ def _within(spec: Spec, name: str, seen: Array, declared: str, limits: tuple[flo
         raise ContractError(f"{name}: {found} is not in {declared} {low:g}, {high:g} ({where})")
 
 
+def an_end_is_followed_by_a_beginning(path: str | Path) -> None:
+    env = make(path, 64, seed=1)
+    rollout, firsts = Rollout(env), set[bytes]()
+    for actions in random_actions(env.spec, STEPS, env.num_agents):
+        rollout.step(actions)
+        for row in np.flatnonzero(rollout.ended):
+            firsts.add(rollout.obs[row].tobytes())
+            if env.final_obs[row].tobytes() != rollout.obs[row].tobytes():
+                return
+    # Where all episodes begin alike, they may end as they begin.
+    require(len(firsts) < 2, "the last observation of an episode is always the first of the next")
+
+
 def seed_and_index_alone_decide(path: str | Path) -> None:
     env = make(path, 64, seed=7)
     actions = random_actions(env.spec, STEPS, env.num_agents)
@@ -265,17 +285,20 @@ def seeds_and_environments_differ(path: str | Path) -> None:
     one = trajectory(env, actions)
     spec, two = env.spec, trajectory(make(path, 8, seed=1), actions)
     require(difference(spec, one, two), "another seed changes nothing")
-    agents = env.spec.agents_per_env
-    first, second = (
-        {name: seen[:, start : start + agents] for name, seen in one.items()} for start in (0, agents)
+    first, *others = (
+        {name: seen[:, start : start + spec.agents_per_env] for name, seen in one.items()}
+        for start in range(0, env.num_agents, spec.agents_per_env)
     )
-    require(difference(spec, first, second), "two environments of one seed are the same")
+    differ = any(difference(spec, first, other) for other in others)  # two may have drawn alike
+    require(differ, "all environments of one seed are the same")
 
 
 def a_seeded_reset_starts_anew(path: str | Path) -> None:
     env = make(path, 8, seed=0)
     actions = random_actions(env.spec, 50, env.num_agents)
-    trajectory(env, actions)
+    rollout = Rollout(env)
+    for before in random_actions(env.spec, 1000, env.num_agents, seed=1):  # what was counted is now large
+        rollout.step(before)
     obs = np.empty((env.num_agents, *env.spec.obs_shape), env.spec.obs_dtype)
     env.reset(obs, seed=5)
     fresh = make(path, 8, seed=5)
@@ -287,28 +310,36 @@ def a_seeded_reset_starts_anew(path: str | Path) -> None:
 
 def the_log_agrees_with_rewards_and_ends(path: str | Path) -> None:
     env = make(path, 32, seed=2)
-    returns, lengths = np.zeros(env.num_agents), np.zeros(env.num_agents)
-    episodes, total_return, total_length = 0, 0.0, 0.0
+    agents = env.spec.agents_per_env
+    returns, lengths, ends = np.zeros(env.num_agents), np.zeros(env.num_agents), np.zeros(agents, int)
+    total_return, total_length = 0.0, 0.0
     rollout = Rollout(env)
-    for actions in random_actions(env.spec, 2000, env.num_agents):
+    for step, actions in enumerate(_all_actions(env, LONGEST)):
+        if step >= 2000 and ends.all():
+            break
         rollout.step(actions)
         returns += rollout.rewards
         lengths += 1
         ended = rollout.ended
-        episodes += int(ended.sum())
+        ends += ended.reshape(-1, agents).sum(0)
         total_return += float(returns[ended].sum())
         total_length += float(lengths[ended].sum())
         returns[ended] = 0
         lengths[ended] = 0
-    log = env.log()
-    if log["n"] != episodes:
-        said = f"the log counts {log['n']:g} episodes where terminals and truncations say {episodes}"
-        raise ContractError(f"{said} ({_first_disagreement(path)})")
-    require(episodes > 0, "no episode of a random agent ends within 2,000 steps: truncate it earlier")
+    episodes = int(ends.sum())
+    logs = [env.log(only=np.arange(env.num_agents) % agents == agent) for agent in range(agents)]
+    for log, count in zip(logs, ends, strict=True):
+        if log["n"] != count:
+            said = f"the log counts {log['n']:g} episodes where terminals and truncations say {count}"
+            raise ContractError(f"{said} ({_first_disagreement(path)})")
+    late = f"ends within {LONGEST:,} steps: truncate it earlier"
+    require(episodes > 0, f"no episode of a random agent {late}")
+    require(ends.all(), f"no episode of agent {np.argmin(ends)} of an environment {late}")
     for name, total in (("episode_return", total_return), ("episode_length", total_length)):
-        if name in log:
-            close = abs(log[name] * episodes - total) <= 1e-3 + 1e-5 * abs(total)
-            require(close, f"the log's {name} is {log[name]:g} where the steps say {total / episodes:g}")
+        if name in logs[0]:
+            logged = sum(log[name] * log["n"] for log in logs)
+            said = f"the log's {name} is {logged / episodes:g} where the steps say {total / episodes:g}"
+            require(abs(logged - total) <= 1e-3 + 1e-5 * abs(total), said)
     require(env.log()["n"] == 0, "the log is not empty after it was read")
 
 
@@ -317,7 +348,7 @@ def _first_disagreement(path: str | Path) -> str:
     and none in the log."""
     env = make(path, 32, seed=2)
     rollout, agents = Rollout(env), np.eye(env.num_agents, dtype=bool)
-    for step, actions in enumerate(random_actions(env.spec, 2000, env.num_agents)):
+    for step, actions in enumerate(_all_actions(env, LONGEST)):
         rollout.step(actions)
         for row, ended in enumerate(rollout.ended):
             count = env.log(only=agents[row])["n"]
@@ -329,14 +360,15 @@ def _first_disagreement(path: str | Path) -> str:
 def a_random_agent_scores_as_documented(path: str | Path) -> None:
     env = make(path, 512, seed=4)
     rollout, ended = Rollout(env), 0
-    for seed in range(4):  # 1,000 steps, or more where episodes are long
-        for actions in random_actions(env.spec, 1000, env.num_agents, seed):
-            rollout.step(actions)
-            ended += int(rollout.ended.sum())
-        if ended >= 512:  # about one of each environment: not those alone that are soon over
+    for step, actions in enumerate(_all_actions(env, LONGEST)):
+        # About one of each environment, not those alone that are soon over; fewer where they are long.
+        if step % 1000 == 0 and (ended >= 512 or (step >= 4000 and ended >= 100)):
             break
+        rollout.step(actions)
+        ended += int(rollout.ended.sum())
     log, (low, high) = env.log(), env.spec.random_score
-    require(log["n"] >= 100, f"{log['n']:g} episodes of a random agent end in 4,000 steps: too few to judge")
+    few = f"{log['n']:g} episodes of a random agent end in {LONGEST:,} steps: too few to judge"
+    require(log["n"] >= 100, few)
     require(low <= log["score"] <= high, f"it scores {log['score']:g}, not in RANDOM_SCORE {low:g}, {high:g}")
     require(env.spec.solved_score > high, "SOLVED_SCORE is not above RANDOM_SCORE")
 
@@ -424,7 +456,8 @@ def sanitized(path: str | Path, sanitizers: str) -> None:
         unit, program = folder / "unit.c", folder / "driver"
         unit.write_text('#include "vector.c"\n#include "driver.c"\n')
         flags = ["-g", "-O1", "-ffp-contract=off", "-pthread", "-Wall", "-Wextra", "-Werror"]
-        flags += ["-Wno-unused-function", "-I", str(FOLDER), "-include", str(spec.path)]
+        flags += ["-Wno-unused-function", "-Wno-unused-parameter"]
+        flags += ["-I", str(FOLDER), "-include", str(spec.path)]
         result = subprocess.run(
             [*command, *flags, str(unit), "-o", str(program), "-lm"], capture_output=True, text=True
         )
@@ -440,6 +473,7 @@ def sanitized(path: str | Path, sanitizers: str) -> None:
                     [program, threads, *values],
                     capture_output=True,
                     text=True,
+                    errors="replace",
                     env=environment,
                     timeout=SANITIZED_SECONDS,
                 )
@@ -450,6 +484,9 @@ def sanitized(path: str | Path, sanitizers: str) -> None:
             if "unexpected memory mapping" in result.stderr:
                 raise Unsupported("the thread sanitizer does not run on this kernel")
             require(result.returncode == 0, f"with {which} settings: {_told(result.stderr)}")
+            *printed, last = result.stdout.splitlines() or [""]
+            require(last.endswith(" episodes"), f"with {which} settings: it ends the program (exit)")
+            require(not printed, f"it prints {printed[0] if printed else ''!r}")
 
 
 def _told(messages: str) -> str:
@@ -491,11 +528,12 @@ def compiles_as_cuda_would_have_it(path: str | Path) -> None:
 
 MENDS = {  # what to do about a check that fails
     "memory": "stay inside the buffers of Io (ocean.h says how long they are) and the arrays of Env, "
-    "and let every loop end, whatever the action and the settings",
+    "let every loop end, whatever the action and the settings, and neither print nor exit",
     "threads": "keep everything in Env: no globals, nothing static",
     "c++": "write what C and C++ share",
     "written": "set it, zeros too, in every env_step (what env_reset has of it also there)",
     "ranges": "keep to the range, or declare the range that it has",
+    "ends": "write final_obs, then begin the next episode, then write obs",
     "index": "keep everything in Env, set it in env_reset, draw from env->rng alone",
     "seeds": "draw something from env->rng in env_reset or env_step",
     "reset": "set all of Env but rng and log in env_reset",
@@ -513,6 +551,7 @@ CHECKS: dict[str, Callable[[str | Path], None]] = {
     "c++": compiles_as_cuda_would_have_it,
     "written": every_element_is_written,
     "ranges": values_lie_in_the_declared_ranges,
+    "ends": an_end_is_followed_by_a_beginning,
     "index": seed_and_index_alone_decide,
     "seeds": seeds_and_environments_differ,
     "reset": a_seeded_reset_starts_anew,

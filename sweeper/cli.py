@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ FOR_PEOPLE = (
     ("sweeper.slots", "SlotsError"),
     ("ocean.build", "BuildError"),
     ("trainer.gpu_vector", "EnvironmentFault"),
-    ("trainer.gpu_training", "GpuMemoryError"),
+    ("builtins", "MemoryError"),
 )
 
 
@@ -424,7 +425,8 @@ def train(
 ) -> int:
     """Train one agent in ENVIRONMENT, without a sweep.
 
-    ENVIRONMENT is a bundled name, the path of a header or of its folder, or gymnasium:NAME.
+    ENVIRONMENT is a bundled name, the path of a header or of its folder, or gymnasium:NAME. With a
+    checkpoint Ctrl-C ends it after the rollout that it is at, and the same command goes on.
     """
     from sweeper import objectives
     from sweeper.progress import TrainingLine
@@ -439,10 +441,37 @@ def train(
             raise ConfigError("", f"--checkpoint {checkpoint}: there is no such folder", "make it first")
         if not os.access(kept_in, os.W_OK):
             raise ConfigError("", f"--checkpoint {checkpoint}: it may not be written", "name another file")
-    with TrainingLine() as line:
-        result = objectives.train_once(_environment(environment), values, seed, line, checkpoint)
+    chosen = _environment(environment)
+    if checkpoint is None:
+        with TrainingLine() as line:
+            result, stopped = objectives.train_once(chosen, values, seed, line), False
+    else:
+        with TrainingLine() as line, _interrupted() as interrupted:
+            result = objectives.train_once(chosen, values, seed, line, checkpoint, interrupted)
+            stopped = interrupted()
     click.echo(training_summary(result))
+    if stopped:
+        click.echo("interrupted: the same command goes on", err=True)
+        return 130
     return 1 if result.failure else 0
+
+
+@contextlib.contextmanager
+def _interrupted() -> Iterator[Callable[[], bool]]:
+    """Tells whether Ctrl-C was pressed, within; pressed again, it interrupts as ever."""
+    import signal
+
+    heard: list[int] = []
+
+    def hear(number: int, frame: object) -> None:
+        heard.append(number)
+        signal.signal(number, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, hear)
+    try:
+        yield lambda: bool(heard)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @cli.command()

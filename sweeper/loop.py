@@ -532,7 +532,7 @@ class _Session:
             row = self.rows[number]
             row = replace(row, status="running", started=time.time(), attempts=row.attempts + 1, worker=index)
             self.rows[number], self.live[number] = row, _Live()
-            seed = (self.config.seed * 1_000_003 + number) % 2**31
+            seed = objectives.trial_seed(self.config.seed, number)
             folder = str(self.store.trial_folder(number).resolve())
             params = {**self.config.fixed, **row.params}
             # With those of earlier trials that have no folder yet, so that no number is missing.

@@ -45,11 +45,17 @@ __all__ = [
 
 MAX_NUMBER = 1e100  # beyond, scores and costs (below its inverse, costs) cannot be reckoned with
 MAX_POINTS = 10_000  # of one trial that are kept; beyond, every second of the older ones goes
+UNENDED = "that had not ended after train.eval_max_steps"  # episodes that are in no score
 _WALL_CLOCK = ("seconds", "cost", "time")  # names of a cost that the clock can fill in
 
 
 class ObjectiveError(RuntimeError):
     """A trial cannot be run at all; the message says why."""
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """What trial `number` of a sweep with this seed is run with."""
+    return (seed * 1_000_003 + number) % 2**31
 
 
 @dataclass
@@ -249,10 +255,9 @@ class Objective:
             return curve.failed("crash", f"SystemExit: {leaving.code}")
         except BaseException as error:
             traceback.print_exc()
-            name = (
-                "oom" if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ else "crash"
-            )
+            full = "OutOfMemory" in type(error).__name__ or "DefaultCPUAllocator" in str(error)  # torch's
             said = str(error).strip().splitlines()
+            name = "oom" if full or isinstance(error, MemoryError) else "crash"
             return curve.failed(name, f"{type(error).__name__}: {said[0] if said else ''}".rstrip(": "))
 
     def evaluate(self, job: Job, curve: Curve, progress: Callable[[dict[str, Any]], None]) -> Result:
@@ -438,6 +443,11 @@ class Train(Objective):
             if result.failure:
                 cost = result.steps if by_steps else result.seconds
                 return curve.failed(result.failure, f"training ended early: {result.failure}", cost)
+            if result.unfinished:
+                said = f"the evaluation leaves out {result.unfinished} episodes {UNENDED}"
+                if math.isnan(result.score):
+                    raise Failure("no_score", f"{said}, and there are no others")
+                print(said)
             if not curves[-1]:
                 report(result.steps, result.seconds, result.score)
         return curve.result(self.expected())
@@ -545,6 +555,7 @@ class Function(Objective):
     def evaluate(self, job: Job, curve: Curve, progress: Callable[[dict[str, Any]], None]) -> Result:
         """Call it. What it returns is one more report, after those it made on its way."""
         os.environ.update(_trial_environment(job))
+        os.chdir(self.folder)  # wherever the last trial went
         owner = os.getpid()
 
         def sink(values: dict[str, float]) -> None:
@@ -733,6 +744,7 @@ def train_once(
     seed: int = 0,
     progress: Callable[[dict[str, Any]], None] | None = None,
     checkpoint: str | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Any:
     """Train one agent outside any sweep: `trainer.train`'s result. Raises ConfigError for a bad setting."""
     from trainer.settings import Settings, SettingsError
@@ -746,7 +758,14 @@ def train_once(
     import trainer
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return trainer.train(settings, seed=seed, progress=progress, device=device, checkpoint=checkpoint)
+    return trainer.train(
+        settings,
+        seed=seed,
+        progress=progress,
+        should_stop=should_stop,
+        device=device,
+        checkpoint=checkpoint,
+    )
 
 
 def game(environment: str, seed: int, checkpoint: str | None) -> Any:

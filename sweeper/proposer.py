@@ -326,6 +326,8 @@ class Sweeper:
         return trial
 
     def _pending(self, trial: Trial | int) -> _Entry:
+        if not isinstance(trial, (Trial, int)):
+            raise ValueError(f"{trial!r} is no trial that ask() gave; results of params go to observe()")
         number = trial.number if isinstance(trial, Trial) else trial
         if isinstance(number, bool) or number not in self._by_number:
             raise ValueError(f"trial {number!r} was never asked")
@@ -593,4 +595,5 @@ def _exp(value: float) -> float:
 
 def _finite(value: Any) -> bool:
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    return number and abs(value) < MAX_NUMBER  # false for nan
+    # As Python's own: a float16 or float32 could not be compared. False for nan.
+    return number and abs(value.item() if isinstance(value, np.generic) else value) < MAX_NUMBER

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sweeper.config import SweepConfig
 from sweeper.logs import last_lines, printable
-from sweeper.objectives import is_path
+from sweeper.objectives import UNENDED, is_path, trial_seed
 from sweeper.progress import front_head, front_rows
 from sweeper.units import format_bytes, format_cost, format_number, format_seconds
 from sweeper.yaml12 import write_yaml
@@ -214,7 +214,8 @@ def member_summary(config: SweepConfig, member: FrontMember, label: str = "") ->
     trial = f" (trial {member.trial})" if member.trial is not None else ""
     text = f"{label}: {head}{trial}" if label else f"{head}{trial}"
     text += "\n" + settings_yaml(config, member.params).rstrip()
-    line = command_line(config, member.params, config.seed)
+    seed = config.seed if member.trial is None else trial_seed(config.seed, member.trial)
+    line = command_line(config, member.params, seed)
     return f"{text}\n{line}" if line else text
 
 
@@ -319,6 +320,7 @@ def training_summary(result: Any) -> str:
     """What `sweep train` says at its end; `result` is a `trainer.Result`."""
     rows = [
         ("score", format_number(result.score) if result.score is not None else "none"),
+        *([("left out", f"{result.unfinished} episodes {UNENDED}")] if result.unfinished else []),
         ("steps", f"{result.steps:,}"),
         ("seconds", f"{result.seconds:.2f}"),
         ("steps/s", format_number(result.steps_per_second)),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pickle
 import tempfile
 import zipfile
 from pathlib import Path
@@ -25,6 +23,7 @@ FREE = (
     "eval_greedy",
     "env_processes",
 )
+HELD = ("env", "settings", "seed", "steps", "policy", "environments")  # in every checkpoint, and more
 ANNEALED = ("anneal_lr", "anneal_entropy", "anneal_beta")
 
 
@@ -48,13 +47,24 @@ def save(file: Path, state: dict[str, Any]) -> None:
 
 
 def load(file: Path) -> dict[str, Any]:
-    """The state in `file`, its tensors on the CPU. Raises SettingsError for a file of another kind."""
+    """The state in `file`, its tensors on the CPU. SettingsError where it is of another kind, or damaged."""
     state: Any = None
-    with file.open("rb") as stream, contextlib.suppress(RuntimeError, pickle.UnpicklingError):
+    with file.open("rb") as stream:
         if zipfile.is_zipfile(stream):
-            stream.seek(0)
-            state = torch.load(stream, map_location="cpu", weights_only=True)
-    if not isinstance(state, dict):
+            try:
+                if damaged := zipfile.ZipFile(
+                    stream
+                ).testzip():  # by its checksums, which torch does not read
+                    raise zipfile.BadZipFile(damaged)
+                stream.seek(0)
+                state = torch.load(stream, map_location="cpu", weights_only=True)
+            except OSError:
+                raise
+            except Exception as error:  # any, where bytes are wrong
+                raise SettingsError(
+                    "checkpoint", f"{file} is damaged, or none", "name another file"
+                ) from error
+    if not isinstance(state, dict) or not state.keys() >= set(HELD):
         raise SettingsError("checkpoint", f"{file} is none", "name another file")
     return state
 
@@ -66,10 +76,11 @@ def check_continues(state: dict[str, Any], settings: Settings, seed: int) -> Non
         raise SettingsError("env", f"the checkpoint is of {state.get('env')}", mend)
     if state["seed"] != seed:
         raise SettingsError("seed", f"the checkpoint is of seed {state['seed']}, not {seed}", mend)
-    annealed = any(getattr(settings.train, name) for name in ANNEALED)
+    annealed = [f"train.{name}" for name in ANNEALED if getattr(settings.train, name)]
     free = {f"train.{name}" for name in FREE if not (annealed and name == "total_timesteps")}
     wanted = settings.to_mapping()
     for name in sorted(set(wanted) | set(state["settings"])):
         old, new = state["settings"].get(name), wanted.get(name)
         if old != new and name not in free and not name.startswith("eval_env."):
-            raise SettingsError(name, f"the checkpoint was made with {old!r}, not {new!r}", mend)
+            why = f", by which {annealed[0]} goes" if name == "train.total_timesteps" else ""
+            raise SettingsError(name, f"the checkpoint was made with {old!r}, not {new!r}{why}", mend)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import ocean
-from trainer import advantage, environments, gpu
+from trainer import advantage, gpu
 from trainer.buffer import KEPT, Buffer
 from trainer.environments import Environment
 from trainer.gpu_network import GpuNetwork
@@ -33,10 +33,6 @@ from trainer.update import Updater, UpdateStats, refresh, segment_probabilities
 
 WARM_CALLS = 2  # before a graph is captured: libraries are loaded, and torch's memory is at hand
 FINAL_ROWS = 1 << 17  # final observations that are valued at once, which bounds what lies between layers
-
-
-class GpuMemoryError(MemoryError):
-    """Settings that need more memory than the GPU has left."""
 
 
 def serves(policy: Policy) -> bool:
@@ -430,14 +426,3 @@ def make(
 
     rollout = Rollout(env, network, train, generator, device, halves=True, graph=graph)
     return Parts(env, network, rollout, GpuUpdater(policy, network, train, rollout, draws, clock), draws)
-
-
-def memory_error(settings: Settings, error: Exception) -> GpuMemoryError:
-    """What to say where the GPU's memory is full: torch's numbers, and the settings that ask for most."""
-    train = settings.train
-    agents = train.num_envs * environments.agents_per_env(settings.env)
-    said = " ".join(str(error).split(". ")[:3])
-    return GpuMemoryError(
-        f"out of GPU memory with {agents} agents for {train.horizon} steps and minibatches of "
-        f"{train.minibatch_size}: use fewer train.num_envs, a shorter train.horizon ({said})"
-    )

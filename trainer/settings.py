@@ -33,8 +33,11 @@ class SettingsError(ValueError):
         return f"{text}; {self.mend}" if self.mend else text
 
 
+_SMALLEST, _LARGEST = 1e-12, 1e38  # stand for "above zero" and "any size", which float32 must hold
+
+
 def _bounded(
-    default: Any, low: float = -math.inf, high: float = math.inf, choices: tuple[str, ...] = ()
+    default: Any, low: float = -_LARGEST, high: float = _LARGEST, choices: tuple[str, ...] = ()
 ) -> Any:
     """A dataclass field with its default and the closed range (or the words) that it may take."""
     return field(default=default, metadata={"low": low, "high": high, "choices": choices})
@@ -42,14 +45,13 @@ def _bounded(
 
 MOST_OUTPUTS = 256  # of a policy, for its actions
 MOST_VALUES = 1024  # that an encoder tells apart in one number of an observation
-_SMALLEST = 1e-12  # stands for "above zero" in a closed range
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """How to train: one field a setting, its meaning under it."""
 
-    total_timesteps: int = _bounded(3_000_000, 1)
+    total_timesteps: int = _bounded(3_000_000, 1, 1e15)
     """Environment steps to train for, summed over all agents; the last rollout is always whole."""
 
     num_envs: int = _bounded(1024, 1, 1_000_000)
@@ -61,7 +63,7 @@ class TrainSettings:
     minibatch_size: int = _bounded(32_768, 1)
     """Steps in one update; a multiple of horizon, at most num_envs * agents * horizon."""
 
-    updates: int = _bounded(2, 1)
+    updates: int = _bounded(2, 1, 1_000_000)
     """Updates after each rollout, each on one minibatch of sampled segments."""
 
     learning_rate: float = _bounded(0.01, _SMALLEST)
@@ -133,22 +135,22 @@ class TrainSettings:
     reward_clip: float = _bounded(1.0, 0.0)
     """Rewards are then clipped to +- this; 0 is off."""
 
-    eval_episodes: int = _bounded(100, 1)
+    eval_episodes: int = _bounded(100, 1, 1_000_000)
     """Episodes of every evaluation, each played by an agent of its own (environments are whole)."""
 
-    eval_max_steps: int = _bounded(50_000, 1)
+    eval_max_steps: int = _bounded(50_000, 1, 1e15)
     """Steps after which an evaluation stops waiting; episodes still running are reported unfinished."""
 
     eval_greedy: bool = False
     """Evaluate the most probable action instead of drawing from the policy as training does."""
 
-    curve_points: int = _bounded(1, 1)
+    curve_points: int = _bounded(1, 1, 10_000)
     """Evaluations along the run, the last at its end; each is a point (step, cost, score)."""
 
     curve_spacing: str = _bounded("linear", choices=("linear", "log"))
     """Are the evaluations evenly spread in steps or in their logarithm?"""
 
-    threads: int = _bounded(1, 1)
+    threads: int = _bounded(1, 1, 1024)
     """Threads for the environments and for torch."""
 
     env_processes: int = _bounded(0, 0, 256)
@@ -162,7 +164,7 @@ class TrainSettings:
 class PolicySettings:
     """The network: one field a setting, its meaning under it."""
 
-    hidden: int = _bounded(128, 16)
+    hidden: int = _bounded(128, 16, 65_536)
     """Units of each hidden layer; a multiple of 16, the lanes of the kernels."""
 
     layers: int = _bounded(1, 1, 8)
@@ -389,7 +391,7 @@ def _env_value(key: str, value: Any, env: str) -> Any:
 def _typed(key: str, value: Any, kind: str, low: float, high: float, choices: tuple[str, ...]) -> Any:
     """`value` as `kind`, in range; numbers such as 1e6 are taken for whole ones where they are."""
     if kind == "str":
-        if value in choices:
+        if isinstance(value, str) and value in choices:
             return value
         raise SettingsError(key, f"{value!r} is not one of its words", f"use one of {', '.join(choices)}")
     if kind == "bool":
@@ -398,10 +400,14 @@ def _typed(key: str, value: Any, kind: str, low: float, high: float, choices: tu
         raise SettingsError(key, f"{value!r} is not true or false", "write true or false")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         # numpy's scalars know how to become Python's
-        value = value.item() if hasattr(value, "item") else value
+        value = value.item() if hasattr(value, "item") and not getattr(value, "shape", ()) else value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise SettingsError(key, f"{value!r} is not a number", f"its default is of type {kind}")
-    if not math.isfinite(value):
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        finite = False
+    if not finite:
         raise SettingsError(key, f"{value!r} is not finite", "give a finite number")
     if kind == "int":
         if value != int(value):

@@ -16,9 +16,10 @@ import torch
 from trainer import checkpoint as checkpoints
 from trainer import environments, gpu, gpu_training
 from trainer import network as networks
+from trainer.buffer import Buffer
 from trainer.evaluate import evaluate
 from trainer.gpu_training import GpuRollout
-from trainer.gpu_vector import GpuVector
+from trainer.gpu_vector import EnvironmentFault, GpuVector
 from trainer.network import Network
 from trainer.policy import Policy
 from trainer.rollout import Rollout, Seconds
@@ -106,8 +107,8 @@ def train(
     count, whether stopped and continued or not; but Gymnasium's environments cannot be stopped in an
     episode: those continue with new ones, and a GPU adds the gradients of an embedding in any order.
     `device` is torch's ("cpu", "cuda"), or "emulated", what a GPU would do done slowly by the processor,
-    for tests. On a GPU gpu_vector.EnvironmentFault names an environment that gives a number that should
-    not be, and gpu_training.GpuMemoryError says that its memory is full.
+    for tests. gpu_vector.EnvironmentFault names an environment that gives a number that is none, and on a
+    GPU one outside of its range. MemoryError says that there is too little, and which settings ask for most.
     """
     emulated = device == "emulated"
     place = torch.device("cpu" if emulated else device)
@@ -130,11 +131,25 @@ def train(
             contextlib.closing(_Training(settings, seed, place, emulated, network, updater)) as training,
         ):
             return training.run(report, progress, should_stop, Path(checkpoint) if checkpoint else None)
-    except torch.OutOfMemoryError as error:
-        raise gpu_training.memory_error(settings, error) from None
+    except (MemoryError, RuntimeError) as error:
+        full = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error)
+        if not full:
+            raise
+        raise _memory_error(settings, error) from None
     finally:
         torch.set_num_threads(threads)
         products.fp32_precision = precision
+
+
+def _memory_error(settings: Settings, error: Exception) -> MemoryError:
+    """What to say where memory is full: the allocator's numbers, and the settings that ask for most."""
+    train = settings.train
+    agents = train.num_envs * environments.agents_per_env(settings.env)
+    said = " ".join(str(error).split(". ")[:3])
+    return MemoryError(
+        f"out of memory with {agents} agents for {train.horizon} steps and minibatches of "
+        f"{train.minibatch_size}: use fewer train.num_envs, a shorter train.horizon ({said})"
+    )
 
 
 def has_bfloat16() -> bool:
@@ -218,6 +233,7 @@ class _Training:
                 self.average.lerp_(self.policy.flat, average_weight(self.settings.train.average, rollouts))
             self.seconds.spent += self.clock() - begin
             if self.stats.failure is not None:
+                self._check_environment(buffer)
                 break
             if self.steps in self.stops:
                 self._evaluate()
@@ -234,6 +250,26 @@ class _Training:
             if stopping:
                 break
         return self._result()
+
+    def _check_environment(self, buffer: Buffer) -> None:
+        """Raises EnvironmentFault where an environment gave a number that is none before the policy did."""
+        agents, spec = self.env.num_agents, self.env.spec
+        if self.stats.failure != "diverged" or not self.policy.flat.isfinite().all():
+            return
+
+        def first(part: torch.Tensor, after: int) -> tuple[float, int]:
+            """The step that gave the first number that is none, and its row; row t is of step t - after."""
+            wrong = (~part[:, :agents].isfinite()).flatten(2).any(2).nonzero().tolist()
+            return (wrong[0][0] - after, wrong[0][1]) if wrong else (math.inf, 0)
+
+        acted, _ = first(buffer.actions, 0)
+        step, row = min(first(buffer.obs, 1), first(buffer.rewards[..., None], 0))
+        if step < acted:
+            step += self.steps // agents - self.settings.train.horizon
+            raise EnvironmentFault(
+                f"{spec.name}: environment {row // spec.agents_per_env} gave a number that is none at step "
+                f"{max(0, step)}; mend it, or its settings"
+            )
 
     def state(self) -> dict[str, Any]:
         """All that continuing needs, in types that `weights_only` loading allows."""
@@ -258,6 +294,13 @@ class _Training:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state()`. SettingsError if it is of a run that these settings do not continue."""
         checkpoints.check_continues(state, self.settings, self.seed)
+        if self.policy.flat.shape != state["policy"].shape:
+            said = f"its network does not fit {self.env.spec.name} as it is now"
+            raise SettingsError("checkpoint", said, "train it anew")
+        try:
+            self.env.set_state(state["environments"].numpy().tobytes())
+        except ValueError as error:  # its header was edited
+            raise SettingsError("checkpoint", str(error), "use another checkpoint file") from None
         self.steps, self.seconds = state["steps"], Seconds(**state["seconds"])
         self.points = [Point(*point) for point in state["points"]]
         self.unfinished = state["unfinished"]
@@ -273,7 +316,6 @@ class _Training:
         if self.parts:
             self.parts.draws.count = state["draws"]
             self.parts.network.weights_changed()
-        self.env.set_state(state["environments"].numpy().tobytes())
         self.rollout.load(state)
 
     def _evaluate(self) -> None:

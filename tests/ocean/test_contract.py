@@ -36,6 +36,10 @@ def broken(folder: Path, there: str, instead: str, name: str = "squared") -> Pat
     return header
 
 
+EXITS = "extern void exit(int); if (env->steps++ > 30) exit(0);"
+BEGINS = "        env_reset(env, settings, io);"  # an episode, where another ended
+
+
 @pytest.mark.parametrize(
     ("there", "instead", "check", "words"),
     [
@@ -74,6 +78,11 @@ def broken(folder: Path, there: str, instead: str, name: str = "squared") -> Pat
             "step 4: 1 in the log, 0 in",
         ),
         ("env->log.episode_return += reward;", "", "log", "episode_return is 0 where the steps say"),
+        (BEGINS, f"{BEGINS} observe(env, io->final_obs);", "ends", "is always the first of the next"),
+        (BEGINS, "env->steps = 0; observe(env, io->obs);", "ends", "is always the first of the next"),
+        ("env->steps++;", EXITS, "memory", "ends the program"),
+        ("env->steps++;", r'printf("step %d\n", env->steps++);', "memory", "it prints 'step 0'"),
+        ("= reached ?", "= env->log.n > 20 ? 0 : reached ?", "reset", "behind: other rewards"),
         ("rng_below(&env->rng, SIZE * SIZE - 1)", "SIZE", "seeds", "another seed changes nothing"),
         ("env->steps >= settings->max_steps", "env->steps >= 33", "settings", "max_steps changes nothing"),
         ("RANDOM_SCORE 0.05, 0.2", "RANDOM_SCORE 0.3, 0.4", "random", "it scores 0.1.* not in RANDOM_SCORE"),
@@ -96,6 +105,29 @@ def test_a_broken_environment_is_told_which_agent_it_is(tmp_path: Path) -> None:
     there, instead = "env->log[agent].n += 1;", "env->log[agent].n += agent != 3;"
     (wrong,) = ocean.check(broken(tmp_path, there, instead, "snake"), only=["log"])
     assert wrong.endswith("agent 3, step 9: 0 in the log, 1 in the buffers)")
+
+
+def test_agents_have_ends_and_logs_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = "env->log[agent].n += 1;"
+    (wrong,) = ocean.check(broken(tmp_path, there, "env->log[0].n += 1;", "multiagent"), only=["log"])
+    assert wrong.endswith("agent 0, step 8: 4 in the log, 1 in the buffers)")
+    monkeypatch.setattr(contract, "LONGEST", 2500)
+    header = broken(
+        tmp_path, "terminals[agent] = over", "terminals[agent] = over && agent != 2", "multiagent"
+    )
+    header.write_text(header.read_text().replace("        if (over) {", "        if (over && agent != 2) {"))
+    (wrong,) = ocean.check(header, only=["log"])
+    assert "log: no episode of agent 2 of an environment ends within 2,500 steps" in wrong
+
+
+def test_an_unusual_environment_is_not_broken(tmp_path: Path) -> None:
+    # Long episodes in which little differs: the first two environments even draw the same.
+    header = broken(tmp_path, "rng_uniform(&env->rng, -PI, PI)", "(float)rng_below(&env->rng, 2)", "pendulum")
+    text = header.read_text().replace("rng_uniform(&env->rng, -1.0f, 1.0f)", "0.0f")
+    header.write_text(text.replace("max_steps, 200,", "max_steps, 5000,"))
+    assert ocean.check(header, only=["seeds", "log"]) == []
+    header = broken(tmp_path, 'text_put(text, "step %d of %d\\n", env->steps, settings->max_steps);', "")
+    assert ocean.check(header, only=["memory"]) == []  # a parameter that is not used
 
 
 def test_a_write_past_the_action_mask_is_caught(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import ocean
@@ -31,6 +32,8 @@ from sweeper.logs import printable
 from sweeper.progress import TrainingLine, observer, panel
 from sweeper.store import Point, Store, TrialRow
 from sweeper.yaml12 import read_yaml
+from trainer import training
+from trainer.checkpoint import load
 
 CONFIG = """\
 name: demo
@@ -614,6 +617,23 @@ def test_train_says_score_speed_and_profile(here):
     wrong = run_in(here, "train", "cartpole", "--set", "learning_rat=1")
     assert wrong.returncode == 2
     assert "did you mean 'train.learning_rate'" in wrong.stderr
+
+
+def test_an_interrupted_training_is_kept_and_goes_on(here, monkeypatch, capsys):
+    """Bit for bit as if it had not been interrupted."""
+    words = ["train", "squared", "--set", "total_timesteps=40000", "--set", "eval_episodes=20"]
+    sweep(*words, "--checkpoint", "straight.pt")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "PROGRESS_SECONDS", 0)
+        presses = iter([signal.SIGINT])  # after the first rollout, once
+        patch.setattr(TrainingLine, "__call__", lambda *_: [signal.raise_signal(press) for press in presses])
+        sweep(*words, "--checkpoint", "agent.pt", code=130)
+    assert "interrupted: the same command goes on" in capsys.readouterr().err
+    assert load(here / "agent.pt")["steps"] == 2 * 4096  # of the second rollout
+    sweep(*words, "--checkpoint", "agent.pt")
+    agent, straight = (load(here / name) for name in ("agent.pt", "straight.pt"))
+    assert agent["points"][0][2] == straight["points"][0][2]
+    assert torch.equal(agent["policy"], straight["policy"])
 
 
 # ---------------------------------------------------------------- environments

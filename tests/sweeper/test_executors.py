@@ -237,6 +237,10 @@ def reports(x):
 def warm(x):
     calls.append(x)
     return len(calls), 1
+def wanders(x):
+    here = os.path.exists("mine.py")
+    os.chdir("/")
+    return int(here), 1
 def crash(x):
     if x > 5:
         raise ValueError("x is too large")
@@ -247,6 +251,7 @@ def leave(x): os._exit(3)
 def segfault(x): os.kill(os.getpid(), signal.SIGSEGV)
 def killed(x): os.kill(os.getpid(), signal.SIGKILL)
 def oom(x): raise MemoryError
+def torchs_oom(x): raise RuntimeError("[alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
 def hang(x):
     if x > 5:
         child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
@@ -299,6 +304,10 @@ def test_a_worker_stays_warm_from_trial_to_trial(tmp_path: Path) -> None:
     assert [result.score for result in function(tmp_path, "warm", [1, 1, 1])] == [1, 2, 3]
 
 
+def test_every_trial_begins_in_the_configs_folder(tmp_path: Path) -> None:
+    assert [result.score for result in function(tmp_path, "wanders", [1, 1])] == [1, 1]
+
+
 def test_an_exception_fails_one_trial_and_its_worker_goes_on(tmp_path: Path) -> None:
     results = function(tmp_path, "crash", [6, 1])
     assert [(r.status, r.failure) for r in results] == [("failed", "crash"), ("done", None)]
@@ -314,6 +323,7 @@ def test_an_exception_fails_one_trial_and_its_worker_goes_on(tmp_path: Path) -> 
         ("leave", "failed", "crash"),
         ("segfault", "failed", "crash"),
         ("oom", "failed", "oom"),
+        ("torchs_oom", "failed", "oom"),
         ("killed", "killed", None),
     ],
 )

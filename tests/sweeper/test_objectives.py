@@ -1,14 +1,17 @@
 """Objectives: how commands are filled, what reports amount to, and mistakes found before anything runs."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 import ocean
 from sweeper import config, objectives
+from sweeper.cli import main
 from sweeper.errors import ConfigError
 from sweeper.objectives import Curve
 from sweeper.placeholders import command_words
+from trainer.defaults import DEFAULTS
 
 PARAMS = {"lr": 0.1, "batch_size": 64, "mode": "a b; $(rm -rf x) 'q'", "nested.flag": True}
 
@@ -261,6 +264,24 @@ def test_a_trial_of_three_seeds_reports_their_means(tmp_path: Path) -> None:
     assert [step for step, _, _ in together.points] == [2048, 4096]
     assert together.cost == 4096  # of one training
     assert len({result.score for result in alone}) > 1
+
+
+def test_episodes_that_do_not_end_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(DEFAULTS["cartpole"], "train.eval_max_steps", 20)
+    assert trained(tmp_path, 1, 7).score is not None
+    assert re.fullmatch(
+        r"the evaluation leaves out \d+ episodes that had not ended after train\.eval_max_steps\n",
+        capfd.readouterr().out,
+    )
+    monkeypatch.setitem(DEFAULTS["cartpole"], "train.eval_max_steps", 2)
+    result = trained(tmp_path, 1, 7)
+    assert result.failure == "no_score"
+    assert "leaves out 100 episodes" in result.message
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "cartpole", "--set", "total_timesteps=2048"])
+    assert "\nleft out 100 episodes that had not ended" in capfd.readouterr().out
 
 
 def test_seeds_are_the_trainers(tmp_path: Path) -> None:

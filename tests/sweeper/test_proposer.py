@@ -159,6 +159,14 @@ BAD_TELLS = [
 ]
 
 
+@pytest.mark.filterwarnings("error")
+def test_numpys_numbers_are_numbers() -> None:
+    tuner = Sweeper(TWO)
+    tuner.tell(tuner.ask(), score=np.float32(2), cost=np.int64(3))  # type: ignore[arg-type]
+    (member,) = tuner.front()
+    assert (member.score, member.cost) == (2, 3)
+
+
 @pytest.mark.parametrize(("result", "says"), BAD_TELLS)
 def test_bad_tells_say_what_is_wrong_and_change_nothing(result: dict[str, Any], says: str) -> None:
     tuner, untouched = Sweeper(TWO), Sweeper(TWO)
@@ -181,6 +189,8 @@ def test_trials_are_told_once_and_only_if_asked() -> None:
     tuner.tell(trial, score=1.0, cost=1.0)
     with pytest.raises(ValueError, match="trial 1 is done already"):
         tuner.tell(trial, score=1.0, cost=1.0)
+    with pytest.raises(ValueError, match=r"no trial that ask\(\) gave; results of params go to observe\(\)"):
+        tuner.tell({"lr": 0.01}, score=1.0, cost=1.0)  # type: ignore[arg-type]
     gone = tuner.ask()
     tuner.withdraw(gone)
     with pytest.raises(ValueError, match="withdrawn already"):

@@ -103,7 +103,9 @@ def test_a_setting_is_told_with_what_it_reaches():
     text = member_summary(config("{train: cartpole}"), Member(431.52, 12.3, 7, 2.0), "best")
     assert text.splitlines()[0] == "best: score 431.5 ± 3.92 for 12.3 s (trial 7)"
     assert "  x: 0.5" in text
-    assert text.splitlines()[-1].startswith("sweep train cartpole --set train.num_envs=1024 --set x=0.5")
+    line = text.splitlines()[-1]
+    assert line.startswith("sweep train cartpole --set train.num_envs=1024 --set x=0.5")
+    assert line.endswith(" --seed 7")  # as trial 7 was run
 
 
 def test_a_folder_beside_the_config_stays_a_path_in_the_line_to_paste(tmp_path, monkeypatch):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+import random
 from pathlib import Path
 
 import pytest
 import torch
 
+import ocean
 from trainer import checkpoint, train
 from trainer.play import Game
 from trainer.settings import Settings, SettingsError
@@ -115,16 +118,44 @@ def test_a_run_may_go_on_judged_and_watched_by_other_settings(tmp_path: Path) ->
 def test_schedules_bind_a_run_to_its_length(tmp_path: Path) -> None:
     file = tmp_path / "run.pt"
     train(settings(total_timesteps=512, anneal_lr=True), checkpoint=file)
-    with pytest.raises(SettingsError, match="total_timesteps"):
+    with pytest.raises(SettingsError, match=r"512, not 8192, by which train\.anneal_lr goes"):
         train(settings(anneal_lr=True), checkpoint=file)
+
+
+def test_a_damaged_file_and_a_foreign_one_are_refused(tmp_path: Path) -> None:
+    whole, file = tmp_path / "run.pt", tmp_path / "damaged.pt"
+    train(settings(total_timesteps=512), checkpoint=whole)
+    rng, data = random.Random(0), whole.read_bytes()
+    for place in rng.sample(range(len(data) - 200), 30):
+        file.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+        with contextlib.suppress(SettingsError):  # some bytes mean nothing
+            assert str(checkpoint.load(file)) == str(checkpoint.load(whole))
+    torch.save({"env": "cartpole"}, file)
+    for use in (lambda: train(settings(), checkpoint=file), lambda: Game("cartpole", checkpoint=file)):
+        with pytest.raises(SettingsError, match=r"damaged\.pt is none"):
+            use()
+
+
+def test_a_checkpoint_of_another_header_is_refused(tmp_path: Path) -> None:
+    header, file = ocean.write_skeleton("maze", tmp_path) / "maze.h", tmp_path / "run.pt"
+    small = Settings.parse(str(header), {**BASE, "train.total_timesteps": 512})
+    train(small, checkpoint=file)
+    text = header.read_text()
+    header.write_text(text + "// edited\n")
+    with pytest.raises(SettingsError, match=r"checkpoint: not a state of 16 environments of this maze\.h"):
+        train(small, checkpoint=file)
+    header.write_text(text.replace("OBS_SHAPE 2", "OBS_SHAPE 3"))
+    with pytest.raises(SettingsError, match="checkpoint: its network does not fit maze as it is now"):
+        train(small, checkpoint=file)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "run.pt"
-    checkpoint.save(file, {"steps": 1})
+    state = dict.fromkeys(checkpoint.HELD, 1)
+    checkpoint.save(file, state)
     with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
         checkpoint.save(file, {"steps": lambda: None})
-    assert checkpoint.load(file) == {"steps": 1}
+    assert checkpoint.load(file) == state
     assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
 
 
@@ -134,6 +165,6 @@ def test_loading_runs_no_code(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "touched",))
 
     torch.save({"steps": Harmful()}, tmp_path / "run.pt")
-    with pytest.raises(SettingsError, match=r"run.pt is none"):
+    with pytest.raises(SettingsError, match=r"run.pt is damaged, or none"):
         checkpoint.load(tmp_path / "run.pt")
     assert not (tmp_path / "touched").exists()

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import ocean
 from trainer import gpu, gpu_training, train
-from trainer.gpu_training import Draws, GpuMemoryError, Graph
+from trainer.gpu_training import Draws, Graph
 from trainer.gpu_vector import EnvironmentFault
 from trainer.settings import Settings, SettingsError
 
@@ -314,7 +314,7 @@ def test_a_full_gpu_is_said_with_numbers(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(gpu_training, "make", full)
     settings = small(**{"train.num_envs": 65536, "train.horizon": 64, "train.minibatch_size": 64})
     message = r"with 65536 agents for 64 steps .* fewer train\.num_envs.*allocate 9\.00 GiB"
-    with pytest.raises(GpuMemoryError, match=message):
+    with pytest.raises(MemoryError, match=message):
         train(settings, device="emulated")
 
 

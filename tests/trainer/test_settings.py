@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from trainer.settings import Settings, SettingsError
@@ -73,6 +74,11 @@ def test_an_unknown_name_suggests_the_nearest(key: str, suggestion: str) -> None
         ({"train.learning_rate": "fast"}, "not a number"),
         ({"train.learning_rate": float("nan")}, "finite"),
         ({"train.learning_rate": 0}, "above 0"),
+        ({"train.learning_rate": 10**400}, "finite"),
+        ({"train.learning_rate": np.ones(2)}, "not a number"),
+        ({"train.optimizer": np.ones(2)}, "muon, adam"),
+        ({"train.reward_clip": 1e300}, "at most 1e+38"),  # float32 ends soon after
+        ({"train.curve_points": 1e9}, "at most 10000"),
         ({"train.gamma": 1.5}, "at most 1"),
         ({"train.num_envs": True}, "not a number"),
         ({"train.anneal_lr": "False"}, "true or false"),

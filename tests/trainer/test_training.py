@@ -14,7 +14,9 @@ import torch
 import ocean
 from trainer import checkpoint, train
 from trainer import network as networks
+from trainer.buffer import Buffer
 from trainer.evaluate import evaluate
+from trainer.gpu_vector import EnvironmentFault
 from trainer.network import FusedNetwork
 from trainer.policy import Policy
 from trainer.settings import PolicySettings, Settings, SettingsError
@@ -201,6 +203,45 @@ def test_an_absurd_learning_rate_ends_by_name(optimizer: str) -> None:
 def test_numbers_that_overflow_are_named_diverged() -> None:
     result = train(small(learning_rate=1e30, optimizer="adam"))
     assert result.failure == "diverged"
+
+
+@pytest.mark.parametrize(
+    ("env", "there", "instead", "named"),
+    [
+        ("cartpole", "obs[3] = env->theta_dot;", "obs[3] = env->steps == 7 ? NAN : env->theta_dot;", True),
+        ("cartpole", "rewards[0] = 1.0f;", "rewards[0] = env->steps == 7 ? NAN : 1.0f;", True),
+        ("pendulum", "obs[2] = env->speed", "obs[2] = env->steps == 7 ? INFINITY : env->speed", True),
+        # An environment that makes of an action that is none what it must is not to blame for it.
+        (
+            "pendulum",
+            "    action = action > MAX_ACTION",
+            "    if (isnan(action)) action = NAN; else action = action > MAX_ACTION",
+            False,
+        ),
+    ],
+)
+def test_an_environment_that_gives_no_number_is_named(
+    tmp_path: Path, env: str, there: str, instead: str, named: bool
+) -> None:
+    text = ocean.find(env).read_text()
+    assert there in text
+    (tmp_path / "odd.h").write_text(text.replace(there, instead))
+    settings = small(str(tmp_path / "odd.h"), **({} if named else {"learning_rate": 1e38, "updates": 1}))
+    if named:
+        with pytest.raises(EnvironmentFault, match=r"odd: environment \d+ gave .* none at step 6; mend it"):
+            train(settings)
+    else:
+        assert train(settings).failure == "diverged"
+
+
+def test_too_little_memory_is_said_with_the_settings_that_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        torch.empty(2**62, dtype=torch.uint8)
+
+    monkeypatch.setattr(Buffer, "make", full)
+    message = r"with 16 agents for 32 steps .* fewer train\.num_envs.* allocate 4611686018427387904 bytes"
+    with pytest.raises(MemoryError, match=message):
+        train(small())
 
 
 def test_the_users_thread_count_is_restored() -> None:
