@@ -11,7 +11,7 @@ sweep: $(READY)
 	$(BIN)/sweep verify cartpole --seeds 5
 
 test: $(READY)
-	$(BIN)/python -P -m pytest
+	$(BIN)/python -P -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
