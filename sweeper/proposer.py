@@ -14,7 +14,6 @@ from scipy.stats import norm
 
 from sweeper import pareto
 from sweeper.acquisition import (
-    BLIND,
     PROBE_EVERY,
     PRUNE,
     REPEAT_SHARE,
@@ -30,6 +29,9 @@ from sweeper.space import Space
 
 DESIGN = 6  # trials before the models choose
 LADDER = 0.45  # of the fidelity's range, from its cheap end: where the design lies
+# Sds above its mean at which a pending trial is believed to end. Where nothing is known the mean is a poor
+# score: workers that believed it would all be sure that nothing is to be had beyond the trials that run.
+HOPE = 1.0
 MAX_NUMBER = 1e305  # beyond it sums overflow: as good as infinite
 CURVE_POINTS = 5  # of a trial that teach the models, fewer where they would be more than ROWS in all
 ROWS = 500  # finished trials that the models see; of more, half that lie by the front and half of all ages
@@ -407,12 +409,10 @@ class Sweeper:
         space, origin = self.space, "design"
         rung = index / (DESIGN - 1) if index < DESIGN else (0.618034 * index) % 1.0
         top = -1 + 2 * LADDER
-        if self._ladder is not None:  # many workers climb on, as far as all that runs would pay for
+        if self._ladder is not None:  # many workers climb on: each as far as all that runs goes together
             parameter = space.parameters[self._ladder]
-            running = [e.trial.params.get(self._ladder, 0) for e in self._entries if e.status == "pending"]
-            top = max(
-                top, float(parameter.to_unit(np.clip(sum(running) / BLIND, parameter.min, parameter.max)))
-            )
+            running = sum(e.trial.params.get(self._ladder, 0) for e in self._entries if e.status == "pending")
+            top = max(top, float(parameter.to_unit(np.clip(running, parameter.min, parameter.max))))
         height = -1 + (top + 1) * rung
         units = self._sobol(index)
         if index == 0:
@@ -452,9 +452,9 @@ class Sweeper:
         space = self.space
         pending, stopped = self._units("pending"), self._units("stopped")[-STOPPED:]
         self._fit = self._fitted(generator)
-        _, fitted, done = self._fit
-        models = fitted.believe(space.features(np.concatenate([pending, stopped])))
-        acquisition = Acquisition(space, models, done, pending, stopped, self._taken(), self.cost_limit)
+        _, models, done = self._fit
+        believed = models.believe(space.features(stopped)).believe(space.features(pending), HOPE)
+        acquisition = Acquisition(space, believed, done, pending, stopped, self._taken(), self.cost_limit)
         top, origin = done[acquisition.members[-1]], "model"
         if acquisition.low_signal:
             acquisition.grope(self._spent())
