@@ -17,7 +17,7 @@ costs, so that growth never becomes dear.
 
 Params that may cost more than a cap (by their predicted log cost and one sd of it) are not looked at: twice
 the end of the front, where members that buy almost nothing are left out. So money follows score, not the
-other way round. Pending trials stand on the front a little better than expected; on them alone nothing climbs
+other way round. Pending trials may stand on the front, but on them alone nothing climbs
 beyond eight times the dearest that is finished. There are two exceptions:
 
     every fifth trial is a probe, if with it probes are no more than a twentieth of all spending, the trials'

@@ -29,9 +29,6 @@ from sweeper.space import Space
 
 DESIGN = 6  # trials before the models choose
 LADDER = 0.45  # of the fidelity's range, from its cheap end: where the design lies
-# Sds above its mean at which a pending trial is believed to end. Where nothing is known the mean is a poor
-# score: workers that believed it would all be sure that nothing is to be had beyond the trials that run.
-HOPE = 1.0
 MAX_NUMBER = 1e305  # beyond it sums overflow: as good as infinite
 CURVE_POINTS = 5  # of a trial that teach the models, fewer where they would be more than ROWS in all
 ROWS = 500  # finished trials that the models see; of more, half that lie by the front and half of all ages
@@ -453,7 +450,10 @@ class Sweeper:
         pending, stopped = self._units("pending"), self._units("stopped")[-STOPPED:]
         self._fit = self._fitted(generator)
         _, models, done = self._fit
-        believed = models.believe(space.features(stopped)).believe(space.features(pending), HOPE)
+        # Where little is known a mean is a poor score: workers that took it for a pending trial's would all be
+        # sure that nothing is to be had beyond what runs. So the more run beside what is done, the more hope.
+        hope = min(1.0, len(pending) / len(done))
+        believed = models.believe(space.features(stopped)).believe(space.features(pending), hope)
         acquisition = Acquisition(space, believed, done, pending, stopped, self._taken(), self.cost_limit)
         top, origin = done[acquisition.members[-1]], "model"
         if acquisition.low_signal:
