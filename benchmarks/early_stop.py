@@ -2,10 +2,13 @@
 
     python -P benchmarks/early_stop.py --seeds 20
     python -P benchmarks/early_stop.py --seeds 20 --random
+    python -P benchmarks/early_stop.py --seeds 20 --oracle 0.02
 
 Each synthetic task is swept twice a seed, with and without early stop, one trial at a time: as it is, where
 the learning rate is all there is to get wrong, and with seven more parameters, each of which can spoil it.
-With --random the trials are drawn at random, as in a grid of one's own: then far more of them are hopeless. A
+With --random the trials are drawn at random, as in a grid of one's own: then far more of them are hopeless.
+With --oracle a trial is ended by one who knows the truth, at the first point from which it will nowhere lift
+the true front by more than this share of the best score: no rule that spares the others can save more. A
 trial reports a curve of so many points, whose noise is shared within the trial but for a third.
 
 not run   the share of its trials' cost that a sweep with early stop does not spend
@@ -30,7 +33,7 @@ import numpy as np
 
 from sweeper import synthetic
 from sweeper.loop import HOPELESS
-from sweeper.proposer import Point, Sweeper
+from sweeper.proposer import Point, Sweeper, Trial
 from sweeper.synthetic import STEPS_PER_SECOND, Task
 
 LIFT = 0.02
@@ -84,7 +87,9 @@ def curve(task: Task, params: dict[str, float], count: int, generator: np.random
     return points
 
 
-def sweep(task: Task, seed: int, trials: int, count: int, stop: bool, blind: bool) -> Sweep:
+def sweep(
+    task: Task, seed: int, trials: int, count: int, stop: bool, blind: bool, oracle: float | None
+) -> Sweep:
     """One sweep of so many trials; `blind`: of params drawn at random, not of proposals."""
     tuner = Sweeper(task.parameters, seed=seed, scale=task.scale, fidelity=task.fidelity)
     result, space = Sweep(), tuner.space
@@ -93,7 +98,7 @@ def sweep(task: Task, seed: int, trials: int, count: int, stop: bool, blind: boo
         trial = tuner.ask(among=[params] if blind else None)
         points = curve(task, trial.params, count, np.random.default_rng([seed, trial.number]))
         shown = next(
-            (n for n in range(1, count) if stop and tuner.chance(trial, points[:n]) < HOPELESS),
+            (n for n in range(1, count) if stop and hopeless(task, result, tuner, trial, points[:n], oracle)),
             count,
         )
         result.spent += points[shown - 1].cost
@@ -103,8 +108,7 @@ def sweep(task: Task, seed: int, trials: int, count: int, stop: bool, blind: boo
         else:
             tuner.stop(trial, points[:shown])
             result.ended += 1
-            rest = np.linspace(points[shown - 1].step, trial.params["steps"], 50)[1:]
-            result.wrong += any(lifts(task, result, {**trial.params, "steps": step}) for step in rest)
+            result.wrong += lifts(task, result, trial.params, points[shown - 1].step, LIFT)
         score, cost = task.truth({**trial.params, "steps": max(points[shown - 1].step, 1.0)})
         result.costs.append(cost)
         result.scores.append(score)
@@ -112,11 +116,25 @@ def sweep(task: Task, seed: int, trials: int, count: int, stop: bool, blind: boo
     return result
 
 
-def lifts(task: Task, known: Sweep, params: dict[str, float]) -> bool:
-    """Whether these params, run to their end, would lift the true front so far."""
-    score, cost = task.truth(params)
-    left = max((s for s, c in zip(known.scores, known.costs, strict=True) if c <= cost), default=task.floor)
-    return score > left + LIFT * task.best
+def hopeless(
+    task: Task, known: Sweep, tuner: Sweeper, trial: Trial, shown: list[Point], oracle: float | None
+) -> bool:
+    """Whether a trial that has shown these points is to be ended."""
+    if oracle is None:
+        return tuner.chance(trial, shown) < HOPELESS
+    return not lifts(task, known, trial.params, shown[-1].step, oracle)
+
+
+def lifts(task: Task, known: Sweep, params: dict[str, float], step: float, by: float) -> bool:
+    """Whether these params would lift the true front so far, somewhere between this step and their end, by
+    more than a share `by` of the best score."""
+    trials = list(zip(known.costs, known.scores, strict=True))
+    for further in np.linspace(step, params["steps"], 50)[1:]:
+        score, cost = task.truth({**params, "steps": further})
+        left = max((s for c, s in trials if c <= cost), default=task.floor)
+        if score > left + by * task.best:
+            return True
+    return False
 
 
 def share(task: Task, sweep: Sweep, spent: float = float("inf")) -> float:
@@ -125,9 +143,11 @@ def share(task: Task, sweep: Sweep, spent: float = float("inf")) -> float:
     return task.share(sweep.costs[:count], sweep.scores[:count])
 
 
-def compare(task: Task, seed: int, trials: int, count: int, blind: bool) -> tuple[list[float], Sweep]:
+def compare(
+    task: Task, seed: int, trials: int, count: int, blind: bool, oracle: float | None
+) -> tuple[list[float], Sweep]:
     """(not run, cost, area, area at equal cost) of one seed, and the sweep with early stop."""
-    without, with_it = (sweep(task, seed, trials, count, stop, blind) for stop in (False, True))
+    without, with_it = (sweep(task, seed, trials, count, stop, blind, oracle) for stop in (False, True))
     least = min(without.spent, with_it.spent)
     figures = [
         1 - with_it.spent / with_it.full,
@@ -153,6 +173,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=80)
     parser.add_argument("--points", type=int, default=10)
     parser.add_argument("--random", action="store_true", help="trials drawn at random, not proposed")
+    parser.add_argument("--oracle", type=float, metavar="LIFT", help="ended by one who knows the truth")
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=list(TASKS))
     options = parser.parse_args()
     print(f"{options.seeds} seeds, {options.trials} trials of {options.points} points")
@@ -160,7 +181,7 @@ def main() -> None:
     everything: list[list[float]] = []
     for name in options.tasks:
         found = [
-            compare(TASKS[name], seed, options.trials, options.points, options.random)
+            compare(TASKS[name], seed, options.trials, options.points, options.random, options.oracle)
             for seed in range(1000, 1000 + options.seeds)
         ]
         rows = [figures for figures, _ in found]

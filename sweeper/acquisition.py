@@ -17,7 +17,8 @@ costs, so that growth never becomes dear.
 
 Params that may cost more than a cap (by their predicted log cost and one sd of it) are not looked at: twice
 the end of the front, where members that buy almost nothing are left out. So money follows score, not the
-other way round. There are two exceptions:
+other way round. Pending trials may stand on the front, but on them alone nothing climbs
+beyond eight times the dearest that is finished. There are two exceptions:
 
     every fifth trial is a probe, if with it probes are no more than a twentieth of all spending, the trials'
     places counted: it lies beyond the end of the front, up to twice the dearest trial (from a finite pool,
@@ -44,6 +45,7 @@ from sweeper.models import Models
 from sweeper.space import Space
 
 LEAP = math.log(2.0)  # beyond the front's end, in log cost
+CLIMB = 3  # leaps beyond the dearest finished trial: so far may pending ones climb on each other
 PRUNE = 0.02  # of the front's range: its end and the centres of search are members that lift it by so much
 LOW_SIGNAL = 5.0  # noise sds that a front must span to have risen out of the noise
 EXPLAINED, JUDGED = 0.3, 10  # share of their variance that must be predictable, judged from so many trials on
@@ -59,7 +61,7 @@ _AROUND, _REFINED, _STEPS, _ROUNDS = 800, 6, 16, 4
 
 @dataclass
 class Acquisition:
-    """The rating and its bounds over one state of knowledge; pending trials count as believed means.
+    """The rating and its bounds over one state of knowledge; pending trials count as the models believe.
 
     `done`, `pending`, `stopped` [n, dim]: final params of trials; `taken`: the keys of what is not to be
     proposed again. Scores: modelled, higher is better. Pending trials may move the front's end, and a place
@@ -89,7 +91,7 @@ class Acquisition:
         # Log costs: of the front's dearest member, and what a place among the trials is worth.
         self.end = float(costs[pareto.prune(costs, self.models.score.unwarp(means), PRUNE)[-1]])
         self.worth = max(self.end, float(self.running.max(initial=-math.inf)))
-        self.cap = min(self.end + LEAP, self.limit)
+        self.cap = min(self.end + LEAP, float(self.costs.max()) + CLIMB * LEAP, self.limit)
         self.bottom = -math.inf
 
     @property

@@ -209,12 +209,16 @@ class GaussianProcess:
         variance = prior - (solved * solved).sum(0)
         return cross @ alpha, variance.clamp_min(1e-12).sqrt()
 
-    def believe(self, features: np.ndarray, at_least: np.ndarray | None = None) -> GaussianProcess:
-        """The same process, having seen its means at `features` [m, f] too, or `at_least` [m] if higher."""
+    def believe(
+        self, features: np.ndarray, at_least: np.ndarray | None = None, hope: float = 0.0
+    ) -> GaussianProcess:
+        """The same process, having seen its means and `hope` sds more at `features` [m, f] too; or `at_least`
+        [m] if higher."""
         if not len(features):
             return self
         more = torch.as_tensor(features, dtype=torch.float64)
-        believed = self._predict(more)[0]
+        mean, sd = self._predict(more)
+        believed = mean + hope * sd
         if at_least is not None:
             believed = torch.maximum(believed, torch.as_tensor((at_least - self.shift) / self.scale))
         new = copy(self)
@@ -326,10 +330,11 @@ class Models:
     explained: float
     record: dict[str, Any]  # the fitted hyperparameters, JSON-able, from which the next fit starts
 
-    def believe(self, features: np.ndarray) -> Models:
-        """Pending trials at `features` respected: their scores taken for the means. Not so their costs, for
-        that would leave the means as they are and feign certainty, which the cap needs to be honest about."""
-        return replace(self, score=self.score.believe(features))
+    def believe(self, features: np.ndarray, hope: float = 0.0) -> Models:
+        """Trials at `features` without a result respected: their scores taken for the means and `hope` sds
+        more. Not so their costs, for that would leave the means as they are and feign certainty, which the
+        cap needs to be honest about."""
+        return replace(self, score=self.score.believe(features, hope=hope))
 
     def success_probability(self, features: np.ndarray) -> np.ndarray:
         """[m], between 0.01 and 1."""

@@ -14,7 +14,6 @@ from scipy.stats import norm
 
 from sweeper import pareto
 from sweeper.acquisition import (
-    BLIND,
     PROBE_EVERY,
     PRUNE,
     REPEAT_SHARE,
@@ -409,12 +408,10 @@ class Sweeper:
         space, origin = self.space, "design"
         rung = index / (DESIGN - 1) if index < DESIGN else (0.618034 * index) % 1.0
         top = -1 + 2 * LADDER
-        if self._ladder is not None:  # many workers climb on, as far as all that runs would pay for
+        if self._ladder is not None:  # many workers climb on: each as far as all that runs goes together
             parameter = space.parameters[self._ladder]
-            running = [e.trial.params.get(self._ladder, 0) for e in self._entries if e.status == "pending"]
-            top = max(
-                top, float(parameter.to_unit(np.clip(sum(running) / BLIND, parameter.min, parameter.max)))
-            )
+            running = sum(e.trial.params.get(self._ladder, 0) for e in self._entries if e.status == "pending")
+            top = max(top, float(parameter.to_unit(np.clip(running, parameter.min, parameter.max))))
         height = -1 + (top + 1) * rung
         units = self._sobol(index)
         if index == 0:
@@ -454,9 +451,12 @@ class Sweeper:
         space = self.space
         pending, stopped = self._units("pending"), self._units("stopped")[-STOPPED:]
         self._fit = self._fitted(generator)
-        _, fitted, done = self._fit
-        models = fitted.believe(space.features(np.concatenate([pending, stopped])))
-        acquisition = Acquisition(space, models, done, pending, stopped, self._taken(), self.cost_limit)
+        _, models, done = self._fit
+        # Where little is known a mean is a poor score: workers that took it for a pending trial's would be
+        # sure that nothing is to be had beyond what runs. So the more run beside what is done, the more hope.
+        hope = min(1.0, len(pending) / len(done))
+        believed = models.believe(space.features(stopped)).believe(space.features(pending), hope)
+        acquisition = Acquisition(space, believed, done, pending, stopped, self._taken(), self.cost_limit)
         top, origin = done[acquisition.members[-1]], "model"
         if acquisition.low_signal:
             acquisition.grope(self._spent())

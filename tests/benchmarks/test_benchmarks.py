@@ -95,6 +95,7 @@ def test_a_peer_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def load(name: str) -> Any:
+    """The module of a benchmark."""
     spec = importlib.util.spec_from_file_location(f"{name}_benchmark", FOLDER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -102,6 +103,23 @@ def load(name: str) -> Any:
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_oracle_ends_what_lifts_nothing_and_nothing_else() -> None:
+    bench = load("early_stop")
+    task = bench.TASKS["log"]
+    known = bench.Sweep(costs=[10.0], scores=[0.5])  # the best params: 0.5 of 1 for 10 s
+    good, bad = {"lr": 1e-3, "steps": 200_000}, {"lr": 1e-4, "steps": 200_000}
+    assert [bench.lifts(task, known, good, 100_000, by) for by in (0.0, 0.14, 0.16)] == [True, True, False]
+    assert bench.lifts(task, known, bad, 20_000, 0.0)  # there is nothing yet for less than 10 s
+    assert not bench.lifts(task, known, bad, 100_000, 0.0)
+    sweep = bench.sweep(task, 0, 14, 3, stop=True, blind=True, oracle=0.02)
+    assert 0 < sweep.ended < 14
+    assert sweep.wrong == 0
+    kept = bench.sweep(task, 0, 14, 3, stop=True, blind=True, oracle=0.0)
+    whole = bench.sweep(task, 0, 14, 3, stop=False, blind=True, oracle=0.0)
+    assert bench.share(task, kept) == pytest.approx(bench.share(task, whole))
+    assert kept.spent < whole.spent == whole.full == kept.full
 
 
 def test_the_best_number_of_trainings_at_once_is_the_one_with_most_trials(monkeypatch: Any) -> None:

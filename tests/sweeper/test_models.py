@@ -57,6 +57,9 @@ def test_believing_its_own_mean_keeps_the_mean_and_shrinks_the_doubt() -> None:
     believing_mean, believing_sd = process.believe(at).predict(at)
     assert believing_mean == pytest.approx(mean, abs=1e-6)
     assert believing_sd < 0.6 * sd
+    hopeful_mean, hopeful_sd = process.believe(at, hope=1.0).predict(at)
+    assert mean + 0.7 * sd < hopeful_mean < mean + sd
+    assert hopeful_sd == believing_sd
 
 
 def test_the_linear_part_extrapolates_costs() -> None:
