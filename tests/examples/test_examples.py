@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import ocean
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALLER = {  # what makes a trial of the dear examples short enough for a test
     "breakout.yaml": ["parameters.train.total_timesteps={distribution: log, type: int, min: 5e4, max: 2e5}"],
@@ -46,6 +48,11 @@ def test_example_sweeps_to_its_picture(config: Path, tmp_path: Path) -> None:
     trials = json.loads(sweep("export", "--format", "json", folder=tmp_path).stdout)
     assert [trial["status"] for trial in trials] == ["done"] * 4
     assert all(trial["cost"] > 0 for trial in trials)
+
+
+def test_every_environment_has_a_config() -> None:
+    for name in ocean.names():
+        assert f"objective: {{train: {name}" in (EXAMPLES / f"{name}.yaml").read_text()
 
 
 def test_every_script_has_a_config() -> None:
