@@ -165,7 +165,9 @@ BAD_TELLS = [
 @pytest.mark.filterwarnings("error")
 def test_numpys_numbers_are_numbers() -> None:
     tuner = Sweeper(TWO)
-    tuner.tell(tuner.ask(), score=np.float32(2), cost=np.int64(3))  # type: ignore[arg-type]
+    score: Any = np.float32(2)
+    cost: Any = np.int64(3)
+    tuner.tell(tuner.ask(), score=score, cost=cost)
     (member,) = tuner.front()
     assert (member.score, member.cost) == (2, 3)
 
@@ -192,8 +194,9 @@ def test_trials_are_told_once_and_only_if_asked() -> None:
     tuner.tell(trial, score=1.0, cost=1.0)
     with pytest.raises(ValueError, match="trial 1 is done already"):
         tuner.tell(trial, score=1.0, cost=1.0)
+    params: Any = {"lr": 0.01}
     with pytest.raises(ValueError, match=r"no trial that ask\(\) gave; results of params go to observe\(\)"):
-        tuner.tell({"lr": 0.01}, score=1.0, cost=1.0)  # type: ignore[arg-type]
+        tuner.tell(params, score=1.0, cost=1.0)
     gone = tuner.ask()
     tuner.withdraw(gone)
     with pytest.raises(ValueError, match="withdrawn already"):
