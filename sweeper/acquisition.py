@@ -38,6 +38,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
 from scipy.special import erfc, erfcx
 
 from sweeper import pareto
@@ -56,6 +57,7 @@ BLIND = 4.0  # trials that all spending so far must pay for before one as dear i
 # Noise sd as a share of the front's rise; trials; runs; share of all spending.
 NOISY, SETTLE_EVERY, SETTLED, REPEAT_SHARE = 0.03, 8, 3, 0.1
 SETTLE_FROM = 24  # trials: before, the noise is mostly its prior, and money better spent on what is new
+APART = 0.002  # in some parameter, of the box's width of 2: nearer to a trial that runs nothing is proposed
 _AROUND, _REFINED, _STEPS, _ROUNDS = 800, 6, 16, 4
 
 
@@ -93,6 +95,7 @@ class Acquisition:
         self.worth = max(self.end, float(self.running.max(initial=-math.inf)))
         self.cap = min(self.end + LEAP, float(self.costs.max()) + CLIMB * LEAP, self.limit)
         self.bottom = -math.inf
+        self._pending_tree = cKDTree(self.pending) if len(self.pending) else None
 
     @property
     def rise(self) -> float:
@@ -130,10 +133,14 @@ class Acquisition:
         self.bottom = dearest if climbs else float(np.median(self.costs)) - LEAP / 2
 
     def rating(self, units: np.ndarray) -> np.ndarray:
-        """Log of the rating of [n, dim]; -inf for what is taken, out of bounds or breaks a constraint."""
+        """Log of the rating of [n, dim]; -inf for what is taken, by a trial that runs, out of bounds or breaks
+        a constraint."""
         log_cost, cost_sd = self.models.log_cost.predict(self.space.features(units))
         inside = (log_cost >= self.bottom) & (log_cost + cost_sd <= self.cap)
         inside &= self.space.feasible(units) & ~among(units, self.taken)
+        if self._pending_tree is not None:
+            nearest = self._pending_tree.query(units, p=math.inf, distance_upper_bound=APART)[0]
+            inside &= ~np.isfinite(nearest)  # infinite: none so near
         rating = np.full(len(units), -np.inf)
         if not inside.any():
             return rating

@@ -171,7 +171,7 @@ def workers(seeds: Sequence[int], trials: int, echo: Callable[[str], Any]) -> No
 
 
 def parallel(name: str, seed: int, trials: int, count: int) -> tuple[list[float], list[float], float]:
-    """True costs and scores of so many trials on `count` workers; the least distance, in the unit space, of a
+    """True costs and scores of so many trials on `count` workers; the least distance, in the box [0, 1], of a
     new trial to those then pending, deliberate repeats aside."""
     one, tuner = task(name), Ours(task(name), seed)
     running: list[tuple[float, int, Any, Any]] = []
@@ -181,7 +181,7 @@ def parallel(name: str, seed: int, trials: int, count: int) -> tuple[list[float]
             params = tuner.ask()
             trial = tuner.trial
             if trial.origin != "repeat":
-                away = [float(np.abs(trial.unit - other.unit).max()) for *_, other in running]
+                away = [float(np.abs(trial.unit - other.unit).max()) / 2 for *_, other in running]
                 nearest = min([nearest, *away])
             heapq.heappush(running, (now + one.truth(params)[1], trial.number, params, trial))
         now, number, params, tuner.trial = heapq.heappop(running)

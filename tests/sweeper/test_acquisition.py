@@ -7,6 +7,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from sweeper import Sweeper
 from sweeper.acquisition import log_expected_improvement
 
 
@@ -36,3 +37,12 @@ def test_expected_improvement_ranks_even_the_hopeless() -> None:
     assert (np.diff(found) < 0).all()
     certain = log_expected_improvement(np.array([1.0]), np.array([1e-6]), np.array([0.0]))[0]
     assert certain == pytest.approx(np.log(np.e - 1), abs=1e-5)
+
+
+def test_nothing_is_proposed_beside_a_trial_that_runs() -> None:
+    tuner, luck = Sweeper({"x": {"min": 0, "max": 1}}), np.random.default_rng(0)
+    for _ in range(12):
+        trial = tuner.ask()
+        tuner.tell(trial, score=-((trial.params["x"] - 0.3) ** 2) + 0.01 * luck.standard_normal(), cost=1)
+    running = sorted(trial.params["x"] for trial in tuner.ask(60))
+    assert np.diff(running).min() > 0.000999
