@@ -133,8 +133,8 @@ class Acquisition:
         self.bottom = dearest if climbs else float(np.median(self.costs)) - LEAP / 2
 
     def rating(self, units: np.ndarray) -> np.ndarray:
-        """Log of the rating of [n, dim]; -inf for what is taken, by a trial that runs, out of bounds or breaks
-        a constraint."""
+        """Log of the rating of [n, dim]; -inf for what is taken, beside a trial that runs, out of bounds or
+        breaks a constraint."""
         log_cost, cost_sd = self.models.log_cost.predict(self.space.features(units))
         inside = (log_cost >= self.bottom) & (log_cost + cost_sd <= self.cap)
         inside &= self.space.feasible(units) & ~among(units, self.taken)
