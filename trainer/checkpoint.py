@@ -52,18 +52,16 @@ def load(file: Path) -> dict[str, Any]:
     with file.open("rb") as stream:
         if zipfile.is_zipfile(stream):
             try:
-                if damaged := zipfile.ZipFile(
-                    stream
-                ).testzip():  # by its checksums, which torch does not read
+                damaged = zipfile.ZipFile(stream).testzip()  # by its checksums, which torch does not read
+                if damaged is not None:
                     raise zipfile.BadZipFile(damaged)
                 stream.seek(0)
                 state = torch.load(stream, map_location="cpu", weights_only=True)
             except OSError:
                 raise
             except Exception as error:  # any, where bytes are wrong
-                raise SettingsError(
-                    "checkpoint", f"{file} is damaged, or none", "name another file"
-                ) from error
+                said = f"{file} is damaged, or none"
+                raise SettingsError("checkpoint", said, "name another file") from error
     if not isinstance(state, dict) or not state.keys() >= set(HELD):
         raise SettingsError("checkpoint", f"{file} is none", "name another file")
     return state
