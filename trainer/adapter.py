@@ -129,8 +129,7 @@ def _actions(gymnasium: Any, env: str, space: Any) -> tuple[dict[str, Any], Call
     if isinstance(space, spaces.Box) and space.dtype.kind == "f":
         ends = zip(space.low.ravel().tolist(), space.high.ravel().tolist(), strict=True)
         declared["action_dim"], declared["action_range"] = math.prod(space.shape), tuple(ends)
-        # A network that has diverged gives what is no number: some simulators end the process at that.
-        return declared, lambda actions: shaped(np.nan_to_num(actions))
+        return declared, shaped
     served = "Discrete, MultiDiscrete, MultiBinary and a Box of floats are"
     raise SettingsError("env", f"{env}: its action space {space} is not served", served)
 

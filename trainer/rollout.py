@@ -76,6 +76,8 @@ class ActionScale:
         sent = self._sent[rows]
         np.multiply(actions[rows], self.half, out=sent)
         np.add(sent, self.middle, out=sent)
+        # A network that has diverged gives what is no number: no environment is to index by it.
+        np.nan_to_num(sent, copy=False)
         np.clip(sent, self.low, self.high, out=sent)
         return self._sent
 

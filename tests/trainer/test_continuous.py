@@ -82,9 +82,10 @@ def test_actions_reach_the_environment_in_its_range(tmp_path: Path) -> None:
     (tmp_path / "mine.h").write_text(text.replace("RANGE -2, 2 ", ranges))
     spec = ocean.spec(tmp_path / "mine.h")
     assert spec.action_range == ((0, 10), (-1, 1), (-math.inf, 5), (-3e38, 3e38))
-    scale = ActionScale(spec, 3)
-    given = np.array([[0, 0, 0, 0], [-1, 0.5, -70, -7], [3, -3, 70, 8]], np.float32)
-    np.testing.assert_array_equal(scale(given), [[5, 0, 0, 0], [0, 0.5, -70, -7], [10, -1, 5, 8]])
+    scale = ActionScale(spec, 4)
+    given = np.array([[0, 0, 0, 0], [-1, 0.5, -70, -7], [3, -3, 70, 8], [math.nan] * 4], np.float32)
+    sent = [[5, 0, 0, 0], [0, 0.5, -70, -7], [10, -1, 5, 8], [0, 0, 0, 0]]
+    np.testing.assert_array_equal(scale(given), sent)
     drawn = spec.random_actions(np.random.default_rng(0), 1000)
     assert drawn.dtype == np.float32
     assert (drawn.min(0) >= [0, -1, -5, -5]).all()

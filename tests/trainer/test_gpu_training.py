@@ -259,14 +259,15 @@ def test_an_environment_that_breaks_is_named_before_the_loss_is(tmp_path: Path) 
         train(small(str(tmp_path / "pole.h")), device="emulated")
 
 
-def test_a_policy_that_breaks_is_not_blamed_on_the_environment(tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", ["cpu", "emulated"])
+def test_a_policy_that_breaks_is_not_blamed_on_the_environment(tmp_path: Path, device: str) -> None:
     """Its actions are no numbers, and so would be what an environment makes of them."""
     text = ocean.find("pendulum").read_text()
     line = "    action = action > MAX_ACTION ? MAX_ACTION : action > -MAX_ACTION ? action : -MAX_ACTION;"
     assert line in text
     (tmp_path / "rod.h").write_text(text.replace(line, ""))
     changes = {"train.learning_rate": 1e38, "train.updates": 1}
-    assert train(small(str(tmp_path / "rod.h"), **changes), device="emulated").failure == "diverged"
+    assert train(small(str(tmp_path / "rod.h"), **changes), device=device).failure == "diverged"
 
 
 def test_a_fault_after_a_restart_is_counted_from_the_beginning(tmp_path: Path) -> None:
