@@ -267,6 +267,16 @@ def test_evaluation_sees_and_does_what_training_does() -> None:
         train(Settings.parse("gymnasium:Counter-v0", values))
 
 
+def test_a_policy_that_breaks_gives_an_environment_numbers_still() -> None:
+    """Some simulators end the process at what is none. Counter's own assertion looks at every action."""
+    gymnasium.register("Arms-v0", entry_point=lambda **_: Counter(actions=spaces.Box(-1, 1, (2,))))
+    Counter.given.clear()
+    changes = {"train.learning_rate": 1e38, "train.updates": 1, "train.total_timesteps": 256}
+    changes |= {"train.num_envs": 4, "train.horizon": 16, "train.minibatch_size": 64}
+    assert train(Settings.parse("gymnasium:Arms-v0", changes)).failure == "diverged"
+    assert (np.array(Counter.given) == 0).all(1).any()  # what was none
+
+
 def test_a_lake_is_crossed() -> None:
     changes = {"env.is_slippery": False, "train.total_timesteps": 40_000, "train.eval_episodes": 10}
     assert train(Settings.parse("gymnasium:FrozenLake-v1", changes), seed=0).score == 1.0
