@@ -39,7 +39,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import cKDTree
-from scipy.special import erfc, erfcx
+from scipy.special import log_ndtr, logsumexp
 
 from sweeper import pareto
 from sweeper.models import Models
@@ -59,6 +59,9 @@ NOISY, SETTLE_EVERY, SETTLED, REPEAT_SHARE = 0.03, 8, 3, 0.1
 SETTLE_FROM = 24  # trials: before, the noise is mostly its prior, and money better spent on what is new
 APART = 0.002  # in some parameter, of the box's width of 2: nearer to a trial that runs nothing is proposed
 _AROUND, _REFINED, _STEPS, _ROUNDS = 800, 6, 16, 4
+_CERTAIN, _TAIL = 5.0, 10.0  # sds from which an improvement is certain; over which its chance fades
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
+_NODES, _LOG_WEIGHTS = (_NODES + 1) / 2, np.log(_WEIGHTS / 2)  # on [0, 1]
 
 
 @dataclass
@@ -200,29 +203,24 @@ class Acquisition:
 
 
 def log_expected_improvement(mean: np.ndarray, sd: np.ndarray, incumbent: np.ndarray) -> np.ndarray:
-    """log E[max(e^f - e^incumbent, 0)], f ~ N(mean, sd^2): of scores r where f = log(r + offset) is modelled.
+    """log E[max(s(f) - s(incumbent), 0)], [n], where f ~ N(mean, sd^2) and s is the logistic function.
 
-    The formula of an option's price (Black and Scholes 1973): e^(mean + sd^2/2) Phi(d + sd) - e^incumbent
-    Phi(d), d = (mean - incumbent) / sd. Finite however hopeless: for d < 0 both Phi are taken by their ratio
-    to phi(d), by erfcx. An sd above 3 counts as 3: a doubt of more than e^3 is no hope.
+    A score is s(f) of all that its warp lets scores reach. By parts, the expectation is the integral from the
+    incumbent on of s'(t) Phi((mean - t) / sd): closed where Phi is as good as 1, else by Gauss and Legendre's
+    rule, in logs, so that it is finite however hopeless. An sd above 3 counts as 3: a doubt of more than e^3
+    is no hope.
     """
     sd = np.minimum(sd, 3.0)
-    d = (mean - incumbent) / sd
-    above, below = np.clip(d, 0.0, 30.0), np.minimum(d, 0.0)
-    gain = np.exp(np.clip(mean - incumbent, 0.0, 300.0) + 0.5 * sd**2) * _normal(above + sd) - _normal(above)
-    ratio = _mills(below + sd) - _mills(below)
-    tail = -0.5 * below**2 - 0.5 * math.log(2 * math.pi) + np.log(np.maximum(ratio, 1e-300))
-    return incumbent + np.where(d > 0, np.log(np.maximum(gain, 1e-300)), tail)
-
-
-def _normal(x: np.ndarray) -> np.ndarray:
-    """Phi(x)."""
-    return 1 - 0.5 * erfc(x / math.sqrt(2))
-
-
-def _mills(x: np.ndarray) -> np.ndarray:
-    """Phi(x) / phi(x)."""
-    return math.sqrt(math.pi / 2) * erfcx(-x / math.sqrt(2))
+    start = np.maximum(incumbent, mean - _CERTAIN * sd)
+    z = (start - mean) / sd
+    width = np.maximum(-z, 0) + _TAIL / (1 + np.maximum(z, 0))  # in sds; beyond it Phi is next to nothing
+    steps = width[:, None] * _NODES
+    t = start[:, None] + sd[:, None] * steps
+    log_slopes = -np.logaddexp(0, t) - np.logaddexp(0, -t)
+    doubtful = logsumexp(log_ndtr(-z[:, None] - steps) + log_slopes + _LOG_WEIGHTS, axis=1)
+    with np.errstate(divide="ignore"):  # -inf where nothing is certain
+        certain = np.log(-np.expm1(incumbent - start)) - np.logaddexp(0, -start) - np.logaddexp(0, incumbent)
+    return np.logaddexp(doubtful + np.log(width * sd), certain)
 
 
 def perturb(space: Space, centres: np.ndarray, sds: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -3,12 +3,13 @@
 A model is what `GaussianProcess.as_gpytorch` builds: a zero-mean exact process on standardised targets,
 Matern-5/2 with one lengthscale a parameter, plus (for cost and success) a linear kernel with one slope
 variance a parameter: cost extrapolates beyond the dearest trial, a category that always fails does so
-everywhere; a few trials tell which slopes there are. Scores are modelled as log(r + offset), r their height
-above the worst in units of their range, the offset fitted with the lengthscales: small where scores grow by
-factors (ten times the steps, ten times the score), so that what cheap trials show carries over to dear ones;
-large, and then the identity, where they do not. gpytorch takes some ten milliseconds of Python for one
-likelihood, so the same likelihood and its gradient are written out here over torch float64 matrices; a test
-holds the two against each other.
+everywhere; a few trials tell which slopes there are. Scores are modelled as log(r + a) - log(1 + b - r), r
+their height above the worst in units of their range, both offsets fitted with the lengthscales. a is small
+where scores grow by factors (ten times the steps, ten times the score), so that what cheap trials show
+carries over to dear ones; b is small where they saturate (500 of 500 steps), so that the luck of the middle
+does not pass for promise at the top. Large, they leave scores as they are. gpytorch takes some ten
+milliseconds of Python for one likelihood, so the same likelihood and its gradient are written out here over
+torch float64 matrices; a test holds the two against each other.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from scipy.special import expit
 from threadpoolctl import ThreadpoolController
 
 _JITTER = 1e-8
 _LEVEL = 1.0  # variance of a linear kernel's constant, in standardised targets
-# Of a warp: below, the worst scores stretch until luck among them rules; beyond, it is the identity.
+# Of a warp: below, the worst or best scores stretch until luck among them rules; beyond, it is the identity.
 _OFFSETS = 0.06, 100.0
 _SHARED_NOISE = 0.7  # of the noise is one draw for all points of a trial's curve: they share a seed
 
@@ -52,7 +54,7 @@ def one_thread() -> Iterator[None]:
 
 class Priors:
     """Normal priors (mean, sd) on logs of [lengthscales..., outputscale, noise variance(, slope variances...)
-    (, offset)].
+    (, the warp's offsets a, b)].
 
     Targets are standardised, the box is 2 wide. The lengthscale's centre grows with sqrt(dim), as distances
     between random points do (Hvarfner et al. 2024, "Vanilla Bayesian optimization performs great in high
@@ -64,20 +66,21 @@ class Priors:
         # Of a linear process the rest is a correction, and few of its slopes matter (any may be large).
         rows += [(math.log(0.1), 1.5) if linear else (0.0, 1.0), (math.log(noise_variance), 1.5)]
         rows += [(math.log(0.1), 3.0)] * dim if linear else []
-        rows += [(math.log(0.1), 1.0)] if warped else []
+        rows += [(math.log(0.1), 1.0), (math.log(30.0), 1.5)] if warped else []
         self.mean, self.sd = np.array(rows).T
         self.low = np.full(len(rows), -8.0)
         self.high = np.full(len(rows), 6.0)
         self.low[dim + 1], self.high[dim + 1] = math.log(1e-7), math.log(4.0)
         if warped:
-            self.low[-1], self.high[-1] = np.log(_OFFSETS)
+            self.low[-2:], self.high[-2:] = np.log(_OFFSETS)
 
 
 class GaussianProcess:
     """One exact process. `features` [n, f], `targets` [n] (standardised inside), `groups` [f]: the parameter
-    of each feature. `linear`: with a linear kernel. `warped`: of log(r + offset), see above; predictions then
-    are in these units, which `unwarp` leads back. `trials` [n]: which rows share a trial and so a part of
-    their noise (None: all apart). `hyper` is the vector of `Priors`; at its prior mean until `fit`.
+    of each feature. `linear`: with a linear kernel. `warped`: of log(r + a) - log(1 + b - r), see above;
+    predictions then are in these units, which `unwarp` leads back. `trials` [n]: which rows share a trial and
+    so a part of their noise (None: all apart). `hyper` is the vector of `Priors`; at its prior mean until
+    `fit`.
     """
 
     def __init__(
@@ -110,31 +113,33 @@ class GaussianProcess:
             self.noise_shape = _SHARED_NOISE * shared + (1 - _SHARED_NOISE) * self.noise_shape
 
     def set_hyper(self, hyper: np.ndarray) -> None:
-        """Takes the vector that `Priors` describes, and with it the targets as its offset warps them."""
+        """Takes the vector that `Priors` describes, and with it the targets as its offsets warp them."""
         self.hyper = hyper
         self._factor: tuple[torch.Tensor, torch.Tensor] | None = None
         if self.warped:
             self._warp(hyper)
 
     def _warp(self, hyper: np.ndarray) -> None:
-        logs = torch.log(self.heights + math.exp(hyper[-1]))
+        low, high = np.exp(hyper[-2:])
+        logs = torch.log((self.heights + low) / (1 + high - self.heights))
         self.shift, spread = float(logs.mean()), float(logs.std(unbiased=False))
         self.scale = spread if spread > 1e-9 else 1.0
         self.y = (logs - self.shift) / self.scale
 
     def warp(self, targets: np.ndarray) -> np.ndarray:
-        """Targets to the units of predictions; what lies below the worst counts as little worse than it."""
+        """Targets to the units of predictions; what lies beyond the worst or best counts as little beyond."""
         if not self.warped:
             return targets
-        offset = math.exp(self.hyper[-1])
-        return np.log(np.maximum((targets - self.low) / self.range, -0.9 * offset) + offset)
+        low, high = np.exp(self.hyper[-2:])
+        heights = np.clip((targets - self.low) / self.range, -0.9 * low, 1 + 0.9 * high)
+        return np.log((heights + low) / (1 + high - heights))
 
     def unwarp(self, values: np.ndarray) -> np.ndarray:
-        """Predictions to targets: the inverse of the warp, at most a hundred ranges above the worst."""
+        """Predictions to targets: the inverse of the warp, between a below the worst and b above the best."""
         if not self.warped:
             return values
-        heights = np.exp(np.minimum(values, math.log(200.0))) - math.exp(self.hyper[-1])
-        return self.low + self.range * np.minimum(heights, 100.0)
+        low, high = np.exp(self.hyper[-2:])
+        return self.low + self.range * ((1 + low + high) * expit(values) - low)
 
     # -- the likelihood ------------------------------------------------------------------------
 
@@ -165,12 +170,15 @@ class GaussianProcess:
             np.add.at(gradient, self.dim + 2 + self.groups.numpy(), -0.5 * by_feature)
         if self.warped:
             # The likelihood is that of the scores: the log slopes of warp and standardising belong to it.
-            offset = math.exp(hyper[-1])
-            value += float(torch.log(self.heights + offset).sum()) + len(self.y) * math.log(self.scale)
-            slopes = offset / (self.heights + offset)  # d log(r + offset) / d log offset
-            shared = float((self.y * slopes).mean()) / self.scale
-            moved = (slopes - slopes.mean()) / self.scale - shared * self.y
-            gradient[-1] = float(alpha @ moved) + float(slopes.sum()) + len(self.y) * shared
+            low, high = np.exp(hyper[-2:])
+            up, down = self.heights + low, 1 + high - self.heights
+            slope = 1 / up + 1 / down
+            value += len(self.y) * math.log(self.scale) - float(slope.log().sum())
+            # By log a, then by log b: what moves the warped scores, and what moves their slopes.
+            for at, moved, bent in (-2, low / up, -low / up**2), (-1, -high / down, -high / down**2):
+                shared = float((self.y * moved).mean()) / self.scale
+                turned = (moved - moved.mean()) / self.scale - shared * self.y
+                gradient[at] = float(alpha @ turned) - float((bent / slope).sum()) + len(self.y) * shared
         if prior:
             off = (hyper - self.priors.mean) / self.priors.sd
             value, gradient = value + 0.5 * float(off @ off), gradient + off / self.priors.sd
@@ -194,7 +202,7 @@ class GaussianProcess:
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean [m] and standard deviation [m] of the noise-free function at `features` [m, f].
 
-        In the units of the targets; of a warped process in those of log(r + offset).
+        In the units of the targets; of a warped process in those of its warp.
         """
         mean, sd = self._predict(torch.as_tensor(features, dtype=torch.float64))
         return self.shift + self.scale * mean.numpy(), self.scale * sd.numpy()

@@ -135,6 +135,18 @@ def test_a_straight_line_stays_straight() -> None:
     np.testing.assert_allclose(process.unwarp(process.predict(at)[0]), 1e-3 * at[:, 0], atol=8e-5)
 
 
+def test_luck_where_scores_saturate_is_no_promise() -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (60, 1))
+    noise = np.random.default_rng(1).standard_normal(60)
+    scores = 500 / (1 + np.exp(-6 * x[:, 0] - 0.7 * noise))  # solved from x = 0.7 on: there luck moves little
+    process = GaussianProcess(x, scores, np.array([0]), warped=True)
+    process.fit([process.priors.mean], 40)
+    means = process.predict(np.array([[0.0], [0.9]]))[0]
+    low, high = (process.unwarp(means + side * process.noise_sd) for side in (-1, 1))
+    in_the_middle, solved = high - low
+    assert solved < 0.3 * in_the_middle
+
+
 def test_equal_scores_are_no_division_by_zero() -> None:
     x = np.linspace(-1, 1, 6)[:, None]
     process = GaussianProcess(x, np.full(6, 7.0), np.array([0]), warped=True)

@@ -120,13 +120,17 @@ def test_many_workers_do_not_climb_far_on_each_others_hopes() -> None:
 
 
 def test_many_workers_do_not_climb_on_each_others_hopes() -> None:
-    tuner = Sweeper(TWO, seed=0, fidelity="steps")
-    told = []
-    for trial in tuner.ask(8):
-        score, cost = truth(trial.params)
-        tuner.tell(trial, score=score, cost=cost)
-        told.append(cost)
-    assert max(truth(trial.params)[1] for trial in tuner.ask(12)) <= 2.3 * max(told)
+    """Most of twelve at once climb two leaps at most upon eight results, and none beyond three."""
+    ratios = []
+    for seed in range(8):
+        tuner, told = Sweeper(TWO, seed=seed, fidelity="steps"), []
+        for trial in tuner.ask(8):
+            score, cost = truth(trial.params)
+            tuner.tell(trial, score=score, cost=cost)
+            told.append(cost)
+        ratios.append(max(truth(trial.params)[1] for trial in tuner.ask(12)) / max(told))
+    assert np.median(ratios) <= 4.1
+    assert max(ratios) <= 2.05**CLIMB
 
 
 def test_percentiles_are_shares() -> None:
@@ -472,20 +476,24 @@ def test_probes_take_a_twentieth_and_blind_climbing_is_paid_for_first() -> None:
 
 def test_many_workers_climb_as_one_would_and_keep_apart() -> None:
     """Once each waited for the others' results: sixteen sat at the cheap end for three rounds."""
-    tuner = Sweeper(TWO, seed=5)
-    first = tuner.ask(32)
-    assert {trial.origin for trial in first} == {"start", "design"}
-    assert max(t.params["steps"] for t in first[6:]) > 1.5 * max(t.params["steps"] for t in first[:6])
-    for trial in first[:6]:  # while the dearest still run
-        steps = trial.params["steps"]
-        tuner.tell(trial, score=np.log(steps), cost=steps / 1000)
-    more = tuner.ask(8)
-    furthest = max(trial.params["steps"] for trial in more)
-    # When the six lay below 80,000 steps, half as far again was asked: 120,000.
-    assert furthest > max(140_000, 1.1 * max(t.params["steps"] for t in first[:6]))
-    units = np.stack([trial.unit for trial in [*first, *more]])
-    apart = np.abs(units[:, None] - units[None]).max(axis=2) + np.eye(len(units))
-    assert apart.min() > 1e-3
+    further, ratios = [], []
+    for seed in range(8):
+        tuner = Sweeper(TWO, seed=seed)
+        first = tuner.ask(32)
+        assert {trial.origin for trial in first} == {"start", "design"}
+        dearest = max(trial.params["steps"] for trial in first[:6])
+        assert max(trial.params["steps"] for trial in first[6:]) > 1.5 * dearest
+        for trial in first[:6]:  # while the dearest still run
+            steps = trial.params["steps"]
+            tuner.tell(trial, score=np.log(steps), cost=steps / 1000)
+        more = tuner.ask(8)
+        further.append(max(trial.params["steps"] for trial in more))
+        ratios.append(further[-1] / dearest)
+        units = np.stack([trial.unit for trial in [*first, *more]])
+        apart = np.abs(units[:, None] - units[None]).max(axis=2) + np.eye(len(units))
+        assert apart.min() > 1e-3
+    assert np.median(further) > 140_000
+    assert np.median(ratios) > 1.5
 
 
 @pytest.mark.parametrize("seed", [4, 6])
