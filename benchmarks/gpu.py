@@ -276,9 +276,7 @@ def check(watch: Watch) -> Iterator[str]:
         running = []
         for file in files:
             said = stack.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
-            process = subprocess.Popen(
-                [*command, str(file)], stdout=said, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=wide
-            )
+            process = subprocess.Popen([*command, file], stdout=said, stderr=subprocess.STDOUT, env=wide)
             running.append((file.stem, process, said))
         for name, process, said in running:
             try:
@@ -439,8 +437,9 @@ def mps() -> str:
     control = shutil.which("nvidia-cuda-mps-control")
     if control is None:
         return "MPS: not known, there is no nvidia-cuda-mps-control here"
+    question = "get_server_list\n"
     try:
-        asked = subprocess.run([control], input="get_server_list\n", text=True, capture_output=True, timeout=20)
+        asked = subprocess.run([control], input=question, text=True, capture_output=True, timeout=20)
     except subprocess.TimeoutExpired:
         return f"MPS: not known, {control} does not answer"
     return "MPS is on" if asked.returncode == 0 else "MPS is off: `nvidia-cuda-mps-control -d` starts it"
