@@ -428,8 +428,7 @@ def overlap(watch: Watch) -> Iterator[str]:
 
 
 SMALL = ("cartpole", "breakout")  # as they are bundled, breakout for two million steps
-SHARED_SECONDS = 15  # from the first child's start to the common start of all
-SHARED_WINDOW = 15  # and from there to the end of all
+SHARED_WINDOW = 15  # seconds, from the moment at which all are ready to the end of all
 
 
 def mps() -> str:
@@ -454,9 +453,15 @@ def sharing(watch: Watch) -> Iterator[str]:
             if watch.cuda and watch.left() < 45:
                 yield f"{name:10} {count} at once: not measured: the time is up"
                 continue
-            start = time.time() + SHARED_SECONDS + count if watch.cuda else 0.0
-            command = [sys.executable, "-P", __file__, "--child", name, str(start)]
-            children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+            command = [sys.executable, "-P", __file__, "--child", name, watch.name]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            children = [subprocess.Popen(command, **pipes) for _ in range(count)]
+            for child in children:
+                child.stdout.readline()  # ready
+            for child in children:
+                with contextlib.suppress(BrokenPipeError):  # it failed, as is said below
+                    child.stdin.write("go\n")
+                    child.stdin.flush()
             try:
                 said = [child.communicate(timeout=100)[0] for child in children]
             except subprocess.TimeoutExpired:
@@ -468,9 +473,6 @@ def sharing(watch: Watch) -> Iterator[str]:
             if len(done) < count:
                 yield f"{name:10} {count} at once: {count - len(done)} failed"
                 continue
-            if late := sum(child["late"] for child in done):
-                yield f"{name:10} {count} at once: not measured: {late} began late"
-                continue
             rates[count] = sum(child["trials"] for child in done) / done[0]["seconds"] * 60
             yield f"{name:10} {count} at once: {rates[count]:8.1f} trials a minute together"
         if rates:
@@ -478,22 +480,21 @@ def sharing(watch: Watch) -> Iterator[str]:
             yield f"{name:10} {best} at once are best: workers: {{gpus_per_trial: {1 / best:g}}}"
 
 
-def child(name: str, start: float) -> None:
-    """One of several processes that train again and again from the time `start` on, as a sweep's worker
-    does. Says how many trainings they were; the last counts by its share."""
-    emulated = not start
-    device, window = ("emulated", 1.0) if emulated else ("cuda", SHARED_WINDOW)
+def child(name: str, device: str) -> None:
+    """One of several processes that train again and again from the moment at which all are ready, as a
+    sweep's worker does. Says how many trainings they were; the last counts by its share."""
+    window = SHARED_WINDOW if device == "cuda" else 1.0
     settings = Settings.parse(name, {"train.total_timesteps": 2e6} if name == "breakout" else {})
     warm = dataclasses.replace(settings.train, total_timesteps=1, eval_max_steps=1)
     train(dataclasses.replace(settings, train=warm), device=device)  # loads and compiles
-    late = not emulated and time.time() > start
-    time.sleep(max(0.0, start - time.time()))
-    trials, seed, end = 0.0, 0, time.time() + window
-    while time.time() < end:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    trials, seed, end = 0.0, 0, time.monotonic() + window
+    while time.monotonic() < end:
         seed += 1
-        result = train(settings, seed, device=device, should_stop=lambda: time.time() >= end)
+        result = train(settings, seed, device=device, should_stop=lambda: time.monotonic() >= end)
         trials += min(1.0, result.steps / settings.train.total_timesteps)
-    print(json.dumps({"trials": trials, "seconds": window, "late": late}))
+    print(json.dumps({"trials": trials, "seconds": window}))
 
 
 PARTS: dict[str, Callable[[Watch], Iterator[str]]] = {
@@ -542,7 +543,7 @@ def main() -> None:
     parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child is not None:
-        child(arguments.child[0], float(arguments.child[1]))
+        child(*arguments.child)
         return
     if arguments.part is not None:
         warnings.simplefilter("default")

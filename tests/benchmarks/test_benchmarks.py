@@ -126,15 +126,32 @@ def test_the_oracle_ends_what_lifts_nothing_and_nothing_else() -> None:
 def test_the_best_number_of_trainings_at_once_is_the_one_with_most_trials(monkeypatch: Any) -> None:
     module = load("gpu")
     trials = [4.0] + 2 * [3.0] + 4 * [2.0] + 8 * [0.9]  # of each process, in half a minute
-    names = []
+    names: list[str] = []
+    waiting: list[int] = []
 
     class Process:
         def __init__(self, command: list[str], **_: Any) -> None:
             names.append(command[-2])
+            self.stdin, self.stdout, self.number = self, self, len(names)
+            waiting.append(self.number)
+
+        def readline(self) -> str:
+            assert self.number in waiting
+            return "ready\n"
+
+        def write(self, text: str) -> None:
+            assert text == "go\n"
+            waiting.remove(self.number)
+            if self.number == 16:  # it crashed before
+                raise BrokenPipeError
+
+        def flush(self) -> None:
+            pass
 
         def communicate(self, timeout: float) -> tuple[str, None]:
-            said = {"trials": trials[(len(names) - 1) % 15], "seconds": 30.0, "late": len(names) == 16}
-            return json.dumps(said) + "\n", None
+            assert not waiting  # all have begun
+            said = {"trials": trials[(self.number - 1) % 15], "seconds": 30.0}
+            return "" if self.number == 16 else json.dumps(said) + "\n", None
 
     monkeypatch.setattr(module.subprocess, "Popen", Process)
     monkeypatch.setattr(module, "mps", lambda: "MPS is on")
@@ -144,7 +161,7 @@ def test_the_best_number_of_trainings_at_once_is_the_one_with_most_trials(monkey
     assert said[0] == "MPS is on"
     assert said[3] == "cartpole   4 at once:     16.0 trials a minute together"
     assert said[5] == "cartpole   4 at once are best: workers: {gpus_per_trial: 0.25}"
-    assert said[6] == "breakout   1 at once: not measured: 1 began late"
+    assert said[6] == "breakout   1 at once: 1 failed"
 
 
 def test_a_part_that_crashes_or_hangs_costs_no_other_part(
