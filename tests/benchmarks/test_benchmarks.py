@@ -202,6 +202,8 @@ def test_the_tests_of_a_gpu_are_run_file_by_file(tmp_path: Path, monkeypatch: An
     for name in ("a_fails", "b_crashes"):
         (tmp_path / f"test_{name}.py").unlink()
     assert list(module.check(module.Watch(module.torch.device("cuda"), 570)))[-1] == "all well"
+    (tmp_path / "test_skips.py").write_text(marked + "pytest.skip('a GPU that no test can use')")
+    assert list(module.check(module.Watch(module.torch.device("cuda"), 570)))[-1].startswith("NOT WELL")
 
 
 @pytest.mark.parametrize(("code", "words"), [(0, "MPS is on"), (1, "MPS is off"), (None, "not known")])
