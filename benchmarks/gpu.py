@@ -13,12 +13,17 @@ or write once, over the memory bandwidth of an H200; sizes are far beyond its ca
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
+import math
+import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -34,6 +39,7 @@ from trainer import doctor, gpu, rollout, train
 from trainer.gpu_training import Graph
 from trainer.gpu_vector import GpuVector, fits
 from trainer.settings import Settings
+from trainer.training import Result
 
 BANDWIDTH = 4.8e12  # bytes a second, of an H200 by its maker's word
 GOAL = 0.6  # of the bandwidth
@@ -233,6 +239,7 @@ class Watch:
         for _ in range(repeats if self.cuda else 1):
             if self.cuda:
                 begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+                work()  # the GPU is busy until the host has launched what is timed
                 begin.record()
                 work()
                 end.record()
@@ -260,14 +267,29 @@ def check(watch: Watch) -> Iterator[str]:
     if not watch.cuda:
         yield "only on a GPU (the same tests run emulated in the test suite)"
         return
-    command = [sys.executable, "-P", "-m", "pytest", "-q", "-m", "gpu", "-rfE", "--durations=5", str(TESTS)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=min(300, watch.left()))
-    except subprocess.TimeoutExpired:
-        yield "NOT DONE: the tests took more than their five minutes"
-        return
-    yield from (done.stdout + done.stderr).splitlines()[-25:]
-    yield "all well" if done.returncode == 0 else "NOT WELL: no figure below is worth anything"
+    # A process for each file: an error that a kernel leaves behind fails all that comes after it.
+    files = [file for file in sorted(TESTS.glob("test_*.py")) if "mark.gpu" in file.read_text()]
+    command = [sys.executable, "-P", "-m", "pytest", "-m", "gpu", "-rfE", "--tb=short", "--durations=3"]
+    wide = {**os.environ, "COLUMNS": "200"}  # reasons are cut off at the width
+    end, well = time.monotonic() + min(300, watch.left()), True
+    with contextlib.ExitStack() as stack:
+        running = []
+        for file in files:
+            said = stack.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
+            process = subprocess.Popen([*command, file], stdout=said, stderr=subprocess.STDOUT, env=wide)
+            running.append((file.stem, process, said))
+        for name, process, said in running:
+            try:
+                how = f"exit {process.wait(max(0.0, end - time.monotonic()))}"
+            except subprocess.TimeoutExpired:
+                process.kill()
+                how = "NOT DONE: more than five minutes"
+            said.seek(0)
+            lines = said.read().splitlines()[-25:]
+            well = well and how == "exit 0" and "skipped" not in lines[-1]
+            yield f"{name}: {how}"
+            yield from (f"  {line}" for line in lines)
+    yield "all well" if well else "NOT WELL: no figure below is worth anything"
 
 
 def bandwidth(watch: Watch) -> Iterator[str]:
@@ -340,15 +362,22 @@ def big_breakout(rnn: str, precision: str, steps: float, tiny: bool) -> Settings
     return Settings.parse("breakout", {**changes, **evaluation, **chosen})
 
 
+def rate_of(result: Result) -> float:
+    """Steps a second between the two points of a run: graphs are captured by then. Nan where it failed."""
+    if result.failure is not None:
+        return math.nan
+    (first, early, _), (last, late, _) = result.points
+    return (last - first) / (late - early)
+
+
 def training(watch: Watch) -> Iterator[str]:
     """Breakout end to end, of the second half of a run, in which graphs are captured already."""
     for rnn, goal in (("none", 3e7), ("mingru", 1e7)):
         for precision in ("float32", "bfloat16"):
             settings = big_breakout(rnn, precision, 4e7 if watch.cuda else 2048, not watch.cuda)
             result = train(settings, device=watch.name)
-            (first, early, _), (last, late, _) = result.points
-            rate = (last - first) / (late - early)
-            verdict = watch.verdict(rate / 1e6, goal / 1e6, "million")
+            rate = rate_of(result)
+            verdict = result.failure or watch.verdict(rate / 1e6, goal / 1e6, "million")
             yield (
                 f"{rnn:7} {precision:9} {rate / 1e6:8.2f} million steps/s: {verdict}   "
                 f"(rollout {result.profile['policy']:.0%}, update {result.profile['update']:.0%})"
@@ -392,8 +421,7 @@ def overlap(watch: Watch) -> Iterator[str]:
             for halves in (1, 2):
                 with patch.object(rollout, "HALVES", halves):
                     result = train(Settings.parse(name, changes), device=watch.name)
-                (first, early, _), (last, late, _) = result.points
-                rates.append((last - first) / (late - early))
+                rates.append(rate_of(result))
                 shares = ", ".join(f"{part} {share:.0%}" for part, share in result.profile.items())
                 kind = "halves" if halves == 2 else "at once"
                 yield f"{who} {kind:7} {rates[-1] / 1e6:8.3f} million steps/s ({shares})"
@@ -401,8 +429,7 @@ def overlap(watch: Watch) -> Iterator[str]:
 
 
 SMALL = ("cartpole", "breakout")  # as they are bundled, breakout for two million steps
-SHARED_SECONDS = 15  # from the first child's start to the common start of all
-SHARED_WINDOW = 15  # and from there to the end of all
+SHARED_WINDOW = 15  # seconds, from the moment at which all are ready to the end of all
 
 
 def mps() -> str:
@@ -410,7 +437,11 @@ def mps() -> str:
     control = shutil.which("nvidia-cuda-mps-control")
     if control is None:
         return "MPS: not known, there is no nvidia-cuda-mps-control here"
-    asked = subprocess.run([control], input="get_server_list\n", text=True, capture_output=True, timeout=20)
+    question = "get_server_list\n"
+    try:
+        asked = subprocess.run([control], input=question, text=True, capture_output=True, timeout=20)
+    except subprocess.TimeoutExpired:
+        return f"MPS: not known, {control} does not answer"
     return "MPS is on" if asked.returncode == 0 else "MPS is off: `nvidia-cuda-mps-control -d` starts it"
 
 
@@ -423,9 +454,15 @@ def sharing(watch: Watch) -> Iterator[str]:
             if watch.cuda and watch.left() < 45:
                 yield f"{name:10} {count} at once: not measured: the time is up"
                 continue
-            start = time.time() + SHARED_SECONDS + count if watch.cuda else 0.0
-            command = [sys.executable, "-P", __file__, "--child", name, str(start)]
-            children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+            command = [sys.executable, "-P", __file__, "--child", name, watch.name]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            children = [subprocess.Popen(command, **pipes) for _ in range(count)]
+            for child in children:
+                child.stdout.readline()  # ready
+            for child in children:
+                with contextlib.suppress(BrokenPipeError):  # it failed, as is said below
+                    child.stdin.write("go\n")
+                    child.stdin.flush()
             try:
                 said = [child.communicate(timeout=100)[0] for child in children]
             except subprocess.TimeoutExpired:
@@ -437,9 +474,6 @@ def sharing(watch: Watch) -> Iterator[str]:
             if len(done) < count:
                 yield f"{name:10} {count} at once: {count - len(done)} failed"
                 continue
-            if late := sum(child["late"] for child in done):
-                yield f"{name:10} {count} at once: not measured: {late} began late"
-                continue
             rates[count] = sum(child["trials"] for child in done) / done[0]["seconds"] * 60
             yield f"{name:10} {count} at once: {rates[count]:8.1f} trials a minute together"
         if rates:
@@ -447,22 +481,21 @@ def sharing(watch: Watch) -> Iterator[str]:
             yield f"{name:10} {best} at once are best: workers: {{gpus_per_trial: {1 / best:g}}}"
 
 
-def child(name: str, start: float) -> None:
-    """One of several processes that train again and again from the time `start` on, as a sweep's worker
-    does. Says how many trainings they were; the last counts by its share."""
-    emulated = not start
-    device, window = ("emulated", 1.0) if emulated else ("cuda", SHARED_WINDOW)
+def child(name: str, device: str) -> None:
+    """One of several processes that train again and again from the moment at which all are ready, as a
+    sweep's worker does. Says how many trainings they were; the last counts by its share."""
+    window = SHARED_WINDOW if device == "cuda" else 1.0
     settings = Settings.parse(name, {"train.total_timesteps": 2e6} if name == "breakout" else {})
     warm = dataclasses.replace(settings.train, total_timesteps=1, eval_max_steps=1)
     train(dataclasses.replace(settings, train=warm), device=device)  # loads and compiles
-    late = not emulated and time.time() > start
-    time.sleep(max(0.0, start - time.time()))
-    trials, seed, end = 0.0, 0, time.time() + window
-    while time.time() < end:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    trials, seed, end = 0.0, 0, time.monotonic() + window
+    while time.monotonic() < end:
         seed += 1
-        result = train(settings, seed, device=device, should_stop=lambda: time.time() >= end)
+        result = train(settings, seed, device=device, should_stop=lambda: time.monotonic() >= end)
         trials += min(1.0, result.steps / settings.train.total_timesteps)
-    print(json.dumps({"trials": trials, "seconds": window, "late": late}))
+    print(json.dumps({"trials": trials, "seconds": window}))
 
 
 PARTS: dict[str, Callable[[Watch], Iterator[str]]] = {
@@ -477,19 +510,47 @@ PARTS: dict[str, Callable[[Watch], Iterator[str]]] = {
 }
 
 
+MOST_SECONDS = {"check": 320, "solving": 240, "sharing": 320}  # of a part, before it is stopped
+OTHERS = 150
+
+
+def apart(name: str, limit: float, emulated: bool) -> str | None:
+    """A part in a process of its own, so that what crashes, hangs or leaves the GPU in error costs no other
+    part its figures. Gives what went wrong."""
+    command = [sys.executable, "-P", __file__, "--part", name, "--limit", str(limit)]
+    part = subprocess.Popen(command + ["--emulated"] * emulated, start_new_session=True)
+    most = min(limit, MOST_SECONDS.get(name, OTHERS))
+    try:
+        code = part.wait(most)
+    except subprocess.TimeoutExpired:
+        return f"stopped after {most:.0f} s"
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # with all that it began
+            os.killpg(part.pid, signal.SIGKILL)
+        part.wait()
+    return f"ended with {code}" if code else None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", nargs="*", choices=list(PARTS), default=list(PARTS))
-    parser.add_argument("--limit", type=float, default=570, help="seconds after which no part is begun")
+    parser.add_argument("--limit", type=float, default=570, help="seconds after which the parts are stopped")
     parser.add_argument("--floors", action="store_true", help="the table of floors, nothing else")
     parser.add_argument("--launches", action="store_true", help="the table of launches, nothing else")
     parser.add_argument(
         "--emulated", action="store_true", help="tiny, on the processor: a test of this program"
     )
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child is not None:
-        child(arguments.child[0], float(arguments.child[1]))
+        child(*arguments.child)
+        return
+    if arguments.part is not None:
+        warnings.simplefilter("default")
+        watch = Watch(torch.device("cpu" if arguments.emulated else "cuda"), arguments.limit)
+        for line in PARTS[arguments.part](watch):
+            print(f"  {line}", flush=True)
         return
     if arguments.floors or arguments.launches:
         for line in floors() if arguments.floors else launches():
@@ -506,19 +567,20 @@ def main() -> None:
         print("Stays on the processor even there: environments of", end=" ")
         print(", ".join(name for name in ocean.names() if not fits(ocean.spec(name))), "(many agents each).")
         return
-    warnings.simplefilter("default")
-    watch = Watch(torch.device("cpu" if arguments.emulated else "cuda"), arguments.limit)
+    end, wrong = time.monotonic() + arguments.limit, []
     for name in arguments.only:
         print(f"\n{name}: {(PARTS[name].__doc__ or '').splitlines()[0]}", flush=True)
-        if watch.left() < 0:
-            print("  not done: the time is up")
-            continue
-        for line in PARTS[name](watch):
-            print(f"  {line}", flush=True)
+        left = end - time.monotonic()
+        said = apart(name, left, arguments.emulated) if left > 0 else "not done: the time is up"
+        if said is not None:
+            print(f"  {said}", flush=True)
+            wrong.append(name)
     if usable and "training" in arguments.only:
         print(
             "\nA sweep of a hundred trials, by itself: sweep run examples/breakout.yaml --name breakout-gpu"
         )
+    if wrong:
+        raise SystemExit(f"not whole: {', '.join(wrong)}")
 
 
 if __name__ == "__main__":

@@ -404,7 +404,7 @@ class LocalExecutor(Executor):
         worker.deadline = None
         worker.turn("idle")
         self._release(worker)
-        if worker.trials == self._restart_after or self._fat(worker):
+        if said["spoiled"] or worker.trials == self._restart_after or self._fat(worker):
             self._replace(worker)
         return [Message(index, "end", trial, result_from(said["result"]))]
 

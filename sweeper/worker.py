@@ -158,7 +158,20 @@ class Trial:
         values = dataclasses.asdict(result)
         self._write({"end": values})
         self._witness.close()
-        self.driver.send("end", trial=self.job.trial, result=values)
+        spoiled = result.status == "failed" and gpu_is_spoiled()
+        self.driver.send("end", trial=self.job.trial, result=values, spoiled=spoiled)
+
+
+def gpu_is_spoiled() -> bool:
+    """Whether a kernel left an error with which CUDA refuses this process all that comes after it."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
 
 
 class _CappedLog:

@@ -10,10 +10,12 @@ the graphs are plain calls.
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -89,8 +91,18 @@ class Graph:
         except RuntimeError as error:
             # Nothing was run: training goes on, launch by launch, and says that it is slow.
             self.graph = None
-            first = str(error).partition("\n")[0]
+            # Of the end of a capture that failed it is not said why, but of what was raised before it.
+            first = str(error.__context__ or error).partition("\n")[0]
             warnings.warn(f"the {self.name} cannot be captured in a CUDA graph: {first}", stacklevel=4)
+
+
+Owner = TypeVar("Owner")
+
+
+def not_kept(owner: Owner, method: Callable[[Owner], None]) -> Callable[[], None]:
+    """The work of a graph that its owner holds. A bound method would hold the owner in turn: its memory on
+    the GPU would then be free only when Python next looks for such circles, long after the training."""
+    return partial(method, weakref.proxy(owner))
 
 
 class Clock:
@@ -179,7 +191,7 @@ class GpuRollout:
         self.steps = 0  # of each environment
         env.reset(self.buffer.obs[-1, :agents])
         self.check()
-        self.graph = Graph("rollout", self._collect, device, captured=True)
+        self.graph = Graph("rollout", not_kept(self, GpuRollout._collect), device, captured=True)
 
     def collect(self, seconds: Seconds) -> Buffer:
         """One rollout. The buffer is the same every time; `seconds` are added after the update."""
@@ -309,7 +321,8 @@ class GpuUpdater(Updater):
         self.rate, self.ent_coef, self.beta = torch.zeros(3, device=device).split(1)
         self.losses = torch.zeros(train.updates, 6, device=device)  # of each update: LossSums, the norm
         # What is kept of earlier rollouts grows at first: another work each time, which no graph can be.
-        self.graph = Graph("update", self._update, device, captured=not train.replay_factor)
+        work = not_kept(self, GpuUpdater._update)
+        self.graph = Graph("update", work, device, captured=not train.replay_factor)
 
     def update(self, buffer: Buffer, fraction: float, seconds: Seconds) -> UpdateStats:
         """The updates after one rollout, and the first moment at which the host waits for anything.

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -125,15 +126,32 @@ def test_the_oracle_ends_what_lifts_nothing_and_nothing_else() -> None:
 def test_the_best_number_of_trainings_at_once_is_the_one_with_most_trials(monkeypatch: Any) -> None:
     module = load("gpu")
     trials = [4.0] + 2 * [3.0] + 4 * [2.0] + 8 * [0.9]  # of each process, in half a minute
-    names = []
+    names: list[str] = []
+    waiting: list[int] = []
 
     class Process:
         def __init__(self, command: list[str], **_: Any) -> None:
             names.append(command[-2])
+            self.stdin, self.stdout, self.number = self, self, len(names)
+            waiting.append(self.number)
+
+        def readline(self) -> str:
+            assert self.number in waiting
+            return "ready\n"
+
+        def write(self, text: str) -> None:
+            assert text == "go\n"
+            waiting.remove(self.number)
+            if self.number == 16:  # it crashed before
+                raise BrokenPipeError
+
+        def flush(self) -> None:
+            pass
 
         def communicate(self, timeout: float) -> tuple[str, None]:
-            said = {"trials": trials[(len(names) - 1) % 15], "seconds": 30.0, "late": len(names) == 16}
-            return json.dumps(said) + "\n", None
+            assert not waiting  # all have begun
+            said = {"trials": trials[(self.number - 1) % 15], "seconds": 30.0}
+            return "" if self.number == 16 else json.dumps(said) + "\n", None
 
     monkeypatch.setattr(module.subprocess, "Popen", Process)
     monkeypatch.setattr(module, "mps", lambda: "MPS is on")
@@ -143,7 +161,49 @@ def test_the_best_number_of_trainings_at_once_is_the_one_with_most_trials(monkey
     assert said[0] == "MPS is on"
     assert said[3] == "cartpole   4 at once:     16.0 trials a minute together"
     assert said[5] == "cartpole   4 at once are best: workers: {gpus_per_trial: 0.25}"
-    assert said[6] == "breakout   1 at once: not measured: 1 began late"
+    assert said[6] == "breakout   1 at once: 1 failed"
+
+
+def test_a_part_that_crashes_or_hangs_costs_no_other_part(
+    tmp_path: Path, monkeypatch: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    module = load("gpu")
+    program = tmp_path / "parts.py"  # in the place of gpu.py: the parts' names say what they do
+    program.write_text(
+        "import os, subprocess, sys, time\n"
+        "name = sys.argv[sys.argv.index('--part') + 1]\n"
+        "print(f'  a line of {name}', flush=True)\n"
+        "if name == 'check': os.abort()\n"
+        "if name == 'solving': subprocess.Popen(['sleep', '60']).wait()\n"
+    )
+    monkeypatch.setattr(module, "__file__", str(program))
+    monkeypatch.setattr(module, "MOST_SECONDS", {"solving": 3})
+    assert module.apart("build", 60, False) is None
+    assert module.apart("check", 60, False) == "ended with -6"
+    begin = time.monotonic()
+    assert module.apart("solving", 60, False) == "stopped after 3 s"
+    assert time.monotonic() - begin < 30
+    assert capfd.readouterr().out.count("a line of") == 3
+
+
+def test_the_tests_of_a_gpu_are_run_file_by_file(tmp_path: Path, monkeypatch: Any) -> None:
+    module = load("gpu")
+    marked = "import os, pytest\n@pytest.mark.gpu\ndef test_it():\n    "
+    bodies = {"a_fails": "assert os.sep == '-' * 120", "b_crashes": "os.abort()", "c_passes": "pass"}
+    for name, body in bodies.items():
+        (tmp_path / f"test_{name}.py").write_text(marked + body)
+    (tmp_path / "test_d_is_not_marked.py").write_text("assert False")
+    monkeypatch.setattr(module, "TESTS", tmp_path)
+    said = list(module.check(module.Watch(module.torch.device("cuda"), 570)))
+    heads = [line for line in said if line.startswith("test_")]
+    assert heads == ["test_a_fails: exit 1", "test_b_crashes: exit -6", "test_c_passes: exit 0"]
+    assert any("FAILED" in line and "assert '/' == " in line for line in said)  # and why
+    assert said[-1].startswith("NOT WELL")
+    for name in ("a_fails", "b_crashes"):
+        (tmp_path / f"test_{name}.py").unlink()
+    assert list(module.check(module.Watch(module.torch.device("cuda"), 570)))[-1] == "all well"
+    (tmp_path / "test_skips.py").write_text(marked + "pytest.skip('a GPU that no test can use')")
+    assert list(module.check(module.Watch(module.torch.device("cuda"), 570)))[-1].startswith("NOT WELL")
 
 
 @pytest.mark.parametrize(("code", "words"), [(0, "MPS is on"), (1, "MPS is off"), (None, "not known")])

@@ -414,6 +414,31 @@ def test_a_worker_makes_way_after_so_many_trials(tmp_path: Path) -> None:
     assert [result.score for result in results] == [1, 2, 1, 2, 1]
 
 
+SPOILING = """
+import os, sys, types
+
+def refuse():
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+def work(x):
+    if x < 2:  # a GPU that fails one trial, and one that fails all after it
+        synchronize = refuse if x else lambda: None
+        cuda = types.SimpleNamespace(is_initialized=lambda: True, synchronize=synchronize)
+        sys.modules["torch"] = types.SimpleNamespace(cuda=cuda)
+        raise RuntimeError("an error of CUDA")
+    return os.getpid()
+"""
+
+
+def test_a_worker_whose_gpu_is_spoiled_makes_way_before_the_next_trial(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SPOILING)
+    params = [{"x": x} for x in (2, 0, 3, 1, 4)]
+    results = evaluate(tmp_path, '{function: "mine:work"}', params)
+    assert [result.status for result in results] == ["done", "failed", "done", "failed", "done"]
+    first, _, second, _, last = (result.score for result in results)
+    assert first == second != last
+
+
 @pytest.mark.skipif(not processes.LINUX, reason="escaped processes are found on Linux only")
 def test_a_script_that_does_everything_wrong_costs_one_trial(tmp_path: Path) -> None:
     code = """

@@ -3,11 +3,14 @@ processor's training number for number, nothing in it waits for the host."""
 
 from __future__ import annotations
 
+import gc
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -192,9 +195,11 @@ class FakeGraphs:
     @contextmanager
     def capture(self) -> Iterator[None]:
         self.said.append("capture")
-        yield
-        if self.error:
-            raise RuntimeError(self.error)
+        try:
+            yield
+        finally:
+            if self.error:
+                raise RuntimeError(self.error)
 
     def wait_stream(self, other: object) -> None:
         assert other is self
@@ -241,6 +246,38 @@ def test_what_cannot_be_captured_runs_launch_by_launch_and_says_so(monkeypatch: 
         warnings.simplefilter("error")
         graph()
     assert fake.said == ["work"]
+
+
+def test_why_a_capture_failed_is_said_and_not_that_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeGraphs(monkeypatch, error="operation failed due to a previous error during capture")
+
+    def work() -> None:
+        fake.said.append("work")
+        if fake.said[-2:] == ["capture", "work"]:
+            raise RuntimeError("sample: operation not permitted when stream is capturing")
+
+    graph = Graph("rollout", work, torch.device("cuda"), captured=True)
+    graph(), graph()
+    with pytest.warns(UserWarning, match="cannot be captured in a CUDA graph: sample: operation not"):
+        graph()
+
+
+def test_its_memory_is_free_as_soon_as_nobody_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next trial of a worker may find the GPU full."""
+    made, make = [], gpu_training.make
+
+    def watched(*arguments: Any) -> gpu_training.Parts:
+        parts = make(*arguments)
+        made.extend(map(weakref.ref, (parts.rollout, parts.rollout.buffer, parts.updater)))
+        return parts
+
+    monkeypatch.setattr(gpu_training, "make", watched)
+    gc.disable()
+    try:
+        train(small(), device="emulated")
+        assert [part() for part in made] == [None] * 3
+    finally:
+        gc.enable()
 
 
 def test_a_run_that_cannot_go_on_says_why() -> None:
@@ -343,11 +380,11 @@ def test_graphs_are_captured_and_train_as_calls_do(changes: dict, monkeypatch: p
     """On a GPU: eager, captured, and emulated on the processor, to the same weights."""
     settings = small(**{**changes, "train.total_timesteps": 8 * 16 * 9, "train.learning_rate": 1e-3})
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a capture that fails warns
+        warnings.filterwarnings("error", "the .* cannot be captured")
         captured = train(settings, device="cuda").policy.flat.cpu()
     begun = Graph.__init__
     monkeypatch.setattr(
-        Graph, "__init__", lambda self, name, work, device, _: begun(self, name, work, device, False)
+        Graph, "__init__", lambda self, name, work, device, captured: begun(self, name, work, device, False)
     )
     eager = train(settings, device="cuda").policy.flat.cpu()
     emulated = train(settings, device="emulated").policy.flat

@@ -50,15 +50,15 @@ class Buffers:
 
 
 def agree(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Integers exactly, floats to 1e-5 (nan with nan): a bool on the device, for which nobody waits."""
+    """Where integers are the same, and floats to 1e-5 (nan as nan)."""
     if not one.is_floating_point():
-        return (one == other).all()
-    return torch.isclose(one, other, rtol=1e-5, atol=1e-5, equal_nan=True).all()
+        return one == other
+    return torch.isclose(one, other, rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
 def states_agree(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """As `agree`, for the bytes of environments. Which of them are floats, their size tells: read as a
-    float, an integer below 2^23 is nearly nothing."""
+    """As `agree`, for the bytes of environments, four by four. Which of them are floats, their size tells:
+    read as a float, an integer below 2^23 is nearly nothing."""
 
     def near(kind: torch.dtype, least: float) -> torch.Tensor:
         x, y = one.view(kind), other.view(kind)
@@ -67,7 +67,7 @@ def states_agree(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
     words = one.view(torch.int32) == other.view(torch.int32)
     doubles = near(torch.float64, 0.0)[..., None].expand(*one.shape[:-1], -1, 2).flatten(-2)
-    return (words | near(torch.float32, 1e-5) | doubles).all()
+    return words | near(torch.float32, 1e-5) | doubles
 
 
 def random_actions(spec: ocean.Spec, rows: int, rng: np.random.Generator) -> np.ndarray:
@@ -75,6 +75,10 @@ def random_actions(spec: ocean.Spec, rows: int, rng: np.random.Generator) -> np.
         return rng.uniform(-1.5, 1.5, (rows, spec.action_dim)).astype(np.float32)
     sizes = np.array(spec.action_sizes)
     return rng.integers(-1, sizes + 1, (rows, len(sizes))).astype(np.int32)  # some there is none of
+
+
+AT_ONCE = 50  # steps: compared one by one, each would be a hundred launches on a GPU
+PARTS = ("state", "action mask", "observation", "reward", "terminal", "truncation", "final observation")
 
 
 def compare(name: str, device: torch.device, num_envs: int, steps: int, spread: float = 0.0) -> int:
@@ -88,32 +92,39 @@ def compare(name: str, device: torch.device, num_envs: int, steps: int, spread: 
     assert on_device.get_state() == on_host.get_state()  # seeded alike
     on_host.reset(host.obs.numpy())
     on_device.reset(there.obs)
-    assert agree(there.obs, host.obs.to(device))
-    rng, ended = np.random.default_rng(7), 0
+    assert agree(there.obs, host.obs.to(device)).all()
+    rng, ended, wrong, logs = np.random.default_rng(7), 0, list[tuple[int, str]](), []
     arrays, mask = [tensor.numpy() for tensor in host.all()], torch.from_numpy(on_host.action_mask)
-    names = ("state", "action mask", "observation", "reward", "terminal", "truncation", "final observation")
-    found, logs = torch.ones(steps, len(names), dtype=torch.bool, device=device), []
-    for step in range(steps):
-        on_device.set_state(on_host.get_state())
-        actions = random_actions(on_host.spec, on_host.num_agents, rng)
-        on_host.step(actions, *arrays)
-        on_device.step(torch.from_numpy(actions).to(device), *there.all(), there.final_obs, step)
-        state = torch.frombuffer(bytearray(on_host.get_state()[32:]), dtype=torch.uint8).to(device)
-        over = (there.terminals | there.truncations).bool().view(-1, *[1] * (host.obs.dim() - 1))
-        final = torch.from_numpy(on_host.final_obs).to(device)
-        found[step] = torch.stack(
-            [
-                states_agree(on_device.state, state.view(on_device.state.shape)),
-                agree(on_device.action_mask, mask.to(device)),
-                *(agree(new, old.to(device)) for new, old in zip(there.all(), host.all(), strict=True)),
-                agree(there.final_obs * over, final * over),
-            ]
-        )
-        ended += int((arrays[2] | arrays[3]).sum())
-        if step % 50 == 49 or step == steps - 1:
-            logs.append((on_device.log(), on_host.log()))
-    wrong = [(int(step), names[part]) for step, part in (~found).nonzero().tolist()]
-    assert not wrong, f"{name}: (step, part) {wrong[:5]}"
+
+    def state() -> torch.Tensor:
+        return torch.frombuffer(bytearray(on_host.get_state()[32:]), dtype=torch.uint8).view(num_envs, -1)
+
+    for start in range(0, steps, AT_ONCE):
+        some = range(start, min(steps, start + AT_ONCE))
+        given, expected, found = [], [], []
+        for _ in some:
+            actions = random_actions(on_host.spec, on_host.num_agents, rng)
+            given.append((state(), torch.from_numpy(actions)))
+            on_host.step(actions, *arrays)
+            final_obs = torch.from_numpy(on_host.final_obs)
+            expected.append([part.clone() for part in (state(), mask, *host.all(), final_obs)])
+            ended += int((arrays[2] | arrays[3]).sum())
+        before, taken = (torch.stack(part).to(device) for part in zip(*given, strict=True))
+        for i, step in enumerate(some):
+            on_device.state.copy_(before[i])
+            on_device.step(taken[i], *there.all(), there.final_obs, step)
+            parts = (on_device.state, on_device.action_mask, *there.all(), there.final_obs)
+            found.append([part.clone() for part in parts])
+        old, new = ([torch.stack(part) for part in zip(*steps_, strict=True)] for steps_ in (expected, found))
+        old = [part.to(device) for part in old]
+        over = (old[4] | old[5]).bool()  # final observations count where an episode ended
+        same = [states_agree(new[0], old[0]), *map(agree, new[1:], old[1:])]
+        same[6] |= ~over.view(*over.shape, *[1] * (same[6].dim() - 2))
+        for name_, part in zip(PARTS, same, strict=True):
+            steps_ = (~part.flatten(1).all(1)).nonzero()[:, 0].tolist()
+            wrong += [(start + step, name_) for step in steps_]
+        logs.append((on_device.log(), on_host.log()))
+    assert not wrong, f"{name}: (step, part) {sorted(wrong)[:5]}"
     on_device.check()
     for mine, expected in logs:
         assert mine == pytest.approx(expected, rel=1e-5)
@@ -151,7 +162,7 @@ def test_states_agree_in_floats_nearly_and_in_integers_exactly() -> None:
     ]:
         width = 4 if kind is np.uint8 else 1
         pair = (state(value, kind).repeat(1, width) for value in (number, other))
-        assert bool(states_agree(*pair)) == same, (kind, number, other)
+        assert bool(states_agree(*pair).all()) == same, (kind, number, other)
 
 
 @pytest.mark.skipif(gpu.compiler() is None, reason="needs nvcc")
