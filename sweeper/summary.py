@@ -95,14 +95,14 @@ def command_line(config: SweepConfig, params: Mapping[str, Any], seed: int = 0) 
     if objective.kind == "command":
         from sweeper.objectives import fill_command
 
-        return _in_folder(config.folder, fill_command(config, values))
+        return _in_folder(config.folder, fill_command(config, values, seed))
     if objective.kind == "function":
         module, _, function = objective.target.rpartition(":")
         folder = config.folder
         if module.endswith(".py"):  # a file: the folder it lies in is where it is imported from
             folder, module = folder / Path(module).expanduser().parent, Path(module).stem
         code = f"from {module} import {function.partition('.')[0]}; print({function}({_arguments(values)}))"
-        return _in_folder(folder, shlex.join([sys.executable, "-c", code]))
+        return _in_folder(folder, f"SWEEP_SEED={seed} {shlex.join([sys.executable, '-c', code])}")
     return ""
 
 
