@@ -457,15 +457,6 @@ def test_best_answers_for_a_cost(whole, monkeypatch, capsys):
         assert f"--cost: '{none}' is not a number of effort above 0" in capsys.readouterr().err
 
 
-def test_where_no_result_counts_nobody_says_that_none_has_finished(stored, capsys):
-    with Store.open("runs/demo") as store:
-        for number in (1, 2, 3):
-            store.exclude_trial(number, True)
-            store.add_event("exclude", number)
-    sweep("best", code=1)
-    assert "no trial has a result that counts" in capsys.readouterr().err
-
-
 def test_plot_writes_where_it_is_told(whole, monkeypatch, capsys):
     monkeypatch.chdir(whole[0])
     sweep("plot", "pareto", "whole", "-o", "mine.png")
