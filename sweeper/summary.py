@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sweeper.config import SweepConfig
+from sweeper.history import ran
 from sweeper.logs import last_lines, printable
 from sweeper.objectives import UNENDED, is_path, trial_seed
 from sweeper.progress import front_head, front_rows
@@ -270,7 +271,7 @@ def status_summary(store: Store, config: SweepConfig, live: bool) -> str:
     trials = store.trials(points=False)
     meta = store.meta()
     elapsed, paused = float(meta.get("elapsed") or 0), ", paused" if meta.get("paused") else ""
-    spent = config.objective.seeds * sum(trial.cost or 0.0 for trial in trials)
+    spent = config.objective.seeds * sum(trial.cost or 0.0 for trial in trials if ran(trial))
     budget = config.budget
     of = (
         f" of {format_seconds(budget.time)}" if budget.time else "",
