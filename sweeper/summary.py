@@ -209,7 +209,9 @@ def front_lines(
 
 def member_summary(config: SweepConfig, member: FrontMember, label: str = "") -> str:
     """One setting on the front: what it reaches, its values as YAML, and the command that runs it."""
-    sure = f" ± {format_number(1.96 * member.score_sd)}" if member.score_sd else ""
+    known = 1e-12 * max(abs(member.score), 1e-300)  # what is left where all scores are equal is rounding
+    doubt = 1.96 * (member.score_sd or 0.0)
+    sure = f" ± {format_number(doubt)}" if doubt > known else ""
     price = format_cost(member.cost, config.cost.name)
     head = f"{config.metric.name} {format_number(member.score)}{sure} for {price}"
     trial = f" (trial {member.trial})" if member.trial is not None else ""

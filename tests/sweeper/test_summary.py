@@ -109,6 +109,12 @@ def test_a_setting_is_told_with_what_it_reaches():
     assert line.endswith(" --seed 7")  # as trial 7 was run
 
 
+@pytest.mark.parametrize(("score", "sd"), [(0.0, 3.1e-316), (5.0, 1.8e-15), (-1e12, 3.7e-4), (0.5, None)])
+def test_rounding_errors_of_equal_scores_are_no_doubt(score, sd):
+    text = member_summary(config("{train: cartpole}"), Member(score, 1.0, 7, sd))
+    assert text.splitlines()[0] == f"score {format_number(score)} for 1 s (trial 7)"
+
+
 def test_a_folder_beside_the_config_stays_a_path_in_the_line_to_paste(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
