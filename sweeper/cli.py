@@ -76,6 +76,8 @@ def _run(arguments: Sequence[str] | None) -> int:
             said = place + error.strerror.lower()
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 said += "; make room, and run it again"
+        elif type(error).__name__ == "StoreDamaged":
+            said += "; `sweep repair` mends it"
         click.echo(f"error: {printable(said)}", err=True)
         return 1
 
@@ -288,12 +290,12 @@ def enqueue(run: str | None, values: tuple[str, ...], like: int | None) -> None:
     """
     from sweeper.control import completed
 
-    folder = _folder(run)
+    folder, given = _folder(run), _settings(values)
     with _open(folder) as store:
         space = _config(store).space()
         try:
             params = space.start() if like is None else store.trial(like).params
-            params = completed(space, params, _settings(values))
+            params = completed(space, params, given)
         except KeyError:
             raise click.UsageError(f"--like {like}: there is no such trial") from None
         except ValueError as error:
@@ -580,7 +582,10 @@ def _settings(pairs: Iterable[str]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
             raise ConfigError("", f"--set '{pair}' is not key=value", "write e.g. --set learning_rate=0.01")
-        values[key.strip()] = read_yaml(text)
+        try:
+            values[key.strip()] = read_yaml(text)
+        except ConfigError as error:
+            raise ConfigError(f"--set {pair}", error.message, error.mend) from None
     return values
 
 
@@ -682,7 +687,7 @@ def _rebuild(store: Store, config: SweepConfig) -> Sweeper:
 def _member(front: Sequence[Member], config: SweepConfig, cost: str | None) -> Member:
     """The best of the front, or the best that costs no more than `cost` (text with the cost's unit)."""
     if not front:
-        raise click.ClickException("no trial has finished yet: there is no best")
+        raise click.ClickException("no trial has a result that counts (see `sweep status`): there is no best")
     if cost is None:
         return front[-1]
     limit = parse_cost(cost, config)
@@ -700,10 +705,13 @@ def parse_cost(text: str, config: SweepConfig) -> float:
     from sweeper.units import parse_duration
 
     try:
-        return parse_duration(text) if config.cost.name == "seconds" else float(text)
+        cost = parse_duration(text) if config.cost.name == "seconds" else float(text)
+        if not cost > 0:
+            raise ValueError
+        return cost
     except ValueError as error:
         name = config.cost.name
-        said = str(error) if name == "seconds" else f"'{text}' is not a number of {name}"
+        said = str(error) if name == "seconds" else f"'{text}' is not a number of {name} above 0"
         raise click.BadParameter(said, param_hint="--cost") from None
 
 

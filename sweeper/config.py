@@ -150,7 +150,7 @@ def _plain_name(value: Any) -> str:
     if not isinstance(value, str) or not NAME.fullmatch(value):
         _bad(
             f"'{short(value)}' is not a plain name",
-            "use letters, digits, '-', '_' and '.', starting with a letter or digit; never a path",
+            "use at most 64 letters, digits, '-', '_' and '.', starting with a letter or digit; never a path",
         )
     return value
 
@@ -725,7 +725,7 @@ def _check(config: SweepConfig, data: dict[str, Any]) -> None:
                 raise ConfigError(
                     f"{section}.{name}",
                     f"'{short(name)}' is not a name",
-                    "use letters, digits, '_', '-' and '.', starting with a letter",
+                    "use at most 128 letters (a to z), digits, '_', '-' and '.', starting with a letter",
                 )
     for name, value in config.fixed.items():
         if name in config.parameters:

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Observer", "Outcome", "State", "rebuild", "run", "run_file", "verify_history"]
 
-ALIKE = 5  # failures of one kind, from the first trial on, that end a sweep
+ALIKE = 5  # failures of one kind, from the first trial on, or lost trials in a row, that end a sweep
 MAX_LOSSES = 3  # attempts of a trial that may be lost to the machine
 AHEAD_FROM = 0.04  # propose ahead when a proposal takes this share of a trial
 AHEAD = 2  # so many: of unlike trials, the short ones come in rows
@@ -316,6 +316,7 @@ class _Session:
         self.last: TrialRow | None = None
         self.ran = 0
         self.alike: list[TrialRow] = []  # this session's failures, while nothing has ever gone well
+        self.given_up: list[TrialRow] = []  # trials lost to the machine since the last one that was not
         self.ask_seconds: list[float] = []
         self.trial_seconds: deque[float] = deque(maxlen=RECENT)
         self.clock = _Clock()
@@ -644,6 +645,9 @@ class _Session:
         if ran(row):
             self.ran += 1
             self.trial_seconds.append(result.seconds)
+            self.given_up = []
+        if row.status == "lost":
+            self.given_up.append(row)
         if row.status == "failed":
             self.alike.append(row)
         return row
@@ -754,7 +758,10 @@ class _Session:
         return self._spent() is not None or (trials is not None and active >= trials)
 
     def _failing(self) -> str | None:
-        """Whether all trials so far failed in one and the same way."""
+        """Whether all trials so far failed in one and the same way, or so many in a row were lost that none
+        will ever count in the budget."""
+        if len(self.given_up) >= ALIKE:
+            return "failed"
         if len(self.alike) < ALIKE or self.rows.counts["done"]:
             return None
         return "failed" if len({_signature(row) for row in self.alike}) == 1 else None
@@ -763,7 +770,10 @@ class _Session:
         folder, budget = self.store.folder, self.config.budget
         done = self.rows.counts["done"]
         failures = [row for row in self.rows.values() if row.status == "failed"]
-        if reason == "failed" or (failures and not done and reason != "interrupted"):
+        if reason == "failed" and len(self.given_up) >= ALIKE:
+            message = f"{len(self.given_up)} trials in a row were {self.given_up[-1].message}. "
+            message += "Find out who ends them; the same command goes on."
+        elif reason == "failed" or (failures and not done and reason != "interrupted"):
             last = self.alike[-1] if self.alike else failures[-1]
             log = "\n".join(last_lines(self.store.trial_folder(last.number) / "log.txt"))
             alike = f"all {len(self.alike)} trials failed alike"

@@ -669,7 +669,9 @@ class Command(Objective):
         environment = {**os.environ, **_trial_environment(job), "SWEEP_PARAMS": str(params_file)}
         environment.setdefault("PYTHONUNBUFFERED", "1")  # points are to come when they are printed
         pattern = re.compile(self.spec["pattern"]) if self.spec["pattern"] else None
-        needle = json.dumps(self.spec["metric"]).encode()
+        # Saves most lines from being parsed; of a name that may be written with escapes or without, none.
+        plain = re.fullmatch(r"[\w .-]+", self.spec["metric"], re.ASCII)
+        needle = f'"{self.spec["metric"]}"'.encode() if plain else b""
 
         def line(text: bytes, source: str) -> None:
             if source == "report":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -68,11 +69,23 @@ def command_words(
     return words
 
 
-def fill_command(config: Any, values: Mapping[str, Any]) -> str:
-    """The command of a config with these values, as a line to paste into a shell in the config's folder."""
-    own = {"seed": 0, "trial_dir": ".", "python": sys.executable}
-    words = command_words(config.objective.target, values, config.objective.shell, own)
-    return words[2] if config.objective.shell else shlex.join(words)
+def fill_command(config: Any, values: Mapping[str, Any], seed: int = 0) -> str:
+    """The command of a config with these values, as a line to paste into a shell in the config's folder.
+
+    What it is not given by placeholders comes as in a trial: the seed in SWEEP_SEED, the values in the file
+    that SWEEP_PARAMS names.
+    """
+    command, shell = config.objective.target, config.objective.shell
+    own = {"seed": seed, "trial_dir": ".", "python": sys.executable}
+    words = command_words(command, values, shell, own)
+    line, named = words[2] if shell else shlex.join(words), set(placeholders(command))
+    given = [] if "seed" in named else [f"SWEEP_SEED={seed}"]
+    given += [] if named - set(OWN) else ["SWEEP_PARAMS=/dev/stdin"]
+    if given:
+        line = " ".join([*given, f"/bin/sh -c {shlex.quote(line)}" if shell else line])
+    if named - set(OWN):
+        return line
+    return f"printf %s {shlex.quote(json.dumps(dict(values)))} | {line}"
 
 
 def quoted_placeholder(command: str) -> str:

@@ -83,7 +83,7 @@ def plot_pareto(
     else:
         axes.set_ylim(0, 1)
         axes.yaxis.set_major_locator(NullLocator())
-        said = "every trial has failed so far" if rest else "no trial has finished yet"
+        said = "every trial has failed so far" if rest else "no result to show yet"
         axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", color=GREY, size=13)
     if members and done:
         legend = _draw_front(axes, members, high) + legend
@@ -310,7 +310,8 @@ def _draw_trials(
             linestyle="none",
         )
     if outside:
-        kinds.append(_marker("v", f"{len(outside)} beyond the axis", size=5))
+        mark = "v" if outside[0].score < bottom else "^"
+        kinds.append(_marker(mark, f"{len(outside)} beyond the axis", size=5))
     return kinds
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -101,7 +101,8 @@ class Sweeper:
     `scale`: linear; percentile (scores in 0..1 count by their log odds); exponential (every halving of the
     distance to `scale_max` counts the same). `cost_limit`: nothing predicted to cost more is proposed.
     `fidelity`: the parameter such that a shorter trial would have given the same learning curve.
-    Raises ConfigError on settings that make no sense.
+    Raises ConfigError on settings that make no sense. Threads that share one hold a lock of their own around
+    `ask` and `tell`.
     """
 
     def __init__(
@@ -126,17 +127,21 @@ class Sweeper:
             )
         if (scale == "exponential") != (scale_max is not None):
             raise ConfigError("metric.max", "belongs to 'scale: exponential'", "give both or neither")
-        if scale_max is not None and not math.isfinite(scale_max):
-            raise ConfigError("metric.max", f"{scale_max!r} is not finite", "name the best score there is")
-        if cost_limit is not None and not 0 < cost_limit < math.inf:
-            raise ConfigError("cost.limit", f"{cost_limit!r} is not above zero", "leave it out for no limit")
+        if scale_max is not None and not _finite(scale_max):
+            raise ConfigError(
+                "metric.max", f"{scale_max!r} is not a finite number", "name the best score there is"
+            )
+        if cost_limit is not None and not (_finite(cost_limit) and cost_limit > 0):
+            raise ConfigError(
+                "cost.limit", f"{cost_limit!r} is not a number above zero", "leave it out for no limit"
+            )
         if fidelity is not None and (
             fidelity not in self.space.parameters or self.space.parameters[fidelity].kind == "categorical"
         ):
             raise ConfigError("objective.fidelity", f"'{fidelity}' is not a swept number", "name one")
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        if not _whole(seed) or seed < 0:
             raise ConfigError("seed", f"{seed!r} is not a whole number", "0 or above")
-        self.goal, self.seed, self.cost_limit = goal, seed, cost_limit
+        self.goal, self.seed, self.cost_limit = goal, int(seed), cost_limit
         self.scale, self.scale_max, self.fidelity = scale, scale_max, fidelity
         self._sign = 1.0 if goal == "maximize" else -1.0
         self._ladder = fidelity or next(
@@ -167,7 +172,7 @@ class Sweeper:
             pool = np.stack([self._pooled(params) for params in among])
         if n is None:
             return self._ask(pool)
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        if not _whole(n) or n < 1:
             raise ValueError(f"n: {n!r} is not a number of trials")
         return [self._ask(pool) for _ in range(n)]
 
@@ -291,10 +296,11 @@ class Sweeper:
             return []
         if observed or len(done) < 3:
             best = pareto.front([e.cost for e in done], [e.score for e in done], self.goal)
-            return [Member(e.trial.params, e.score, e.cost, self._number(e)) for e in (done[i] for i in best)]
+            chosen = [done[i] for i in best]
+            return [Member(dict(e.trial.params), e.score, e.cost, self._number(e)) for e in chosen]
         known = (sum(e.status in ("done", "failed") for e in self._entries), self._models)
         if self._front is not None and self._front[0] == known[0] and self._front[1] is known[1]:
-            return list(self._front[2])
+            return [replace(member, params=dict(member.params)) for member in self._front[2]]
         with one_thread():
             models = self._fitted(np.random.default_rng([self.seed, 0]))[1]
             features = self.space.features(self._units("done"))
@@ -311,26 +317,29 @@ class Sweeper:
             score = self._to_score(min(mean[i], shown))  # luck aside, none is better than the best run of all
             members.append(Member(params, score, _exp(log_costs[i]), number, score_sd))
         self._front = (*known, members)
-        return list(members)
+        return [replace(member, params=dict(member.params)) for member in members]
 
     @staticmethod
     def _number(entry: _Entry) -> int | None:
         return entry.trial.number if entry.asked else None
 
     def _register(self, trial: Trial) -> Trial:
-        entry = _Entry(trial, "pending")
+        # A copy: what the caller does to the params that it was given changes nothing here.
+        entry = _Entry(replace(trial, params=dict(trial.params)), "pending")
         self._entries.append(entry)
         self._by_number[trial.number] = entry
         self._asks = trial.number
         return trial
 
     def _pending(self, trial: Trial | int) -> _Entry:
-        if not isinstance(trial, (Trial, int)):
+        if not isinstance(trial, Trial) and not _whole(trial):
             raise ValueError(f"{trial!r} is no trial that ask() gave; results of params go to observe()")
-        number = trial.number if isinstance(trial, Trial) else trial
-        if isinstance(number, bool) or number not in self._by_number:
-            raise ValueError(f"trial {number!r} was never asked")
+        number = trial.number if isinstance(trial, Trial) else int(trial)
+        if number not in self._by_number:
+            raise ValueError(f"trial {number} was never asked")
         entry = self._by_number[number]
+        if isinstance(trial, Trial) and not np.array_equal(trial.unit, entry.trial.unit):
+            raise ValueError(f"trial {number} is another Sweeper's, or two threads asked for it at once")
         if entry.status != "pending":
             raise ValueError(f"trial {number} is {entry.status} already")
         return entry
@@ -591,6 +600,10 @@ class Sweeper:
 def _exp(value: float) -> float:
     """Without overflow, whatever a model dreams of."""
     return math.exp(min(max(float(value), -700.0), 700.0))
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _finite(value: Any) -> bool:

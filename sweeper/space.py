@@ -136,6 +136,8 @@ class Space:
 
     def check(self, params: Mapping[str, Any]) -> None:
         """Raises ValueError that names key and value where `params` cannot be had in this space."""
+        if not isinstance(params, Mapping):
+            raise ValueError(f"params: {params!r} is not a mapping of names to values")
         for name, value in params.items():
             if name in self.fixed and same(self.fixed[name], value):
                 continue

@@ -273,8 +273,10 @@ class Store:
             db = _connect(path)
             _migrate(db)
             return cls(folder, db, lock)
-        except BaseException:
+        except BaseException as error:
             lock.release()
+            if isinstance(error, sqlite3.Error) and _DISK.search(str(error)):
+                raise StoreError(f"{path} cannot be written: {error}; make room for it") from error
             raise
 
     def close(self) -> None:
@@ -289,8 +291,11 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close()
+        # A reader finds out on the way: it does not look through the whole file first.
+        if isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error):
+            raise StoreDamaged(f"{self.folder / 'run.db'} is damaged: {error}") from error
 
     # Reading
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sweeper.config import SweepConfig
+from sweeper.history import ran
 from sweeper.logs import last_lines, printable
 from sweeper.objectives import UNENDED, is_path, trial_seed
 from sweeper.progress import front_head, front_rows
@@ -95,14 +96,14 @@ def command_line(config: SweepConfig, params: Mapping[str, Any], seed: int = 0) 
     if objective.kind == "command":
         from sweeper.objectives import fill_command
 
-        return _in_folder(config.folder, fill_command(config, values))
+        return _in_folder(config.folder, fill_command(config, values, seed))
     if objective.kind == "function":
         module, _, function = objective.target.rpartition(":")
         folder = config.folder
         if module.endswith(".py"):  # a file: the folder it lies in is where it is imported from
             folder, module = folder / Path(module).expanduser().parent, Path(module).stem
         code = f"from {module} import {function.partition('.')[0]}; print({function}({_arguments(values)}))"
-        return _in_folder(folder, shlex.join([sys.executable, "-c", code]))
+        return _in_folder(folder, f"SWEEP_SEED={seed} {shlex.join([sys.executable, '-c', code])}")
     return ""
 
 
@@ -208,7 +209,9 @@ def front_lines(
 
 def member_summary(config: SweepConfig, member: FrontMember, label: str = "") -> str:
     """One setting on the front: what it reaches, its values as YAML, and the command that runs it."""
-    sure = f" ± {format_number(1.96 * member.score_sd)}" if member.score_sd else ""
+    known = 1e-12 * max(abs(member.score), 1e-300)  # what is left where all scores are equal is rounding
+    doubt = 1.96 * (member.score_sd or 0.0)
+    sure = f" ± {format_number(doubt)}" if doubt > known else ""
     price = format_cost(member.cost, config.cost.name)
     head = f"{config.metric.name} {format_number(member.score)}{sure} for {price}"
     trial = f" (trial {member.trial})" if member.trial is not None else ""
@@ -270,7 +273,7 @@ def status_summary(store: Store, config: SweepConfig, live: bool) -> str:
     trials = store.trials(points=False)
     meta = store.meta()
     elapsed, paused = float(meta.get("elapsed") or 0), ", paused" if meta.get("paused") else ""
-    spent = config.objective.seeds * sum(trial.cost or 0.0 for trial in trials)
+    spent = config.objective.seeds * sum(trial.cost or 0.0 for trial in trials if ran(trial))
     budget = config.budget
     of = (
         f" of {format_seconds(budget.time)}" if budget.time else "",

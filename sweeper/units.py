@@ -75,7 +75,7 @@ def format_number(value: float) -> str:
     """Four significant digits, large numbers with k, M, G: `0.003142`, `431.5`, `1.25M`."""
     size = abs(value)
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if 0.99995 * unit <= size < 1e15:
+        if 0.99995 * unit <= size < 0.99995e13:
             return f"{value / (1e3 if letter == 'k' else unit):.4g}{letter}"
     return f"{value:.4g}"
 

@@ -184,6 +184,34 @@ def test_wrong_words_on_the_command_line_end_with_2(stored, capsys):
     assert "did you mean 'demo'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["enqueue", "--set", "lr"], "error: --set 'lr' is not key=value"),
+        (["enqueue", "--set", "lr=[1"], "error: --set lr=[1: not valid YAML"),
+        (["enqueue", "--set", "lr=5"], "Error: --set lr: 5 lies outside"),
+        (["train", "cartpole", "--set", "learning_rate=[1"], "error: --set learning_rate=[1: not valid YAML"),
+        (["run", "demo.yaml", "--name", "a" * 65], "hint: use at most 64 letters"),
+        (["check", "demo.yaml", "--set", f"{'a' * 129}=1"], "hint: use at most 128 letters"),
+        (["check", "demo.yaml", "--set", "größe=1"], "letters (a to z)"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_was_given(stored, capsys, words, said):
+    sweep(*words, code=2)
+    assert said in capsys.readouterr().err
+
+
+def test_a_torn_database_is_said_with_its_mend_whatever_looks(stored, capsys):
+    with Path("runs/demo/run.db").open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 8192)
+    for words in (["status"], ["best"], ["export"], ["plot", "pareto"], ["exclude", "1"], ["verify"]):
+        sweep(*words, code=1)
+        said = capsys.readouterr().err
+        assert said.startswith("error: runs/demo/run.db is damaged: ")
+        assert said.endswith("; `sweep repair` mends it\n")
+
+
 def test_gpus_that_are_not_there_are_refused_before_anything_is_written(here, capsys, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     sweep("run", "demo.yaml", "--set", "workers.gpus=3", code=2)
@@ -424,6 +452,9 @@ def test_best_answers_for_a_cost(whole, monkeypatch, capsys):
     assert read_yaml(best("--format", "yaml"))["fixed"] == dear["params"]
     sweep("best", "whole", "--cost", "0.5", code=1)
     assert "the cheapest costs" in capsys.readouterr().err
+    for none in ("nan", "-1", "0"):
+        sweep("best", "whole", "--cost", none, code=2)
+        assert f"--cost: '{none}' is not a number of effort above 0" in capsys.readouterr().err
 
 
 def test_plot_writes_where_it_is_told(whole, monkeypatch, capsys):

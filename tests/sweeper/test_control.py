@@ -229,6 +229,17 @@ def test_an_excluded_result_is_in_no_model_and_on_no_front(here: Path) -> None:
     assert not rows(here)[2].excluded
 
 
+def test_where_no_result_counts_nobody_says_that_none_has_finished(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with live(here, "budget.trials=2") as run:
+        run.end()
+    for number in "12":
+        sweep("exclude", number)
+    sweep("best", code=1)
+    assert "no trial has a result that counts" in capsys.readouterr().err
+
+
 def test_a_live_run_forgets_what_is_excluded_before_its_next_proposal(here: Path) -> None:
     (here / "gate").write_text("7")
     with live(here) as run:

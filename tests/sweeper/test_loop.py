@@ -19,6 +19,8 @@ from sweeper.errors import ConfigError
 from sweeper.executors import ExecutorError
 from sweeper.loop import Outcome, State
 from sweeper.store import RunLocked, Store, StoreError, TrialRow
+from sweeper.summary import status_summary
+from sweeper.units import format_number
 
 TEXT = """
 name: t
@@ -226,6 +228,28 @@ def test_a_trial_that_is_killed_every_time(
     first = rows(tmp_path)[0]
     assert (first.status, first.failure, first.attempts) == (status, failure, attempts)
     assert outcome.counts["done"] == (2 if status == "failed" else 3)
+    assert_repeatable(tmp_path)
+
+
+def test_a_sweep_whose_trials_are_all_ended_from_outside_ends(tmp_path: Path) -> None:
+    """They count in no budget, so that none would end it."""
+    code = f"""
+    import os, signal
+    def fit(lr, steps):
+        gate = {str(tmp_path / "gate")!r}
+        if not os.path.exists(gate) and not os.environ["SWEEP_TRIAL_DIR"].endswith("1"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return steps, steps
+    """
+    outcome = sweep(tmp_path, code, "workers.count=1", "budget.trials=3")
+    assert (outcome.reason, outcome.counts["done"], outcome.counts["lost"]) == ("failed", 1, loop.ALIKE)
+    assert outcome.message.startswith("5 trials in a row were lost 3 times (")
+    with Store.open(tmp_path / "run", readonly=True) as run:
+        said = status_summary(run, load(tmp_path, code), live=False)
+    assert f"spent    {format_number(outcome.spent_cost)}\n" in said  # as the budget counts it
+    (tmp_path / "gate").touch()
+    outcome = sweep(tmp_path, code, "workers.count=1", "budget.trials=3")
+    assert (outcome.reason, outcome.counts["done"]) == ("trials", 3)
     assert_repeatable(tmp_path)
 
 

@@ -1,6 +1,9 @@
 """Objectives: how commands are filled, what reports amount to, and mistakes found before anything runs."""
 
+import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from sweeper.cli import main
 from sweeper.errors import ConfigError
 from sweeper.objectives import Curve
 from sweeper.placeholders import command_words
+from sweeper.summary import command_line
 from trainer.defaults import DEFAULTS
 
 PARAMS = {"lr": 0.1, "batch_size": 64, "mode": "a b; $(rm -rf x) 'q'", "nested.flag": True}
@@ -67,7 +71,47 @@ def test_a_shell_never_sees_a_bare_value() -> None:
 
 def test_a_line_to_paste_fills_the_command(tmp_path: Path) -> None:
     line = objectives.fill_command(load(tmp_path, '{command: "run {args}"}'), {"lr": 0.1, "mode": "a b"})
-    assert line == "run --lr=0.1 '--mode=a b'"
+    assert line == "SWEEP_SEED=0 run --lr=0.1 '--mode=a b'"
+
+
+def told(folder: Path, objective: str, script: str, metric: str = "score") -> float | None:
+    """The score that a trial of this command has, run as a worker runs it."""
+    (folder / "mine.py").write_text(script)
+    settings = load(folder, objective, f"metric: {{name: {metric}}}")
+    params = {"lr": 0.25, "steps": 3}
+    (folder / "params.json").write_text(json.dumps(params))
+    ran = objectives.make(settings).run(
+        objectives.Job(7, params, 7, str(folder)), lambda *point: None, lambda facts: None
+    )
+    return ran.score
+
+
+@pytest.mark.parametrize("shell", ["false", "true"])
+@pytest.mark.parametrize("words", ["{seed} {lr}", "{lr}", "{seed}", ""])
+def test_the_line_to_paste_gives_the_trials_score_again(tmp_path: Path, words: str, shell: str) -> None:
+    """By placeholder or by environment: the seed and the values reach it as they did in the sweep."""
+    script = (
+        "import json, os, sys\n"
+        "words = sys.argv[1:]\n"
+        "seed = words.pop(0) if '{seed}' in WORDS else os.environ['SWEEP_SEED']\n"
+        "lr = words[0] if words else json.load(open(os.environ['SWEEP_PARAMS']))['lr']\n"
+        "print(json.dumps({'score': int(seed) + float(lr)}))\n"
+    ).replace("WORDS", repr(words))
+    objective = f"{{command: '{{python}} mine.py {words}', shell: {shell}}}"
+    more = "parameters: {lr: {min: 0, max: 1}}"
+    assert told(tmp_path, objective, script) == 7.25
+    line = command_line(load(tmp_path, objective, more), {"lr": 0.25}, 7)
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("SWEEP_")}
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True, env=bare)
+    assert json.loads(done.stdout) == {"score": 7.25}
+
+
+@pytest.mark.parametrize("escaped", ["True", "False"])
+def test_a_metric_of_any_name_is_heard_however_its_json_is_written(tmp_path: Path, escaped: str) -> None:
+    script = f"import json; print(json.dumps({{'précision': 0.5}}, ensure_ascii={escaped}))"
+    objective = "{command: '{python} -X utf8 mine.py'}"
+    assert told(tmp_path, objective, script, "précision") == 0.5
+    assert told(tmp_path, objective, r"""print('{"eval\/reward": 0.5}')""", "eval/reward") == 0.5
 
 
 # Reports

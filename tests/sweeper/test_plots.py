@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
 
-from sweeper.plots import plot_pareto
+from sweeper.plots import _draw_trials, _score_limits, plot_pareto
 
 
 @dataclass
@@ -105,3 +107,13 @@ def test_one_hopeless_score_does_not_flatten_the_front(tmp_path):
         return rows.max() - rows.min()
 
     assert height(crashed) > 0.8 * height(plain)
+
+
+@pytest.mark.parametrize(("goal", "beyond", "marker"), [("maximize", -1e9, "v"), ("minimize", 1e9, "^")])
+def test_the_legend_shows_the_mark_of_what_lies_beyond_the_axis(goal, beyond, marker):
+    trials, front = sweep(goal)
+    done = [*(t for t in trials if t.status == "done"), Trial(99, "done", beyond, 5.0)]
+    axes = Figure().add_subplot()
+    limits = _score_limits(axes, done, front, goal, strip=False)
+    (said,) = _draw_trials(axes, done, set(), ScalarMappable(), *limits)
+    assert [said.get_marker()] == [line.get_marker() for line in axes.get_lines()] == [marker]

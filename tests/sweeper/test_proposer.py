@@ -219,6 +219,61 @@ def test_trials_are_told_once_and_only_if_asked() -> None:
         tuner.observe({"lr": 5.0, "steps": 10_000}, score=1.0, cost=1.0)
 
 
+def test_a_trial_of_another_sweeper_is_not_taken_for_ones_own() -> None:
+    tuner, other = Sweeper(TWO), Sweeper(TWO, seed=1)
+    tuner.ask(2), other.ask()
+    with pytest.raises(ValueError, match="trial 2 is another Sweeper's"):
+        tuner.tell(other.ask(), score=1.0, cost=1.0)
+    tuner.tell(2, score=1.0, cost=1.0)
+
+
+@pytest.mark.parametrize("count", [2, 6])  # raw results, and the models' means
+def test_what_a_caller_does_to_its_params_changes_nothing(count: int) -> None:
+    tuner, untouched = Sweeper(TWO), Sweeper(TWO)
+    for _ in range(count):
+        ours, theirs = tuner.ask(), untouched.ask()
+        score, cost = truth(ours.params)
+        ours.params["device"] = ours.params.pop("steps")
+        tuner.tell(ours, score=score, cost=cost)
+        untouched.tell(theirs, score=score, cost=cost)
+    for _ in range(2):
+        for observed in (False, True):
+            members = tuner.front(observed)
+            assert members == untouched.front(observed)
+            members[0].params.clear()
+
+
+def test_numbers_may_be_numpys() -> None:
+    tuner, same_again = Sweeper(TWO, seed=np.int64(3)), Sweeper(TWO, seed=3)  # type: ignore[arg-type]
+    trials = tuner.ask(np.int64(2))  # type: ignore[arg-type]
+    assert same(trials, same_again.ask(2))
+    tuner.tell(np.int64(2), score=np.float32(1), cost=np.int32(1))  # type: ignore[arg-type]
+    assert [member.trial for member in tuner.front()] == [2]
+
+
+@pytest.mark.parametrize("params", [None, ["lr"], "lr"])
+def test_params_that_are_no_mapping_are_named(params: Any) -> None:
+    with pytest.raises(ValueError, match=r"params: .* is not a mapping of names to values"):
+        Sweeper(TWO).observe(params, score=1.0, cost=1.0)
+    with pytest.raises(ValueError, match=r"params: .* is not a mapping of names to values"):
+        Sweeper(TWO).ask(among=[params])
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"cost_limit": "3"}, "cost.limit: '3'"),
+        ({"cost_limit": True}, "cost.limit: True"),
+        ({"cost_limit": math.inf}, "cost.limit: inf"),
+        ({"scale": "exponential", "scale_max": "1"}, "metric.max: '1'"),
+        ({"seed": True}, "seed: True"),
+    ],
+)
+def test_a_setting_that_is_no_number_is_named(settings: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        Sweeper(TWO, **settings)
+
+
 def test_front_holds_what_nobody_beats_cheapest_first() -> None:
     tuner = Sweeper(TWO)
     assert tuner.front() == []

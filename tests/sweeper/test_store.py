@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sweeper import config
-from sweeper.store import APPLICATION_ID, SCHEMA_VERSION, Point, RunLocked, Store, StoreError
+from sweeper.store import APPLICATION_ID, SCHEMA_VERSION, Point, RunLocked, Store, StoreDamaged, StoreError
 
 TEXT = "name: r\nobjective: {synthetic: log}\nparameters: {lr: {min: 0, max: 1}}\n"
 
@@ -215,6 +215,34 @@ def test_a_damaged_database_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"damaged|cannot be read"):
         Store.open(tmp_path / "r")
     assert path.read_bytes() == torn
+
+
+def test_a_reader_who_meets_the_damage_on_the_way_says_so(tmp_path: Path) -> None:
+    with create(tmp_path / "r") as store:
+        for number in range(1, 200):
+            store.add_trial(number, {"lr": 0.5, "text": "x" * 100})
+    with (tmp_path / "r" / "run.db").open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 20_000)
+    for read in (Store.meta, Store.trials, Store.history):
+        with (
+            pytest.raises(StoreDamaged, match=r"run\.db is damaged: .*malformed"),
+            Store.open(tmp_path / "r", readonly=True) as store,
+        ):
+            read(store)
+
+
+def test_a_disk_without_room_to_open_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(tmp_path / "r").close()
+
+    def full(path: Path) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("disk I/O error")  # what SQLite says where the WAL has no room
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sweeper.store._connect", full)
+        with pytest.raises(StoreError, match=r"run\.db cannot be written: disk I/O error; make room"):
+            Store.open(tmp_path / "r")
+    Store.open(tmp_path / "r").close()
 
 
 def test_a_network_disk_is_refused_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,10 +57,11 @@ def test_the_trainers_command_line_reads_back_as_the_same_settings():
 
 
 def test_a_functions_command_line_calls_it_with_the_same_params(tmp_path):
-    text = "class C:\n    @staticmethod\n    def call(**params):\n        return sorted(params.items())\n"
+    text = "import os\nclass C:\n    @staticmethod\n    def call(**params):\n"
+    text += "        assert os.environ['SWEEP_SEED'] == '5'\n        return sorted(params.items())\n"
     (tmp_path / "mine.py").write_text(f"{text}call = C.call\n")
     for name in ("call", "C.call"):
-        line = command_line(config(f"{{function: 'mine:{name}'}}", "{}", tmp_path), PARAMS)
+        line = command_line(config(f"{{function: 'mine:{name}'}}", "{}", tmp_path), PARAMS, 5)
         assert line.startswith("(cd ")
         done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == repr(sorted(PARAMS.items()))
@@ -69,7 +70,7 @@ def test_a_functions_command_line_calls_it_with_the_same_params(tmp_path):
 def test_a_commands_line_is_the_filled_command():
     demo = config("{command: 'python train.py {args:dashes} --x={x}'}", "{learning_rate: 0.5}")
     words = shlex.split(command_line(demo, {"x": 0.25, "words": "a b"}))
-    assert words[:2] == ["python", "train.py"]
+    assert words[:3] == ["SWEEP_SEED=0", "python", "train.py"]
     assert words[-1] == "--x=0.25"
     assert "--learning-rate" in words
     assert "a b" in words
@@ -108,6 +109,12 @@ def test_a_setting_is_told_with_what_it_reaches():
     assert line.endswith(" --seed 7")  # as trial 7 was run
 
 
+@pytest.mark.parametrize(("score", "sd"), [(0.0, 3.1e-316), (5.0, 1.8e-15), (-1e12, 3.7e-4), (0.5, None)])
+def test_rounding_errors_of_equal_scores_are_no_doubt(score, sd):
+    text = member_summary(config("{train: cartpole}"), Member(score, 1.0, 7, sd))
+    assert text.splitlines()[0] == f"score {format_number(score)} for 1 s (trial 7)"
+
+
 def test_a_folder_beside_the_config_stays_a_path_in_the_line_to_paste(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
@@ -129,5 +136,8 @@ def test_seconds_as_people_say_them(seconds, text):
 def test_numbers_as_people_say_them():
     assert [format_number(n) for n in (0.00314159, 431.52, -1e-9, 12345, 1e6, 2.5e9, 9999.6)] == [
         "0.003142", "431.5", "-1e-09", "12.35k", "1M", "2.5G", "10k",
+    ]  # fmt: skip
+    assert [format_number(n) for n in (1e12, 9.9994e12, 9.9996e12, -5.0387e13)] == [
+        "1000G", "9999G", "1e+13", "-5.039e+13",
     ]  # fmt: skip
     assert (format_cost(90, "seconds"), format_cost(2e6, "steps")) == ("1 m 30 s", "2M steps")
