@@ -412,7 +412,7 @@ def test_a_sweep_ends_with_front_settings_picture_and_what_next(whole):
     assert re.search(r"^ *cost \(effort\) +score +trial$", out, re.MULTILINE)
     assert re.search(r"^best: score \S+ ± \S+ for \S+ effort \(trial \d\)$", out, re.MULTILINE)
     assert "\nfixed:\n  pause: 0\n  x: " in out
-    assert re.search(r"^python script.py --pause=0 --x=\S+ --y=\S+$", out, re.MULTILINE)
+    assert re.search(r"^SWEEP_SEED=\d+ python script.py --pause=0 --x=\S+ --y=\S+$", out, re.MULTILINE)
     assert "picture    runs/whole/pareto.png" in out
     assert re.search(r"proposals  \d+ ms each \(median\), workers idle \d+\.\d % of the time", out)
     assert "go on      sweep run whole.yaml --set budget.trials=12" in out
@@ -429,9 +429,9 @@ def test_a_run_is_readable_where_its_script_is_gone(whole, tmp_path):
 
 def test_what_a_sweep_prints_can_be_pasted(whole):
     folder, done = whole
-    line = next(line for line in done.stdout.splitlines() if line.startswith("python script.py"))
-    words = [sys.executable, *shlex.split(line)[1:]]
-    pasted = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True)
+    line = next(line for line in done.stdout.splitlines() if "python script.py" in line)
+    words = ["/bin/sh", "-c", line]
+    pasted = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True, env=environment())
     score = json.loads(pasted.stdout.splitlines()[-1])["score"]
     trials = json.loads(run_in(folder, "export", "whole", "--format", "json").stdout)
     assert score in [trial["score"] for trial in trials]
