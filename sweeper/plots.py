@@ -395,7 +395,7 @@ def _annotate(
         text = axes.text(
             0, 0, f"{label}: {format_number(member.score)}\n{format_cost(member.cost, _plain(cost_name))}",
             size=10.5, color=INK, linespacing=1.25, zorder=7, ha="left", va="bottom",
-            bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "#d1d5db", "alpha": 0.95},
+            bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "#d1d5db"},
         )  # fmt: skip
         box = text.get_window_extent(renderer)
         width, height = box.width + 13 * scale, box.height + 13 * scale
