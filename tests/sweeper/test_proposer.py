@@ -244,10 +244,12 @@ def test_what_a_caller_does_to_its_params_changes_nothing(count: int) -> None:
 
 
 def test_numbers_may_be_numpys() -> None:
-    tuner, same_again = Sweeper(TWO, seed=np.int64(3)), Sweeper(TWO, seed=3)  # type: ignore[arg-type]
-    trials = tuner.ask(np.int64(2))  # type: ignore[arg-type]
+    numbers: Any = np.int64(2), np.int64(3), np.int32(1)  # what users pass, whatever the annotations say
+    two, seed, cost = numbers
+    tuner, same_again = Sweeper(TWO, seed=seed), Sweeper(TWO, seed=3)
+    trials = tuner.ask(two)
     assert same(trials, same_again.ask(2))
-    tuner.tell(np.int64(2), score=np.float32(1), cost=np.int32(1))  # type: ignore[arg-type]
+    tuner.tell(two, score=np.float32(1), cost=cost)
     assert [member.trial for member in tuner.front()] == [2]
 
 
