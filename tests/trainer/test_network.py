@@ -206,9 +206,9 @@ def test_kernels_on_a_gpu_are_torch_on_the_processor(shape: tuple, kind: dict, b
     far = (there.flat_grad.cpu() - plain.flat_grad).norm()
     assert far < near * plain.flat_grad.norm()
     assert vars(sums[1]) == pytest.approx(vars(sums[0]), abs=near, rel=near)
-    # A narrow Gaussian makes much of a mean's last bit, and bfloat16 has few: ratios agree on average.
     apart = (copy.ratios.cpu() - buffer.ratios).abs() / (1 + buffer.ratios)
-    assert (apart.mean() if bf16 else apart.max()) < near
+    # A narrow Gaussian makes much of a mean's last bit, and bfloat16 has few: its ratios agree on average.
+    assert (apart.mean() if bf16 and kind.get("continuous") else apart.max()) < near
 
 
 @pytest.mark.parametrize("kind", SERVED, ids=str)
