@@ -7,9 +7,10 @@ everywhere; a few trials tell which slopes there are. Scores are modelled as log
 their height above the worst in units of their range, both offsets fitted with the lengthscales. a is small
 where scores grow by factors (ten times the steps, ten times the score), so that what cheap trials show
 carries over to dear ones; b is small where they saturate (500 of 500 steps), so that the luck of the middle
-does not pass for promise at the top. Large, they leave scores as they are. gpytorch takes some ten
-milliseconds of Python for one likelihood, so the same likelihood and its gradient are written out here over
-torch float64 matrices; a test holds the two against each other.
+does not pass for promise at the top. Large, they leave scores as they are. Some trials are accidents (a seed
+that collapsed, a machine that was busy): where all others contradict a score or a cost, it hardly counts.
+gpytorch takes some ten milliseconds of Python for one likelihood, so the same likelihood and its gradient are
+written out here over torch float64 matrices; a test holds the two against each other.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ _LEVEL = 1.0  # variance of a linear kernel's constant, in standardised targets
 # Of a warp: below, the worst or best scores stretch until luck among them rules; beyond, it is the identity.
 _OFFSETS = 0.06, 100.0
 _SHARED_NOISE = 0.7  # of the noise is one draw for all points of a trial's curve: they share a seed
+_ACCIDENTS = 1.0, 20.0  # of so many trials, before any is seen: whose luck is as wide as all scores together
+_WEIGHINGS = 4  # at most, of the trials, each by all others as they weigh; more change little
 
 
 @cache
@@ -80,7 +83,7 @@ class GaussianProcess:
     of each feature. `linear`: with a linear kernel. `warped`: of log(r + a) - log(1 + b - r), see above;
     predictions then are in these units, which `unwarp` leads back. `trials` [n]: which rows share a trial and
     so a part of their noise (None: all apart). `hyper` is the vector of `Priors`; at its prior mean until
-    `fit`.
+    `fit`. `robust`: accidents hardly count; `failed` of the rows, the last, are none.
     """
 
     def __init__(
@@ -91,6 +94,8 @@ class GaussianProcess:
         *,
         linear: bool = False,
         warped: bool = False,
+        robust: bool = False,
+        failed: int = 0,
         noise_variance: float = 0.01,
         trials: np.ndarray | None = None,
     ) -> None:
@@ -101,23 +106,56 @@ class GaussianProcess:
         self.shift = float(np.mean(targets / largest)) * largest
         self.y = torch.as_tensor((targets - self.shift) / self.scale, dtype=torch.float64)  # [n]
         self.groups, self.linear, self.trials = torch.as_tensor(groups), linear, trials
+        self.robust, self.failed = robust, failed
         self.warped, self.low = warped, float(targets.min())
         self.range = max(float(targets.max() - self.low), 1e-12 * largest)
         self.heights = torch.as_tensor((targets - self.low) / self.range, dtype=torch.float64)  # [n], 0..1
         self.dim = int(self.groups.max()) + 1
         self.priors = Priors(self.dim, linear, noise_variance, warped)
-        self.set_hyper(self.priors.mean.copy())
-        self.noise_shape = torch.eye(len(self.y), dtype=torch.float64)  # [n, n], times the noise variance
+        self._even = torch.eye(len(self.y), dtype=torch.float64)  # [n, n]: the noise at equal weights
         if trials is not None:
-            shared = torch.as_tensor(trials[:, None] == trials[None, :], dtype=torch.float64)
-            self.noise_shape = _SHARED_NOISE * shared + (1 - _SHARED_NOISE) * self.noise_shape
+            shared = torch.as_tensor(trials[:, None] == trials[None, :]).double()
+            self._even = _SHARED_NOISE * shared + (1 - _SHARED_NOISE) * self._even
+            owner, points = np.unique(trials, return_inverse=True, return_counts=True)[1:]
+            by_trial = np.split(np.argsort(owner, kind="stable"), np.cumsum(points)[:-1])
+            self._rows = [  # [trials, points] of those with as many points
+                torch.as_tensor(np.stack([rows for rows in by_trial if len(rows) == count]))
+                for count in np.unique(points)
+            ]
+        self.noise_shape = self._even  # [n, n], times the noise variance
+        self._factor: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.hyper = self.priors.mean.copy()
+        if warped:
+            self._warp(self.hyper)
 
     def set_hyper(self, hyper: np.ndarray) -> None:
-        """Takes the vector that `Priors` describes, and with it the targets as its offsets warp them."""
-        self.hyper = hyper
-        self._factor: tuple[torch.Tensor, torch.Tensor] | None = None
+        """Takes the vector that `Priors` describes: warps the targets and weighs the trials by it."""
+        self.hyper, self.noise_shape, self._factor = hyper, self._even, None
         if self.warped:
             self._warp(hyper)
+        if self.robust:
+            self._weigh()
+
+    def _weigh(self) -> None:
+        """The noise of each row: that of all, and more the likelier it was an accident, as far as the rest
+        can tell: off what they say by more than their doubt and the noise explain, by less than the spread
+        of all scores does. A mixture of two normals (Box and Tiao 1968); its share of accidents is learned
+        on the way.
+        """
+        noise, (prior, of) = math.exp(self.hyper[self.dim + 1]), _ACCIDENTS
+        judged = torch.arange(len(self.y)) < len(self.y) - self.failed
+        share, accident = prior / of, torch.zeros(len(self.y))
+        for _ in range(_WEIGHINGS):
+            before = accident
+            off, doubt = self._left_out()
+            plain, wide = doubt + noise, doubt + noise + 1  # the variance of standardised targets is 1
+            log_odds = 0.5 * (off**2 / plain - off**2 / wide + torch.log(plain / wide))
+            accident = torch.sigmoid(log_odds + math.log(share / (1 - share))) * judged
+            share = (prior + float(accident.sum())) / (of + float(judged.sum()))
+            sds = (1 - accident / (1 + noise)).rsqrt()  # of a row's noise, times that of all
+            self.noise_shape, self._factor = sds[:, None] * self._even * sds, None
+            if float((accident - before).abs().max()) < 0.01:
+                break
 
     def _warp(self, hyper: np.ndarray) -> None:
         low, high = np.exp(hyper[-2:])
@@ -185,7 +223,24 @@ class GaussianProcess:
         return value, gradient
 
     def fit(self, starts: list[np.ndarray], steps: int) -> GaussianProcess:
-        """Sets `hyper` to the best maximum a posteriori found by L-BFGS from each of `starts`."""
+        """Sets `hyper` to the best maximum a posteriori found by L-BFGS from each of `starts`.
+
+        Of a robust process with its trials as they weigh by the start, if there is but one; else first with
+        trials of equal weight, then, twice, as they weigh by what was found: accidents stand out from a fit.
+        """
+        if not self.robust:
+            self._search(starts, steps)
+        elif len(starts) == 1:
+            self.set_hyper(starts[0])
+            self._search(starts, steps)
+        else:
+            self.noise_shape = self._even
+            for _ in range(3):
+                self._search(starts, steps)
+                starts = [self.hyper]
+        return self
+
+    def _search(self, starts: list[np.ndarray], steps: int) -> None:
         bounds = list(zip(self.priors.low, self.priors.high, strict=True))
         best, hyper = math.inf, self.hyper
         for start in starts:
@@ -195,7 +250,6 @@ class GaussianProcess:
             if found.fun < best:
                 best, hyper = float(found.fun), found.x
         self.set_hyper(hyper)
-        return self
 
     # -- the posterior ---------------------------------------------------------------------------
 
@@ -238,20 +292,27 @@ class GaussianProcess:
     def left_out(self) -> tuple[np.ndarray, np.ndarray]:
         """Of each row, by how much the prediction from all other trials misses it, and the sd of that, [n].
 
-        Luck included; in the units of predictions. Rows that share a trial are left out together
-        (Rasmussen and Williams 2006, 5.4.2).
+        Luck included, any trial's and not its own; in the units of predictions. Rows that share a trial are
+        left out together (Rasmussen and Williams 2006, 5.4.2).
         """
+        off, doubt = self._left_out()
+        return self.scale * off.numpy(), np.hypot(self.scale * doubt.sqrt().numpy(), self.noise_sd)
+
+    def _left_out(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """By how much the prediction misses [n], and the variance of that without the row's own noise [n]."""
         factor, alpha = self._factored()
         inverse = torch.cholesky_inverse(factor)
         if self.trials is None:
             variance = 1 / inverse.diagonal()
-            return self.scale * (alpha * variance).numpy(), self.scale * variance.sqrt().numpy()
-        off, variance = torch.empty_like(alpha), torch.empty_like(alpha)
-        for trial in np.unique(self.trials):
-            rows = torch.as_tensor(np.flatnonzero(self.trials == trial))
-            block = torch.linalg.inv(inverse[rows][:, rows])
-            off[rows], variance[rows] = block @ alpha[rows], block.diagonal()
-        return self.scale * off.numpy(), self.scale * variance.sqrt().numpy()
+            off = alpha * variance
+        else:
+            off, variance = torch.empty_like(alpha), torch.empty_like(alpha)
+            for rows in self._rows:
+                block = torch.linalg.inv(inverse[rows[:, :, None], rows[:, None, :]])
+                off[rows] = (block @ alpha[rows][:, :, None])[:, :, 0]
+                variance[rows] = block.diagonal(dim1=1, dim2=2)
+        own = math.exp(self.hyper[self.dim + 1]) * self.noise_shape.diagonal()
+        return off, (variance - own).clamp_min(0)
 
     def explained(self) -> float:
         """Share of the targets' variance that the rest predicts when each trial is left out, at most 1."""
@@ -260,6 +321,7 @@ class GaussianProcess:
 
     @property
     def noise_sd(self) -> float:
+        """Of the luck of a trial that is no accident."""
         return self.scale * math.exp(0.5 * self.hyper[self.dim + 1])
 
     def as_gpytorch(self) -> Any:
@@ -270,12 +332,10 @@ class GaussianProcess:
 
         class Definition(gpytorch.models.ExactGP):
             def __init__(self) -> None:
-                likelihood = gpytorch.likelihoods.GaussianLikelihood(
-                    noise_constraint=gpytorch.constraints.GreaterThan(1e-9)
-                )
-                super().__init__(process.x, process.y, likelihood)
                 hyper = torch.as_tensor(process.hyper).exp()
-                likelihood.noise = hyper[process.dim + 1]
+                noise = hyper[process.dim + 1] * process.noise_shape.diagonal()
+                likelihood = gpytorch.likelihoods.FixedNoiseGaussianLikelihood(noise)
+                super().__init__(process.x, process.y, likelihood)
                 matern = gpytorch.kernels.MaternKernel(nu=2.5, ard_num_dims=process.x.shape[1])
                 matern.lengthscale = hyper[process.groups]
                 self.mean_module = gpytorch.means.ZeroMean()
@@ -368,11 +428,11 @@ def fit_models(
     curves = not final.all()
     owners = np.append(seen.trials, -1 - np.arange(failures))
     score = GaussianProcess(
-        np.concatenate([seen.features, seen.failed]), scores, groups, warped=True,
-        trials=owners if curves else None,
+        np.concatenate([seen.features, seen.failed]), scores, groups, warped=True, robust=True,
+        failed=failures, trials=owners if curves else None,
     )  # fmt: skip
     log_cost = GaussianProcess(
-        seen.features, seen.log_costs, groups, linear=True, noise_variance=1e-3,
+        seen.features, seen.log_costs, groups, linear=True, robust=True, noise_variance=1e-3,
         trials=seen.trials if curves else None,
     )  # fmt: skip
     processes = {"score": score, "cost": log_cost}

@@ -19,7 +19,7 @@ from benchmarks.proposer.tasks import SPENT, Task, task
 from sweeper import pareto
 
 STALLING = ("linear-noisy", "log-noisy", "percentile-noisy", "noisy")  # cheap scores lie under the noise
-NOISY = (*STALLING, "drift", "sparse20")
+NOISY = (*STALLING, "drift", "sparse20", "accidents")
 SMOOTH = ("linear", "log", "percentile")  # the author's, without noise
 WORKERS = 16
 BEGUN = 20  # trials, after which failures should be rare

@@ -486,6 +486,28 @@ def _noisy() -> Task:
     )
 
 
+def _accidents() -> Task:
+    """Every sixth run or so collapses, whatever its params: it ends at three tenths of what it should."""
+
+    def noise(score: float, generator: np.random.Generator) -> float:
+        collapsed = generator.random() < 1 / 6
+        return (0.3 if collapsed else 1.0) * score + 0.01 * generator.standard_normal()
+
+    def score(p: Params) -> float:
+        return _few_quality(p) * _rise(_progress(p))
+
+    return Task(
+        "accidents",
+        _few(),
+        score,
+        _seconds,
+        lambda c: {**_FEW_BEST, "steps": _at(c)},
+        **_COSTS,
+        fidelity=None,  # when on its way a run collapses is another story
+        noise=noise,
+    )
+
+
 def _failures() -> Task:
     """One optimizer of five always fails; of the others those with a high step size and little clipping."""
 
@@ -910,8 +932,8 @@ def read_table(path: Path = CARTPOLE_FILE) -> Table:
 
 def _all() -> dict[str, Task]:
     made = [_author(task) for task in synthetic.TASKS.values()]
-    made += [_ppo_task("ppo", _PPO_PLAIN), _plateau(), _cliff(), _drift(), _sparse20(), _noisy(), _failures()]
-    made += [_categories(), _minimise(), _constant()]
+    made += [_ppo_task("ppo", _PPO_PLAIN), _plateau(), _cliff(), _drift(), _sparse20(), _noisy()]
+    made += [_accidents(), _failures(), _categories(), _minimise(), _constant()]
     made.append(_ppo_task("ppo-rotated", _PPO_ROTATED, noise=_gauss(0.01), held_out=True))
     made += [_near_one(), _misleading(), _loss(), _mixed()]
     if CARTPOLE_FILE.exists():

@@ -94,6 +94,15 @@ def test_noise_has_its_stated_size() -> None:
     assert np.quantile(np.abs(seen), 0.5) == pytest.approx(0.1 / math.sqrt(3) * 0.765, rel=0.1)  # of t with 3
 
 
+def test_every_sixth_run_is_an_accident() -> None:
+    task = TASKS["accidents"]
+    params = task.best_params(1000.0)
+    seen = np.array([task.evaluate(params, seed)[0] for seed in range(4000)]) / task.truth(params)[0]
+    assert np.mean(seen < 0.5) == pytest.approx(1 / 6, abs=0.02)
+    assert np.median(seen[seen < 0.5]) == pytest.approx(0.3, abs=0.01)
+    assert np.median(seen[seen > 0.5]) == pytest.approx(1.0, abs=0.01)
+
+
 def test_failures_are_as_many_as_stated() -> None:
     task = TASKS["failures"]
     failed = [task.failure(params) for params in draws(task, 3000)]

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import math
+
 import gpytorch
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 
 from sweeper.models import GaussianProcess, Observations, fit_models, one_thread
 
 
-def some_process(linear: bool, groups: list[int]) -> GaussianProcess:
+def some_process(linear: bool, groups: list[int], robust: bool = False) -> GaussianProcess:
     generator = np.random.default_rng(0)
     x = generator.uniform(-1, 1, (25, len(groups)))
-    process = GaussianProcess(x, np.sin(3 * x[:, 0]) + x[:, 1], np.array(groups), linear=linear)
-    process.hyper = process.hyper + 0.3 * generator.standard_normal(len(process.hyper))
+    process = GaussianProcess(
+        x, np.sin(3 * x[:, 0]) + x[:, 1], np.array(groups), linear=linear, robust=robust
+    )
+    process.set_hyper(process.hyper + 0.3 * generator.standard_normal(len(process.hyper)))
     return process
 
 
-@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize(("linear", "robust"), [(False, False), (True, False), (False, True)])
 @pytest.mark.parametrize("groups", [[0, 1, 2], [0, 1, 1, 1]])
-def test_likelihood_and_posterior_are_gpytorchs(linear: bool, groups: list[int]) -> None:
-    process = some_process(linear, groups)
+def test_likelihood_and_posterior_are_gpytorchs(linear: bool, robust: bool, groups: list[int]) -> None:
+    process = some_process(linear, groups, robust)
     model = process.as_gpytorch()
     model.train()
     likelihood = gpytorch.mlls.ExactMarginalLogLikelihood(model.likelihood, model)
@@ -90,19 +95,22 @@ def test_a_category_that_always_fails_is_known_to_fail_everywhere() -> None:
     assert fails < 0.3 < 0.7 < min(works, works_too)
 
 
+@pytest.mark.parametrize("robust", [False, True])
 @pytest.mark.parametrize("curves", [False, True])
-def test_leaving_out_is_predicting_from_the_rest(curves: bool) -> None:
+def test_leaving_out_is_predicting_from_the_rest(curves: bool, robust: bool) -> None:
     generator = np.random.default_rng(3)
     x, luck = generator.uniform(-1, 1, (12, 2)), 0.1 * generator.standard_normal(12)
     trials = np.arange(12) // 3 if curves else np.arange(12)
     y = x[:, 0] + luck
-    process = GaussianProcess(x, y, np.array([0, 1]), trials=trials if curves else None)
+    process = GaussianProcess(x, y, np.array([0, 1]), trials=trials if curves else None, robust=robust)
+    process.set_hyper(process.hyper)
     off, sd = process.left_out()
     for trial in np.unique(trials):
         rest, left = trials != trial, trials == trial
         other = GaussianProcess(x[rest], y[rest], np.array([0, 1]), trials=trials[rest] if curves else None)
         other.shift, other.scale = process.shift, process.scale  # as the whole was standardised
         other.y = torch.as_tensor((y[rest] - process.shift) / process.scale)
+        other.noise_shape = process.noise_shape[rest][:, rest]  # and as its trials weigh
         mean, doubt = other.predict(x[left])
         np.testing.assert_allclose(off[left], y[left] - mean, atol=1e-6)
         np.testing.assert_allclose(sd[left], np.hypot(doubt, process.noise_sd), atol=1e-6)
@@ -147,6 +155,51 @@ def test_luck_where_scores_saturate_is_no_promise() -> None:
     assert solved < 0.3 * in_the_middle
 
 
+@pytest.mark.parametrize("curves", [False, True])
+def test_a_row_weighs_by_what_the_others_say_of_it(curves: bool) -> None:
+    generator = np.random.default_rng(4)
+    x, trials = generator.uniform(-1, 1, (12, 2)), np.arange(12) // 3 if curves else np.arange(12)
+    y = x[:, 0] + 0.05 * generator.standard_normal(12)
+    y[[4, 10, 11]] += 3.0  # accidents, but the last row is a failure's
+    process = GaussianProcess(
+        x, y, np.array([0, 1]), robust=True, failed=1, trials=trials if curves else None
+    )
+    process.set_hyper(process.hyper)
+    noise, kernel = math.exp(process.hyper[3]), process._kernel(process.x, process.x).numpy()
+    same, targets = trials[:, None] == trials[None, :], process.y.numpy()
+    shape = np.where(np.eye(12) > 0, 1.0, 0.7 * same)  # 0.7 of a curve's luck is its seed's
+    weight, share = np.ones(12), 1 / 20
+    for _ in range(4):
+        chance = np.zeros(12)
+        for row in range(11):
+            rest = trials != trials[row]
+            root = np.sqrt(weight[rest])
+            gain = kernel[row, rest] @ np.linalg.inv(
+                kernel[rest][:, rest] + noise * shape[rest][:, rest] / root[:, None] / root
+            )
+            mean, doubt = gain @ targets[rest], kernel[row, row] - gain @ kernel[rest, row]
+            plain = (1 - share) * norm.pdf(targets[row], mean, math.sqrt(doubt + noise))
+            accident = share * norm.pdf(targets[row], mean, math.sqrt(doubt + noise + 1))
+            chance[row] = accident / (accident + plain)
+        weight = 1 - chance + chance * noise / (noise + 1)
+        share = (1 + chance.sum()) / (20 + 11)
+    root = np.sqrt(weight)
+    np.testing.assert_allclose(process.noise_shape.numpy(), shape / root[:, None] / root, rtol=1e-4)
+    assert weight[[4, 10]].max() < 0.2 < weight[11] == 1
+
+
+def test_a_seed_that_failed_bends_nothing() -> None:
+    x = np.linspace(-1, 1, 21)[:, None]
+    scores = 100 * x[:, 0] + np.random.default_rng(0).standard_normal(21)
+    scores[15] = -80.0  # where others say 50
+    off = {}
+    for robust in (False, True):
+        process = GaussianProcess(x, scores, np.array([0]), warped=True, robust=robust)
+        process.fit([process.priors.mean], 40)
+        off[robust] = np.abs(process.unwarp(process.predict(x)[0]) - 100 * x[:, 0]).max()
+    assert off[True] < 4 < 12 < off[False]
+
+
 def test_equal_scores_are_no_division_by_zero() -> None:
     x = np.linspace(-1, 1, 6)[:, None]
     process = GaussianProcess(x, np.full(6, 7.0), np.array([0]), warped=True)
@@ -179,6 +232,15 @@ def test_one_disaster_does_not_flatten_the_others() -> None:
     models = fit_models(seen(x, scores, np.zeros((0, 1))), np.array([0]), {}, np.random.default_rng(0))
     mean = models.score.unwarp(models.score.predict(np.array([[0.8], [-0.4]]))[0])
     assert mean[0] - mean[1] > 0.8
+
+
+def test_a_busy_machine_does_not_make_a_setting_dear() -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (20, 2))
+    log_costs = 3 * x[:, 0]
+    log_costs[7] += math.log(4)
+    known = Observations(x, x[:, 1], log_costs, np.arange(20), np.zeros((0, 2)), np.zeros(0), 20)
+    models = fit_models(known, np.arange(2), {}, np.random.default_rng(0))
+    np.testing.assert_allclose(models.log_cost.predict(x)[0], 3 * x[:, 0], atol=0.1)
 
 
 def test_explained_tells_signal_from_noise() -> None:
