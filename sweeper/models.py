@@ -152,8 +152,8 @@ class GaussianProcess:
             log_odds = 0.5 * (off**2 / plain - off**2 / wide + torch.log(plain / wide))
             accident = torch.sigmoid(log_odds + math.log(share / (1 - share))) * judged
             share = (prior + float(accident.sum())) / (of + float(judged.sum()))
-            sds = (1 - accident / (1 + noise)).rsqrt()  # of a row's noise, times that of all
-            self.noise_shape, self._factor = sds[:, None] * self._even * sds, None
+            weight = 1 - accident / (1 + noise)  # its own, so that the rest of its curve keeps theirs
+            self.noise_shape, self._factor = self._even + torch.diag(1 / weight - 1), None
             if float((accident - before).abs().max()) < 0.01:
                 break
 

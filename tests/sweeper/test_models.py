@@ -173,18 +173,15 @@ def test_a_row_weighs_by_what_the_others_say_of_it(curves: bool) -> None:
         chance = np.zeros(12)
         for row in range(11):
             rest = trials != trials[row]
-            root = np.sqrt(weight[rest])
-            gain = kernel[row, rest] @ np.linalg.inv(
-                kernel[rest][:, rest] + noise * shape[rest][:, rest] / root[:, None] / root
-            )
+            luck = noise * (shape + np.diag(1 / weight - 1))[rest][:, rest]
+            gain = kernel[row, rest] @ np.linalg.inv(kernel[rest][:, rest] + luck)
             mean, doubt = gain @ targets[rest], kernel[row, row] - gain @ kernel[rest, row]
             plain = (1 - share) * norm.pdf(targets[row], mean, math.sqrt(doubt + noise))
             accident = share * norm.pdf(targets[row], mean, math.sqrt(doubt + noise + 1))
             chance[row] = accident / (accident + plain)
         weight = 1 - chance + chance * noise / (noise + 1)
         share = (1 + chance.sum()) / (20 + 11)
-    root = np.sqrt(weight)
-    np.testing.assert_allclose(process.noise_shape.numpy(), shape / root[:, None] / root, rtol=1e-4)
+    np.testing.assert_allclose(process.noise_shape.numpy(), shape + np.diag(1 / weight - 1), rtol=1e-4)
     assert weight[[4, 10]].max() < 0.2 < weight[11] == 1
 
 
