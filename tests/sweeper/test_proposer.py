@@ -54,6 +54,23 @@ def same(left: list[Trial], right: list[Trial]) -> bool:
     return [json.dumps(t.record()) for t in left] == [json.dumps(t.record()) for t in right]
 
 
+def test_a_sweep_gets_over_accidents() -> None:
+    task = synthetic.task("log")
+    shares = []
+    for seed in range(5):
+        tuner, generator = Sweeper(task.parameters, seed=seed), np.random.default_rng(seed)
+        truths = []
+        for _ in range(80):
+            trial = tuner.ask()
+            score, cost = task.truth(trial.params)
+            collapsed = generator.random() < 1 / 6  # whatever the params
+            tuner.tell(trial, score=0.3 * score if collapsed else score, cost=cost)
+            truths.append((score, cost))
+        scores, costs = np.array(truths).T
+        shares.append(task.share(costs, scores))
+    assert np.median(shares) > 0.97
+
+
 def test_the_same_history_gives_the_same_asks_bit_for_bit() -> None:
     first, second = (Sweeper(MANY, seed=3, fidelity="epochs") for _ in range(2))
     np.random.seed(5)  # noqa: NPY002 - the global generators must not matter
