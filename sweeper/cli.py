@@ -175,7 +175,8 @@ def _conclude(
         sweeper = _rebuild(store, config)
         picture = _draw(store, config, sweeper, folder / "pareto.png")
         trials = store.trials(points=False)
-        click.echo(run_summary(config, trials, sweeper.front(), outcome, picture, again))
+        front, accidents = sweeper.front(), sweeper.accidents()
+        click.echo(run_summary(config, trials, front, outcome, picture, again, accidents))
     if outcome.reason == "interrupted":
         return 130
     return 1 if outcome.reason in ("failed", "disk") else 0

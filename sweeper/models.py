@@ -123,6 +123,7 @@ class GaussianProcess:
                 for count in np.unique(points)
             ]
         self.noise_shape = self._even  # [n, n], times the noise variance
+        self.accident = torch.zeros(len(self.y), dtype=torch.float64)  # [n], how probable
         self._factor: tuple[torch.Tensor, torch.Tensor] | None = None
         self.hyper = self.priors.mean.copy()
         if warped:
@@ -144,17 +145,17 @@ class GaussianProcess:
         """
         noise, (prior, of) = math.exp(self.hyper[self.dim + 1]), _ACCIDENTS
         judged = torch.arange(len(self.y)) < len(self.y) - self.failed
-        share, accident = prior / of, torch.zeros(len(self.y))
+        share, self.accident = prior / of, torch.zeros_like(self.y)
         for _ in range(_WEIGHINGS):
-            before = accident
+            before = self.accident
             off, doubt = self._left_out()
             plain, wide = doubt + noise, doubt + noise + 1  # the variance of standardised targets is 1
             log_odds = 0.5 * (off**2 / plain - off**2 / wide + torch.log(plain / wide))
-            accident = torch.sigmoid(log_odds + math.log(share / (1 - share))) * judged
-            share = (prior + float(accident.sum())) / (of + float(judged.sum()))
-            weight = 1 - accident / (1 + noise)  # its own, so that the rest of its curve keeps theirs
+            self.accident = torch.sigmoid(log_odds + math.log(share / (1 - share))) * judged
+            share = (prior + float(self.accident.sum())) / (of + float(judged.sum()))
+            weight = 1 - self.accident / (1 + noise)  # its own, so that the rest of its curve keeps theirs
             self.noise_shape, self._factor = self._even + torch.diag(1 / weight - 1), None
-            if float((accident - before).abs().max()) < 0.01:
+            if float((self.accident - before).abs().max()) < 0.01:
                 break
 
     def _warp(self, hyper: np.ndarray) -> None:

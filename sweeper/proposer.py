@@ -319,6 +319,21 @@ class Sweeper:
         self._front = (*known, members)
         return [replace(member, params=dict(member.params)) for member in members]
 
+    def accidents(self) -> list[int]:
+        """Numbers of the trials, asked for and done, whose scores are far worse than all others say of their
+        params: a seed that collapsed. Those settings are no worse for it in `front`."""
+        done = self._kept("done")
+        if len(done) < JUDGED_FROM:
+            return []
+        with one_thread():
+            score = self._fitted(np.random.default_rng([self.seed, 0]))[1].score
+            off = score.left_out()[0]
+        last = np.flatnonzero(
+            np.append(np.diff(self._observations().trials) != 0, True)
+        )  # rows: trials' ends
+        far = (score.accident.numpy()[last] > 0.5) & (off[last] < 0)
+        return sorted(done[i].trial.number for i in np.flatnonzero(far) if done[i].asked)
+
     @staticmethod
     def _number(entry: _Entry) -> int | None:
         return entry.trial.number if entry.asked else None

@@ -229,8 +229,9 @@ def run_summary(
     outcome: Outcome,
     picture: Path,
     again: Sequence[str],
+    accidents: Sequence[int] = (),
 ) -> str:
-    """What `sweep run` says at its end. `again`: the words of the command."""
+    """What `sweep run` says at its end. `again`: the words of the command; `accidents`: numbers of trials."""
     lines = ["", f"{config.name}: {_counts(trials)} in {format_seconds(outcome.elapsed)}"]
     if front:
         lines += ["", "front: what each cost buys"]
@@ -238,6 +239,9 @@ def run_summary(
         for label, member in three_budgets(front, config.metric.goal):
             lines += ["", member_summary(config, member, label)]
     lines += ["", f"picture    {picture}"]
+    if accidents:
+        which = ", ".join(map(str, accidents[:8])) + (", ..." if len(accidents) > 8 else "")
+        lines.append(f"accidents  {len(accidents)} scores far worse than all others say: trials {which}")
     if outcome.ms_per_proposal is not None:
         idle = (
             f", workers idle {100 * outcome.idle_share:.1f} % of the time"

@@ -29,8 +29,10 @@ from sweeper.executors import WorkerState
 from sweeper.export import as_csv, defused
 from sweeper.gif import YELLOW
 from sweeper.logs import printable
+from sweeper.loop import Outcome
 from sweeper.progress import TrainingLine, observer, panel
 from sweeper.store import Point, Store, TrialRow
+from sweeper.summary import run_summary
 from sweeper.yaml12 import read_yaml
 from trainer import training
 from trainer.checkpoint import load
@@ -418,6 +420,13 @@ def test_a_sweep_ends_with_front_settings_picture_and_what_next(whole):
     assert "go on      sweep run whole.yaml --set budget.trials=12" in out
     assert (folder / "runs/whole/pareto.png").stat().st_size > 10_000
     assert "\x1b" not in out
+
+
+def test_accidents_are_named_at_the_end(here):
+    outcome = Outcome("failed", "", here, {}, 0, 1.0, 0.0)
+    told = run_summary(parse(COMMAND), [], [], outcome, Path("p.png"), ["sweep"], range(3, 13))
+    assert "accidents  10 scores far worse than all others say: trials 3, 4, 5, 6, 7, 8, 9, 10, ..." in told
+    assert "accidents" not in run_summary(parse(COMMAND), [], [], outcome, Path("p.png"), ["sweep"])
 
 
 def test_a_run_is_readable_where_its_script_is_gone(whole, tmp_path):

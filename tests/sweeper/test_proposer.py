@@ -56,19 +56,24 @@ def same(left: list[Trial], right: list[Trial]) -> bool:
 
 def test_a_sweep_gets_over_accidents() -> None:
     task = synthetic.task("log")
-    shares = []
+    shares, named, hits = [], 0, 0
     for seed in range(5):
         tuner, generator = Sweeper(task.parameters, seed=seed), np.random.default_rng(seed)
-        truths = []
+        truths, accidents = [], []
         for _ in range(80):
             trial = tuner.ask()
             score, cost = task.truth(trial.params)
             collapsed = generator.random() < 1 / 6  # whatever the params
             tuner.tell(trial, score=0.3 * score if collapsed else score, cost=cost)
             truths.append((score, cost))
+            accidents += [trial.number] if collapsed else []
         scores, costs = np.array(truths).T
         shares.append(task.share(costs, scores))
+        told = tuner.accidents()
+        named, hits = named + len(told), hits + len(set(told) & set(accidents))
     assert np.median(shares) > 0.97
+    assert hits > 0.9 * named
+    assert named > 20  # of some 65, the others where nobody can tell
 
 
 def test_the_same_history_gives_the_same_asks_bit_for_bit() -> None:
