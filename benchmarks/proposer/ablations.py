@@ -24,7 +24,7 @@ NEVER = 10**9
 # ingredient -> (module, attribute, value) that take it out
 WITHOUT: dict[str, list[tuple[Any, str, Any]]] = {
     "the warp of scores": [(models, "_OFFSETS", (100.0, 100.0))],
-    "the discount of accidents": [(models, "_ACCIDENTS", (1e-9, 20.0))],
+    "the discount of accidents": [(models.GaussianProcess, "_weigh", lambda self: None)],
     "variance in the rating": [
         (acquisition, "log_expected_improvement", lambda mean, sd, best: _lift(mean, 1e-3 * sd, best))
     ],
