@@ -307,8 +307,11 @@ class Sweeper:
             warped, sd = models.score.predict(features)
             low, mean, high = (models.score.unwarp(warped + sds * sd) for sds in (-1, 0, 1))
             log_costs = models.log_cost.predict(features)[0]
-            safe = np.flatnonzero(models.success_probability(features) >= 0.5)
-        safe = safe if len(safe) else np.arange(len(done))  # what mostly fails is no setting to hand out
+            # No settings to hand out: what mostly fails, and what did far worse than all others promise.
+            worse = {id(entry) for entry in self._contradicted(models)}
+            kept = np.array([id(entry) not in worse for entry in done])
+            safe = np.flatnonzero(kept & (models.success_probability(features) >= 0.5))
+        safe = safe if len(safe) else np.arange(len(done))
         shown = self._to_value(np.array([e.score for e in done])).max()
         members = []
         for i in safe[pareto.prune(log_costs[safe], mean[safe], PRUNE)]:
@@ -321,18 +324,20 @@ class Sweeper:
 
     def accidents(self) -> list[int]:
         """Numbers of the trials, asked for and done, whose scores are far worse than all others say of their
-        params: a seed that collapsed. Those settings are no worse for it in `front`."""
-        done = self._kept("done")
-        if len(done) < JUDGED_FROM:
+        params: a seed that collapsed. The models discount them; `front` hands none of them out."""
+        if sum(e.status == "done" for e in self._entries) < JUDGED_FROM:
             return []
         with one_thread():
-            score = self._fitted(np.random.default_rng([self.seed, 0]))[1].score
-            off = score.left_out()[0]
+            found = self._contradicted(self._fitted(np.random.default_rng([self.seed, 0]))[1])
+        return sorted(entry.trial.number for entry in found if entry.asked)
+
+    def _contradicted(self, models: Models) -> list[_Entry]:
+        """The finished trials of whose params all others say a far better score."""
         last = np.flatnonzero(
             np.append(np.diff(self._observations().trials) != 0, True)
         )  # rows: trials' ends
-        far = (score.accident.numpy()[last] > 0.5) & (off[last] < 0)
-        return sorted(done[i].trial.number for i in np.flatnonzero(far) if done[i].asked)
+        far = (models.score.accident.numpy()[last] > 0.5) & (models.score.left_out()[0][last] < 0)
+        return [entry for entry, is_far in zip(self._kept("done"), far, strict=True) if is_far]
 
     @staticmethod
     def _number(entry: _Entry) -> int | None:

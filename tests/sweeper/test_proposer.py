@@ -71,6 +71,7 @@ def test_a_sweep_gets_over_accidents() -> None:
         shares.append(task.share(costs, scores))
         told = tuner.accidents()
         named, hits = named + len(told), hits + len(set(told) & set(accidents))
+        assert not {member.trial for member in tuner.front()} & set(told)
     assert np.median(shares) > 0.97
     assert hits > 0.9 * named
     assert named > 20  # of some 65, the others where nobody can tell
