@@ -333,9 +333,8 @@ class Sweeper:
 
     def _contradicted(self, models: Models) -> list[_Entry]:
         """The finished trials of whose params all others say a far better score."""
-        last = np.flatnonzero(
-            np.append(np.diff(self._observations().trials) != 0, True)
-        )  # rows: trials' ends
+        trials = self._observations().trials
+        last = np.flatnonzero(np.append(np.diff(trials) != 0, True))  # rows: where trials end
         far = (models.score.accident.numpy()[last] > 0.5) & (models.score.left_out()[0][last] < 0)
         return [entry for entry, is_far in zip(self._kept("done"), far, strict=True) if is_far]
 

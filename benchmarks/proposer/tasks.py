@@ -468,22 +468,25 @@ def _sparse20() -> Task:
     return Task("sparse20", parameters, score, _seconds, reach, **_COSTS, noise=_gauss(0.01))
 
 
-def _noisy() -> Task:
-    def noise(score: float, generator: np.random.Generator) -> float:
-        return score + 0.1 * generator.standard_t(3) / math.sqrt(3)  # sd 0.1 of the range, heavy tails
+def _lucky(
+    name: str, noise: Callable[[float, np.random.Generator], float], fidelity: str | None = "steps"
+) -> Task:
+    """The plain front, reached by one setting at every cost; what is hard is the luck of the runs."""
 
     def score(p: Params) -> float:
         return _few_quality(p) * _rise(_progress(p))
 
-    return Task(
-        "noisy",
-        _few(),
-        score,
-        _seconds,
-        lambda c: {**_FEW_BEST, "steps": _at(c)},
-        **_COSTS,
-        noise=noise,
-    )
+    def reach(cost: float) -> dict[str, Any]:
+        return {**_FEW_BEST, "steps": _at(cost)}
+
+    return Task(name, _few(), score, _seconds, reach, **_COSTS, fidelity=fidelity, noise=noise)
+
+
+def _noisy() -> Task:
+    def noise(score: float, generator: np.random.Generator) -> float:
+        return score + 0.1 * generator.standard_t(3) / math.sqrt(3)  # sd 0.1 of the range, heavy tails
+
+    return _lucky("noisy", noise)
 
 
 def _accidents() -> Task:
@@ -493,19 +496,7 @@ def _accidents() -> Task:
         collapsed = generator.random() < 1 / 6
         return (0.3 if collapsed else 1.0) * score + 0.01 * generator.standard_normal()
 
-    def score(p: Params) -> float:
-        return _few_quality(p) * _rise(_progress(p))
-
-    return Task(
-        "accidents",
-        _few(),
-        score,
-        _seconds,
-        lambda c: {**_FEW_BEST, "steps": _at(c)},
-        **_COSTS,
-        fidelity=None,  # when on its way a run collapses is another story
-        noise=noise,
-    )
+    return _lucky("accidents", noise, fidelity=None)  # when on its way a run collapses is another story
 
 
 def _failures() -> Task:
