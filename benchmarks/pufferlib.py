@@ -127,7 +127,7 @@ class Ours:
         return {"rate": 100 * 2 * 512 * 128 * 128 / best}
 
     def bfloat16(self) -> dict[str, Any]:
-        """Whether the processor multiplies bfloat16 by itself."""
+        """Whether products in bfloat16 are to be had here."""
         from trainer.training import has_bfloat16
 
         return {"rate": float(has_bfloat16())}

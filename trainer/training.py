@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from time import perf_counter, thread_time
 from typing import Any, NamedTuple
@@ -116,7 +117,7 @@ def train(
         raise SettingsError("device", "no CUDA device is found", "use device='cpu'")
     on_processor = device == "cpu"
     if on_processor and settings.train.precision == "bfloat16" and not has_bfloat16():
-        raise SettingsError("train.precision", "this processor has no bfloat16", "use float32")
+        raise SettingsError("train.precision", "torch has no bfloat16 on this processor", "use float32")
     backend: Any = torch.backends.mkldnn  # whose `matmul` torch does not declare
     products = backend.matmul
     threads, precision = torch.get_num_threads(), products.fp32_precision
@@ -152,9 +153,17 @@ def _memory_error(settings: Settings, error: Exception) -> MemoryError:
     )
 
 
+@cache
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 by itself (AVX512-BF16, with AMX or without)."""
-    return torch.cpu._is_avx512_bf16_supported()
+    """Whether products in bfloat16 are to be had here: asked of a product, for a processor that has the
+    instructions may go without (torch uses those of AMX, and not those of AVX512 alone)."""
+    products: Any = torch.backends.mkldnn  # whose `matmul` torch does not declare
+    before, products.matmul.fp32_precision = products.matmul.fp32_precision, PRECISIONS["bfloat16"]
+    try:
+        fine = torch.full((128, 128), 1 + 2**-10)  # bfloat16 rounds it to 1
+        return not torch.equal(torch.nn.functional.linear(fine, torch.eye(128)), fine)
+    finally:
+        products.matmul.fp32_precision = before
 
 
 class _Training:

@@ -39,7 +39,7 @@ def small(env: str = "cartpole", **changes: object) -> Settings:
     )
 
 
-@pytest.mark.skipif(not has_bfloat16(), reason="the processor has no bfloat16")
+@pytest.mark.skipif(not has_bfloat16(), reason="torch has no bfloat16 on this processor")
 def test_bfloat16_rounds_products_and_repeats_itself() -> None:
     def trained(precision: str) -> torch.Tensor:
         return train(small(precision=precision, layers=2, hidden=128)).policy.flat
