@@ -4,7 +4,7 @@ The rating of params x is a quotient:
 
     the expected improvement of x's score over its left neighbour
     times the distance of x's log cost to its nearest neighbour on the front
-    times the probability that x does not fail
+    times the probability that x neither fails nor collapses
 
     over the price of x: its predicted cost and that of the front's end (or of the dearest trial that runs).
 

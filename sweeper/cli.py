@@ -238,7 +238,8 @@ def best(run: str | None, cost: str | None, form: str) -> None:
     if form == "yaml":
         click.echo(settings_yaml(config, member.params), nl=False)
     elif form == "json":
-        row = {"score": member.score, "cost": member.cost, "trial": member.trial, "score_sd": member.score_sd}
+        names = ("score", "cost", "trial", "score_sd", "success")
+        row = {name: getattr(member, name) for name in names}
         click.echo(json.dumps({**row, "params": settings(config, member.params)}, indent=1))
     else:
         click.echo(member_summary(config, member))

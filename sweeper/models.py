@@ -9,6 +9,8 @@ where scores grow by factors (ten times the steps, ten times the score), so that
 carries over to dear ones; b is small where they saturate (500 of 500 steps), so that the luck of the middle
 does not pass for promise at the top. Large, they leave scores as they are. Some trials are accidents (a seed
 that collapsed, a machine that was busy): where all others contradict a score or a cost, it hardly counts.
+Collapses that come of the params (a learning rate beyond a cliff) crowd together: success is a process over
+failures and collapses alike, which finds out where.
 gpytorch takes some ten milliseconds of Python for one likelihood, so the same likelihood and its gradient are
 written out here over torch float64 matrices; a test holds the two against each other.
 """
@@ -315,6 +317,10 @@ class GaussianProcess:
         own = math.exp(self.hyper[self.dim + 1]) * self.noise_shape.diagonal()
         return off, (variance - own).clamp_min(0)
 
+    def collapsed(self) -> np.ndarray:
+        """Of each row, how probable it is that it is an accident for the worse, [n]."""
+        return self.accident.numpy() * (self.left_out()[0] < 0)
+
     def explained(self) -> float:
         """Share of the targets' variance that the rest predicts when each trial is left out, at most 1."""
         off = self.left_out()[0] / self.scale
@@ -391,7 +397,7 @@ class Observations:
 
 @dataclass(frozen=True)
 class Models:
-    """Processes of score, log cost and (once something failed) success; `explained`: see there."""
+    """Processes of score, log cost and, once something failed or collapsed, success; `explained` of score."""
 
     score: GaussianProcess
     log_cost: GaussianProcess
@@ -436,29 +442,31 @@ def fit_models(
         seen.features, seen.log_costs, groups, linear=True, robust=True, noise_variance=1e-3,
         trials=seen.trials if curves else None,
     )  # fmt: skip
-    processes = {"score": score, "cost": log_cost}
-    success = None
-    if failures:
-        labels = np.repeat([1.0, 0.0], [int(final.sum()), failures])
-        features = np.concatenate([seen.features[final], seen.failed])
-        success = GaussianProcess(features, labels, groups, linear=True, noise_variance=0.05)
-        processes["success"] = success
     due = seen.results - before.get("seen", -math.inf) >= max(1, (count + failures) ** 2 // 25_000)
-    for name, process in processes.items():
+
+    def fit(name: str, process: GaussianProcess) -> GaussianProcess:
         known = [np.array(before[name])] if len(before.get(name, ())) == len(process.hyper) else []
         if known and not due:
             process.set_hyper(known[0])
-            continue
+            return process
         if count < 30 or not known:
             mean, sd = process.priors.mean, process.priors.sd
             known += [mean, mean + 0.7 * sd * generator.standard_normal(len(mean))]
-        process.fit(known, 40 if count < 60 else 15)
+        return process.fit(known, 40 if count < 60 else 15)
+
+    processes = {"score": fit("score", score), "cost": fit("cost", log_cost)}
+    collapsed = score.collapsed()[:count][final]
+    if failures or (collapsed > 0.5).any():
+        labels = np.append(1 - collapsed, np.zeros(failures))
+        features = np.concatenate([seen.features[final], seen.failed])
+        success = GaussianProcess(features, labels, groups, linear=True, noise_variance=0.05)
+        processes["success"] = fit("success", success)
     record: dict[str, Any] = {name: process.hyper.tolist() for name, process in processes.items()}
     record["seen"] = seen.results if due else before["seen"]
     # What a failure cost is the least that params there cost.
     known_costs = np.isfinite(seen.failed_log_costs)
     log_cost = log_cost.believe(seen.failed[known_costs], at_least=seen.failed_log_costs[known_costs])
-    return Models(score, log_cost, success, score.explained(), record)
+    return Models(score, log_cost, processes.get("success"), score.explained(), record)
 
 
 def _distance(z1: torch.Tensor, z2: torch.Tensor) -> torch.Tensor:

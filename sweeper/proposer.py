@@ -69,13 +69,15 @@ class Trial:
 
 @dataclass(frozen=True)
 class Member:
-    """One point of the front. `trial` is its number, None for what was told by `observe`."""
+    """One point of the front. `trial` is its number, None for what was told by `observe`; `success`: how
+    probable it is that a run of these params neither fails nor collapses."""
 
     params: dict[str, Any]
     score: float
     cost: float
     trial: int | None
     score_sd: float = 0.0
+    success: float = 1.0
 
 
 @dataclass
@@ -310,7 +312,8 @@ class Sweeper:
             # No settings to hand out: what mostly fails, and what did far worse than all others promise.
             worse = {id(entry) for entry in self._contradicted(models)}
             kept = np.array([id(entry) not in worse for entry in done])
-            safe = np.flatnonzero(kept & (models.success_probability(features) >= 0.5))
+            success = models.success_probability(features)
+            safe = np.flatnonzero(kept & (success >= 0.5))
         safe = safe if len(safe) else np.arange(len(done))
         shown = self._to_value(np.array([e.score for e in done])).max()
         members = []
@@ -318,24 +321,28 @@ class Sweeper:
             score_sd = abs(self._to_score(high[i]) - self._to_score(low[i])) / 2
             params, number = done[i].trial.params, self._number(done[i])
             score = self._to_score(min(mean[i], shown))  # luck aside, none is better than the best run of all
-            members.append(Member(params, score, _exp(log_costs[i]), number, score_sd))
+            members.append(Member(params, score, _exp(log_costs[i]), number, score_sd, float(success[i])))
         self._front = (*known, members)
         return [replace(member, params=dict(member.params)) for member in members]
 
     def accidents(self) -> list[int]:
         """Numbers of the trials, asked for and done, whose scores are far worse than all others say of their
-        params: a seed that collapsed. The models discount them; `front` hands none of them out."""
+        params, where most do well: a seed that collapsed. The models discount them; `front` hands none of
+        them out."""
         if sum(e.status == "done" for e in self._entries) < JUDGED_FROM:
             return []
         with one_thread():
-            found = self._contradicted(self._fitted(np.random.default_rng([self.seed, 0]))[1])
-        return sorted(entry.trial.number for entry in found if entry.asked)
+            models = self._fitted(np.random.default_rng([self.seed, 0]))[1]
+            found = [entry for entry in self._contradicted(models) if entry.asked]
+            units = np.array([entry.trial.unit for entry in found]).reshape(-1, self.space.dim)
+            mostly_well = models.success_probability(self.space.features(units)) >= 0.5
+        return sorted(entry.trial.number for entry, well in zip(found, mostly_well, strict=True) if well)
 
     def _contradicted(self, models: Models) -> list[_Entry]:
         """The finished trials of whose params all others say a far better score."""
         trials = self._observations().trials
         last = np.flatnonzero(np.append(np.diff(trials) != 0, True))  # rows: where trials end
-        far = (models.score.accident.numpy()[last] > 0.5) & (models.score.left_out()[0][last] < 0)
+        far = models.score.collapsed()[last] > 0.5
         return [entry for entry, is_far in zip(self._kept("done"), far, strict=True) if is_far]
 
     @staticmethod

@@ -38,9 +38,13 @@ class FrontMember(Protocol):
     def trial(self) -> int | None: ...
     @property
     def score_sd(self) -> float | None: ...
+    @property
+    def success(self) -> float: ...
 
 
 M = TypeVar("M", bound=FrontMember)
+RELIABLE = 0.9  # chance of success from which nothing is said of it
+EDGE = 0.9  # of a range's [-1, 1]: the outer twentieth
 
 
 def three_budgets(front: Sequence[M], goal: str = "maximize") -> list[tuple[str, M]]:
@@ -216,10 +220,26 @@ def member_summary(config: SweepConfig, member: FrontMember, label: str = "") ->
     head = f"{config.metric.name} {format_number(member.score)}{sure} for {price}"
     trial = f" (trial {member.trial})" if member.trial is not None else ""
     text = f"{label}: {head}{trial}" if label else f"{head}{trial}"
+    if member.success < RELIABLE:
+        text += f"; 1 run in {max(2, round(1 / (1 - member.success)))} there fails or collapses"
     text += "\n" + settings_yaml(config, member.params).rstrip()
     seed = config.seed if member.trial is None else trial_seed(config.seed, member.trial)
     line = command_line(config, member.params, seed)
     return f"{text}\n{line}" if line else text
+
+
+def edges(config: SweepConfig, front: Sequence[FrontMember]) -> list[str]:
+    """Which parameters stand at the same end of their range in all that three budgets would buy."""
+    members = [member for _, member in three_budgets(front, config.metric.goal)]
+    found = []
+    for name, p in config.space().parameters.items():
+        if len(members) < 2 or p.kind == "categorical" or any(name not in m.params for m in members):
+            continue
+        units = [float(p.to_unit(m.params[name])) for m in members]
+        if min(units) >= EDGE or max(units) <= -EDGE:
+            end, bound = ("max", p.max) if units[0] > 0 else ("min", p.min)
+            found.append(f"{name} (its {end} is {_bound(bound)})")
+    return found
 
 
 def run_summary(
@@ -239,6 +259,9 @@ def run_summary(
         for label, member in three_budgets(front, config.metric.goal):
             lines += ["", member_summary(config, member, label)]
     lines += ["", f"picture    {picture}"]
+    near = edges(config, front)
+    if near:
+        lines.append(f"at an edge {', '.join(near)}: better may lie beyond")
     if accidents:
         which = ", ".join(map(str, accidents[:8])) + (", ..." if len(accidents) > 8 else "")
         lines.append(f"accidents  {len(accidents)} scores far worse than all others say: trials {which}")

@@ -77,6 +77,31 @@ def test_a_sweep_gets_over_accidents() -> None:
     assert named > 20  # of some 65, the others where nobody can tell
 
 
+def test_a_cliff_is_no_accident() -> None:
+    task = synthetic.task("log")
+    for seed in range(6):
+        tuner, beyond = Sweeper(task.parameters, seed=seed), []
+        for _ in range(60):
+            trial = tuner.ask()
+            score, cost = task.truth(trial.params)
+            over = trial.params["lr"] > 10**-2.9  # just above the best
+            tuner.tell(trial, score=0.02 * score if over else score, cost=cost)
+            beyond += [trial.number] if over else []
+        assert beyond
+        assert not tuner.accidents()
+        assert all(member.success > 0.9 for member in tuner.front()[-3:])
+
+
+def test_the_front_says_how_often_its_params_collapse() -> None:
+    task, generator = synthetic.task("log"), np.random.default_rng(0)
+    tuner = Sweeper(task.parameters, seed=0)
+    for _ in range(60):
+        trial = tuner.ask()
+        score, cost = task.truth(trial.params)
+        tuner.tell(trial, score=0.1 * score if generator.random() < 0.25 else score, cost=cost)
+    assert 0.6 < np.median([member.success for member in tuner.front()]) < 0.9
+
+
 def test_the_same_history_gives_the_same_asks_bit_for_bit() -> None:
     first, second = (Sweeper(MANY, seed=3, fidelity="epochs") for _ in range(2))
     np.random.seed(5)  # noqa: NPY002 - the global generators must not matter

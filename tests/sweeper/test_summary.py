@@ -9,7 +9,7 @@ import pytest
 
 from sweeper.cli import _settings
 from sweeper.config import parse
-from sweeper.summary import command_line, member_summary, settings, settings_yaml, three_budgets
+from sweeper.summary import command_line, edges, member_summary, settings, settings_yaml, three_budgets
 from sweeper.units import format_cost, format_number, format_seconds
 from sweeper.yaml12 import read_yaml
 
@@ -83,6 +83,7 @@ class Member:
     trial: int | None = 1
     score_sd: float | None = None
     params: dict = field(default_factory=lambda: {"x": 0.5})
+    success: float = 1.0
 
 
 def test_three_budgets_are_cheap_middle_and_best():
@@ -107,6 +108,39 @@ def test_a_setting_is_told_with_what_it_reaches():
     line = text.splitlines()[-1]
     assert line.startswith("sweep train cartpole --set train.num_envs=1024 --set x=0.5")
     assert line.endswith(" --seed 7")  # as trial 7 was run
+
+
+def test_a_setting_on_which_one_cannot_rely_says_so():
+    def head(success: float) -> str:
+        return member_summary(config("{train: cartpole}"), Member(1, 1, success=success)).splitlines()[0]
+
+    assert head(0.84) == "score 1 for 1 s (trial 1); 1 run in 6 there fails or collapses"
+    assert head(0.3) == "score 1 for 1 s (trial 1); 1 run in 2 there fails or collapses"
+    assert head(0.95) == "score 1 for 1 s (trial 1)"
+
+
+def test_params_at_the_edge_of_their_ranges_in_all_budgets_are_named():
+    text = "objective: {train: cartpole}\nname: demo\nparameters:\n"
+    text += "  lr: {distribution: log, min: 1e-4, max: 0.1}\n  gamma: {min: 0, max: 1}\n"
+    text += "  batch: {distribution: pow2, min: 16, max: 256}\n  kind: {values: [a, b]}\n"
+    demo = parse(text)
+
+    def front(lrs, gammas, batches):
+        rows = zip(lrs, gammas, batches, strict=True)
+        return [
+            Member(i, i, params={"lr": lr, "gamma": gamma, "batch": batch, "kind": "a"})
+            for i, (lr, gamma, batch) in enumerate(rows, 1)
+        ]
+
+    assert edges(demo, front([0.09, 0.08, 0.1], [1, 0.5, 1], [16, 16, 16])) == [
+        "lr (its max is 0.1)",
+        "batch (its min is 16)",
+    ]
+    assert edges(demo, front([1e-4, 0.03, 0.1], [0, 0.01, 0.06], [16, 16, 32])) == []
+    assert edges(demo, front([1e-4], [0], [16])) == []  # one member tells nothing
+    assert edges(demo, [Member(1, 1, params={"lr": 0.1}), Member(2, 2, params={"lr": 0.1})]) == [
+        "lr (its max is 0.1)"
+    ]
 
 
 @pytest.mark.parametrize(("score", "sd"), [(0.0, 3.1e-316), (5.0, 1.8e-15), (-1e12, 3.7e-4), (0.5, None)])
