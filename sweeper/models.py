@@ -455,9 +455,10 @@ def fit_models(
         return process.fit(known, 40 if count < 60 else 15)
 
     processes = {"score": fit("score", score), "cost": fit("cost", log_cost)}
-    collapsed = score.collapsed()[:count][final]
-    if failures or (collapsed > 0.5).any():
-        labels = np.append(1 - collapsed, np.zeros(failures))
+    # Yes or no: as probabilities, doubts about low scores would pass for failures while there are few trials.
+    collapsed = score.collapsed()[:count][final] > 0.5
+    if failures or collapsed.any():
+        labels = np.append(1.0 - collapsed, np.zeros(failures))
         features = np.concatenate([seen.features[final], seen.failed])
         success = GaussianProcess(features, labels, groups, linear=True, noise_variance=0.05)
         processes["success"] = fit("success", success)

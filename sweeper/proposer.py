@@ -70,7 +70,7 @@ class Trial:
 @dataclass(frozen=True)
 class Member:
     """One point of the front. `trial` is its number, None for what was told by `observe`; `success`: how
-    probable it is that a run of these params neither fails nor collapses."""
+    probable it is that a trial of these params neither fails nor collapses."""
 
     params: dict[str, Any]
     score: float

@@ -221,7 +221,7 @@ def member_summary(config: SweepConfig, member: FrontMember, label: str = "") ->
     trial = f" (trial {member.trial})" if member.trial is not None else ""
     text = f"{label}: {head}{trial}" if label else f"{head}{trial}"
     if member.success < RELIABLE:
-        text += f"; 1 run in {max(2, round(1 / (1 - member.success)))} there fails or collapses"
+        text += f"; 1 trial in {max(2, round(1 / (1 - member.success)))} there fails or collapses"
     text += "\n" + settings_yaml(config, member.params).rstrip()
     seed = config.seed if member.trial is None else trial_seed(config.seed, member.trial)
     line = command_line(config, member.params, seed)

@@ -114,8 +114,8 @@ def test_a_setting_on_which_one_cannot_rely_says_so():
     def head(success: float) -> str:
         return member_summary(config("{train: cartpole}"), Member(1, 1, success=success)).splitlines()[0]
 
-    assert head(0.84) == "score 1 for 1 s (trial 1); 1 run in 6 there fails or collapses"
-    assert head(0.3) == "score 1 for 1 s (trial 1); 1 run in 2 there fails or collapses"
+    assert head(0.84) == "score 1 for 1 s (trial 1); 1 trial in 6 there fails or collapses"
+    assert head(0.3) == "score 1 for 1 s (trial 1); 1 trial in 2 there fails or collapses"
     assert head(0.95) == "score 1 for 1 s (trial 1)"
 
 
