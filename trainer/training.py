@@ -31,6 +31,7 @@ PROGRESS_SECONDS = 0.25  # between two calls of `progress`
 CHECKPOINT_SECONDS = 30.0  # between two checkpoints
 # What torch calls train.precision.
 PRECISIONS = {"float32": "ieee", "bfloat16": "bf16"}
+PRODUCTS: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # torch does not declare it
 
 
 class Point(NamedTuple):
@@ -118,12 +119,10 @@ def train(
     on_processor = device == "cpu"
     if on_processor and settings.train.precision == "bfloat16" and not has_bfloat16():
         raise SettingsError("train.precision", "torch has no bfloat16 on this processor", "use float32")
-    backend: Any = torch.backends.mkldnn  # whose `matmul` torch does not declare
-    products = backend.matmul
-    threads, precision = torch.get_num_threads(), products.fp32_precision
+    threads, precision = torch.get_num_threads(), PRODUCTS.fp32_precision
     torch.set_num_threads(settings.train.threads)
     if on_processor:
-        products.fp32_precision = PRECISIONS[settings.train.precision]
+        PRODUCTS.fp32_precision = PRECISIONS[settings.train.precision]
     # Streams and events are those of the current device: of several GPUs this one is it.
     here = torch.cuda.device(place) if place.type == "cuda" else contextlib.nullcontext()
     try:
@@ -139,7 +138,7 @@ def train(
         raise _memory_error(settings, error) from None
     finally:
         torch.set_num_threads(threads)
-        products.fp32_precision = precision
+        PRODUCTS.fp32_precision = precision
 
 
 def _memory_error(settings: Settings, error: Exception) -> MemoryError:
@@ -157,13 +156,12 @@ def _memory_error(settings: Settings, error: Exception) -> MemoryError:
 def has_bfloat16() -> bool:
     """Whether products in bfloat16 are to be had here: asked of a product, for a processor that has the
     instructions may go without (torch uses those of AMX, and not those of AVX512 alone)."""
-    products: Any = torch.backends.mkldnn  # whose `matmul` torch does not declare
-    before, products.matmul.fp32_precision = products.matmul.fp32_precision, PRECISIONS["bfloat16"]
+    before, PRODUCTS.fp32_precision = PRODUCTS.fp32_precision, PRECISIONS["bfloat16"]
     try:
         fine = torch.full((128, 128), 1 + 2**-10)  # bfloat16 rounds it to 1
         return not torch.equal(torch.nn.functional.linear(fine, torch.eye(128)), fine)
     finally:
-        products.matmul.fp32_precision = before
+        PRODUCTS.fp32_precision = before
 
 
 class _Training:
