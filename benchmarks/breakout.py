@@ -44,7 +44,12 @@ from sweeper.verify import FIRST_SEED, interval
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = [1e6, 2e6, 4e6, 8e6, 16e6, 32e6, 64e6]
 BEST = 864.0  # points of the game
-_BOTH = {"train.anneal_lr": True, "train.anneal_beta": True, "train.recompute_advantages": True}
+_BOTH = {
+    "train.anneal_lr": True,
+    "train.anneal_beta": True,
+    "train.recompute_advantages": True,
+    "train.normalize_rewards": False,
+}
 PUFFERLIB: dict[str, dict[str, Any]] = {
     "PufferLib 3.0": {  # pufferlib/config/ocean/breakout.ini, over default.ini
         **_BOTH,

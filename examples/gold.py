@@ -99,7 +99,9 @@ def play(
     env: str = "cartpole", gold: float = 0.0, seed: int | None = None, **changes: Any
 ) -> dict[str, float]:
     """Train and evaluate with any of the trainer's settings: what `gold.yaml` sweeps."""
-    settings = Settings.parse(env, {Settings.resolve(name, env): value for name, value in changes.items()})
+    chosen = {Settings.resolve(name, env): value for name, value in changes.items()}
+    # What is ranked has to count the same from the first rollout to the last.
+    settings = Settings.parse(env, {"train.normalize_rewards": not gold, **chosen})
     seed = int(os.environ.get("SWEEP_SEED", 0)) if seed is None else seed
     result = train(settings, seed=seed, updater=partial(Gold, times=gold) if gold else Updater)
     return {"score": result.score, "cost": result.seconds, "step": result.steps}

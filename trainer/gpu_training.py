@@ -29,7 +29,7 @@ from trainer.gpu_vector import GpuVector, fits
 from trainer.network import TINY, LossSums, Minibatch
 from trainer.optimizer import BETA2, EPSILON, Optimizer, muon_reference
 from trainer.policy import Policy
-from trainer.rollout import ActionScale, Rollout, Seconds
+from trainer.rollout import ActionScale, RewardScale, Rollout, Seconds
 from trainer.settings import Settings, TrainSettings
 from trainer.update import Updater, UpdateStats, refresh, segment_probabilities
 
@@ -185,6 +185,7 @@ class GpuRollout:
         self._final_states = torch.zeros(train.horizon, agents, memory, device=device)
         self._noise = torch.empty(train.horizon, agents, components, device=device)
         self.state = torch.zeros(agents, memory, device=device)  # of the recurrent layer, carried on
+        self.rewards = RewardScale(train, agents, device)
         scale = ActionScale(spec, 1)
         limits = (scale.low, scale.high, scale.half, scale.middle)
         self._scale = tuple(torch.from_numpy(limit.copy()).to(device) for limit in limits)
@@ -229,10 +230,8 @@ class GpuRollout:
             final_values = torch.empty(len(final_obs), device=state.device)
             network.values(final_obs, final_values, self._final_states[t : t + at_once].flatten(0, 1))
             buffer.final_values[t : t + at_once, :agents] = final_values.view(-1, agents)
-        if self.train.reward_scale != 1.0:
-            buffer.rewards[:, :agents].mul_(self.train.reward_scale)
-        if self.train.reward_clip:
-            buffer.rewards[:, :agents].clamp_(-self.train.reward_clip, self.train.reward_clip)
+        ends = buffer.terminals[:, :agents], buffer.truncations[:, :agents]
+        self.rewards(buffer.rewards[:, :agents], *ends)
 
     def _sent(self, actions: Tensor) -> Tensor:
         """As rollout.ActionScale, on the GPU."""
@@ -249,6 +248,7 @@ class GpuRollout:
         return {
             "obs": buffer.obs[-1, :agents].clone(),
             "memory": self.state,
+            "rewards": self.rewards.state_dict(),
             "mask": self.env.action_mask,
             "kept": buffer.kept,
             "replay": {name: getattr(buffer, name)[:, agents:].clone() for name in kept},
@@ -259,6 +259,7 @@ class GpuRollout:
         agents = self.env.num_agents
         self.buffer.obs[-1, :agents].copy_(state["obs"])
         self.state.copy_(state["memory"])
+        self.rewards.load(state["rewards"], resumes=True)
         if state["mask"] is not None:
             self.env.action_mask.copy_(state["mask"])
         self.buffer.kept, self.steps = state["kept"], state["steps"] // agents

@@ -82,6 +82,62 @@ class ActionScale:
         return self._sent
 
 
+class RewardScale:
+    """What is learned from: rewards scaled, clipped and, with `normalize_rewards`, divided by the deviation
+    that their discounted sums have had so far.
+
+    Values then are of much the same size whatever an environment rewards and however far it is looked ahead,
+    and their loss neither drowns the policy's nor is drowned (Engstrom et al. 2020, "Implementation matters
+    in deep policy gradients"). None becomes larger than 1, where so few come that their sums hardly deviate.
+    Nothing waits for the device, and the memory is the same in every rollout.
+    """
+
+    def __init__(self, train: TrainSettings, agents: int, device: torch.device) -> None:
+        self.train = train
+        self.sums = torch.zeros(agents, device=device)  # discounted, of the episodes that go on
+        # Of all sums so far: how many, their mean, their mean square; and the largest reward.
+        self.seen = torch.zeros(4, dtype=torch.float64, device=device)
+
+    def __call__(self, rewards: Tensor, terminals: Tensor, truncations: Tensor) -> None:
+        """Changes `rewards` [horizon, agents] of the next rollout in place."""
+        train = self.train
+        if train.reward_scale != 1.0:
+            rewards.mul_(train.reward_scale)
+        if train.reward_clip:
+            rewards.clamp_(-train.reward_clip, train.reward_clip)
+        if not train.normalize_rewards:
+            return
+        # Of a reward that is no number the environment is to be told, and the others do not suffer.
+        sums = rewards.nan_to_num(0.0, 0.0, 0.0)
+        largest = sums.abs().max()
+        alive = 1.0 - (terminals | truncations).float()
+        carried = train.gamma * alive[:-1]  # [t]: what of the sum at t is left at t + 1
+        sums[0] += train.gamma * self.sums
+        step = 1
+        while step < len(sums):  # every sum of so many steps takes on that of as many before it
+            sums[step:] = sums[step:] + carried * sums[:-step]
+            carried = carried[step:] * carried[:-step]
+            step *= 2
+        self.sums.copy_(sums[-1] * alive[-1])
+        count, mean, square, highest = self.seen
+        count += sums.numel()
+        share, sums = sums.numel() / count, sums.double()
+        mean.lerp_(sums.mean(), share)
+        square.lerp_(sums.square().mean(), share)
+        torch.maximum(highest, largest.double(), out=highest)
+        size = torch.maximum((square - mean * mean).clamp(min=0.0).sqrt(), highest)
+        rewards.div_((size + (size == 0)).float())
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"sums": self.sums, "seen": self.seen}
+
+    def load(self, state: dict[str, Tensor], resumes: bool) -> None:
+        """`resumes`: whether episodes go on where they were."""
+        self.seen.copy_(state["seen"])
+        if resumes:
+            self.sums.copy_(state["sums"])
+
+
 def placed(array: Any, device: torch.device) -> Tensor:
     """A copy of an array in torch's memory, which is aligned: products may round by where a matrix lies.
 
@@ -192,7 +248,7 @@ class Rollout:
         taken: list[Any] = [self._host[name].numpy() for name in ("actions", "obs", *_WRITTEN)]
         taken[1] = taken[1][1:]  # what a step gives is what the next one is chosen by
         self._steps = list(zip(*map(list, taken), strict=True))  # the arguments of each
-        self.scale = ActionScale(spec, agents)
+        self.scale, self.rewards = ActionScale(spec, agents), RewardScale(train, agents, device)
         self.state = torch.zeros(agents, memory, device=device)  # of the recurrent layer, carried on
         self.mask = torch.from_numpy(env.action_mask) if spec.masked else None  # of the next actions
         parts = min(HALVES, env.num_envs) if halves and isinstance(env, ocean.Vector) else 1
@@ -259,10 +315,7 @@ class Rollout:
             final_values = torch.empty(len(places), device=device)
             network.values(final_obs, final_values, torch.cat([states for _, _, states in cut]))
             buffer.flat("final_values")[places] = final_values
-        if self.train.reward_scale != 1.0:
-            buffer.rewards[:, :agents].mul_(self.train.reward_scale)
-        if self.train.reward_clip:
-            buffer.rewards[:, :agents].clamp_(-self.train.reward_clip, self.train.reward_clip)
+        self.rewards(*(getattr(buffer, name)[:, :agents] for name in _WRITTEN))
         seconds.env += in_env
         seconds.policy += perf_counter() - begin - in_env
         return buffer
@@ -290,6 +343,7 @@ class Rollout:
         return {
             "obs": self._device["obs"][-1].clone(),
             "memory": self.state,
+            "rewards": self.rewards.state_dict(),
             "mask": self.mask,
             "kept": buffer.kept,
             "replay": {name: getattr(buffer, name)[:, agents:].clone() for name in kept},
@@ -304,6 +358,7 @@ class Rollout:
                 self.mask.copy_(state["mask"])
         else:
             self._begin()
+        self.rewards.load(state["rewards"], self.env.resumes)
         self.buffer.kept = state["kept"]
         for name, column in state["replay"].items():
             getattr(self.buffer, name)[:, self.env.num_agents :].copy_(column)

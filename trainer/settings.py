@@ -135,6 +135,9 @@ class TrainSettings:
     reward_clip: float = _bounded(1.0, 0.0)
     """Rewards are then clipped to +- this; 0 is off."""
 
+    normalize_rewards: bool = True
+    """Divide rewards by the deviation of their discounted sums so far, so that values have one size."""
+
     eval_episodes: int = _bounded(100, 1, 1_000_000)
     """Episodes of every evaluation, each played by an agent of its own (environments are whole)."""
 

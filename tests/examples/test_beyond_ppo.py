@@ -111,7 +111,7 @@ def test_the_model_learns_to_foretell() -> None:
     policy = Policy(4, (2,), PolicySettings(hidden=32), torch.Generator().manual_seed(0))
     network = lookahead.Imagining(policy, torch.float32, CPU, steps=1, rollouts=2, gamma=0.99)
     env = ocean.Vector("cartpole", 32, seed=1)
-    settings = TrainSettings(num_envs=32, horizon=32, minibatch_size=1024)
+    settings = TrainSettings(num_envs=32, horizon=32, minibatch_size=1024, normalize_rewards=False)
     buffer = Rollout(env, network, settings, torch.Generator().manual_seed(2), CPU).collect(Seconds())
     hidden = policy.unroll(buffer.obs, buffer.states[0])[0].detach()
     goes_on = (buffer.terminals | buffer.truncations) == 0

@@ -268,13 +268,14 @@ def test_a_time_limit_may_follow_from_the_predicted_cost(
     code = """
     import os, time
     def fit(lr, steps):
-        hangs = os.environ["SWEEP_TRIAL_DIR"].endswith("8")
+        hangs = os.environ["SWEEP_TRIAL_DIR"].endswith("12")  # asked for early, but surely by a model
         time.sleep(60 if hangs else steps / 5e4)
         return steps, steps / 5e4
     """
-    outcome = sweep(tmp_path, code, "cost.name=seconds", "workers.timeout_factor=3", "workers.count=1")
-    hung = rows(tmp_path)[7]
-    assert (hung.status, hung.failure, outcome.counts["done"]) == ("failed", "timeout", 7)
+    changes = ("cost.name=seconds", "workers.timeout_factor=3", "workers.count=1", "budget.trials=12")
+    outcome = sweep(tmp_path, code, *changes)
+    hung = rows(tmp_path)[11]
+    assert (hung.status, hung.failure, outcome.counts["done"]) == ("failed", "timeout", 11)
     assert hung.seconds is not None
     assert hung.seconds < 10
 

@@ -43,7 +43,7 @@ KINDS: list[dict] = [
     {"train.optimizer": "muon", "train.prio_alpha": 0.7, "train.anneal_beta": True},
     {"train.recompute_advantages": True, "train.updates": 7, "policy.layers": 2},
     {"policy.rnn": "mingru", "policy.value_bins": 11, "train.anneal_lr": True},
-    {"train.replay_factor": 1.5, "train.normalize_advantages": False, "train.reward_scale": 0.3},
+    {"train.replay_factor": 1.5, "train.normalize_advantages": False, "train.normalize_rewards": False},
     {"train.precision": "bfloat16", "train.minibatch_size": 144, "train.anneal_entropy": True},
 ]
 
