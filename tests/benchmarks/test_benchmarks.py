@@ -22,6 +22,10 @@ SMALL = {
     "scale": ["--workers", "20", "--trials", "60", "--soak", "20", "--sizes", "30"],
     "solved": ["--seeds", "1"],
     "storm": ["--kills", "6", "--seconds", "0.2"],
+    "switch": [
+        *(str(FOLDER.parent / "examples" / "cartpole.yaml"), "train.normalize_rewards=false"),
+        *("--settings=3", "--reach=20"),
+    ],
     "trainer": ["--steps", "20000", "--seeds", "1"],
 }
 STEPS = "{distribution: log, type: int, min: 3e4, max: 1e5}"
