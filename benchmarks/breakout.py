@@ -5,9 +5,10 @@
 
 PufferLib's settings for Breakout are those of its configs, found by its own sweeps for 90 million steps. They
 are trained at each of --steps, each time from the start with the whole schedule of their learning rate. Every
-setting on the front of the run is trained again too, so that none is on it by luck. All get the same seeds,
-which the sweep has not seen; trainings that fail count as 0 points. Seconds are the trainer's: processor
-seconds of rollout and update on one core.
+setting on the front of the run is trained again too, so that none is on it by luck. Each training has a seed
+of its own, which the sweep has not seen: with the same few, neighbours on the front would have their luck in
+common. Trainings that fail count as 0 points. Seconds are the trainer's: processor seconds of rollout and
+update on one core.
 
 At the cost of each of PufferLib's points stands the setting which the front named for it before it was
 trained again: the dearest that costs no more. Writes the table and the picture, which say how they were made.
@@ -147,7 +148,7 @@ def read(folder: Path) -> tuple[SweepConfig, list[Entry]]:
 
 
 def train(config: SweepConfig, entries: Sequence[Entry], seeds: int, workers: int) -> None:
-    """Trains every entry with the same fresh seeds, one process a core, and says what came of each."""
+    """Trains every entry with fresh seeds of its own, one process a core, and says what came of each."""
     first = FIRST_SEED + 1000 * (config.seed % 1_000_000)
     config = config.model_copy(
         update={
@@ -156,7 +157,7 @@ def train(config: SweepConfig, entries: Sequence[Entry], seeds: int, workers: in
             "fixed": {},
         }
     )
-    jobs = [(entry, first + number) for number in range(seeds) for entry in entries]
+    jobs = [(entry, first + number) for number, entry in enumerate(seeds * list(entries))]
     with tempfile.TemporaryDirectory(prefix="sweep-breakout-") as folder:
         runs = evaluate(config, [(entry.params, seed) for entry, seed in jobs], Path(folder))
         for ended, (number, result) in enumerate(runs, 1):
