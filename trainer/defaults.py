@@ -197,24 +197,26 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "train.vf_clip_coef": 100.0,
         "train.average": 0.25,  # now and then the last policy drops the pole, their mean hardly ever does
     },
-    # 560 to 770 of 864 points after 10 million steps, 380 to 530 after half of them (eight and three seeds).
+    # 831 to 864 of 864 points from each of eight seeds, in 5.7 s; found by `sweep run examples/breakout.yaml`.
     "breakout": {
-        "train.total_timesteps": 10_000_000,
-        "train.num_envs": 1024,
+        "train.total_timesteps": 8_000_000,
+        "train.anneal_lr": True,
+        "train.num_envs": 256,
         "train.horizon": 64,
-        "train.minibatch_size": 4096,
-        "train.updates": 16,  # one pass
+        "train.minibatch_size": 512,
+        "train.updates": 16,  # half a pass
         "train.optimizer": "muon",
         "train.momentum": 0.95,
-        "train.learning_rate": 0.02,
-        "train.gamma": 0.997,
-        "train.gae_lambda": 0.96,
-        "train.ent_coef": 0.005,
-        "train.clip_coef": 0.25,
-        "train.vf_coef": 2.0,
+        "train.learning_rate": 0.023,
+        "train.gamma": 0.9996,
+        "train.gae_lambda": 0.94,
+        "train.ent_coef": 0.003,
+        "train.clip_coef": 0.22,
+        "train.vf_coef": 4.0,
         "train.vf_clip_coef": 0.5,
         "train.max_grad_norm": 1.0,
-        "train.prio_alpha": 0.35,
+        "train.prio_alpha": 0.45,
+        "policy.hidden": 64,
     },
 }
 

@@ -74,11 +74,8 @@ def test_cartpole_is_solved_by_its_defaults(seed: int) -> None:
     assert result.unfinished == 0
 
 
-def test_breakout_learns() -> None:
-    result = train(
-        Settings.parse("breakout", {"train.total_timesteps": 2e6, "train.curve_points": 2}), seed=0
-    )
-    assert result.points[-1].score > 2 * result.points[0].score
+def test_breakout_is_learned_by_its_defaults() -> None:
+    assert train(Settings.parse("breakout"), seed=0).score > 700  # 831 to 864 from each of eight seeds
 
 
 @pytest.mark.parametrize(
