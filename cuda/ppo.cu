@@ -5,7 +5,6 @@
 
 enum { BLOCK = 128 };
 
-#define TINY 1e-8f        // as in network.py: keeps the division by a deviation of nothing finite
 #define HALF_LOG_TWO_PI 0.918938533f
 #define FORBIDDEN (-1e9f) // the logit of an action that a mask forbids: its probability is 0
 
@@ -138,7 +137,7 @@ typedef struct {
     const float *logprobs, *advantages, *returns;
     const float *old_values;   // a copy of values: a segment may be in a minibatch more than once
     float *values, *ratios;    // written
-    const float *moments;      // [2] deviation and mean of the minibatch's advantages; null: as they are
+    const float *moments;      // [2] deviation, not 0, and mean of the minibatch's advantages; null: as they are
     const float *ent_coef;     // [1]
     float clip, vf_clip, vf_coef;
 } Batch;
@@ -233,7 +232,7 @@ KERNEL loss_kernel(Heads heads, Batch batch, float *outs, float *__restrict__ te
     float log_ratio = logprob - batch.logprobs[place], ratio = expf(log_ratio);
     float advantage = batch.advantages[place];
     if (batch.moments) {
-        advantage = (advantage - batch.moments[1]) / (batch.moments[0] + TINY);
+        advantage = (advantage - batch.moments[1]) / batch.moments[0];
     }
     float low = 1.0f - batch.clip, high = 1.0f + batch.clip;
     float clipped = ratio < low ? low : ratio > high ? high : ratio;

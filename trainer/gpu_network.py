@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainer import gpu
 from trainer.buffer import Buffer
-from trainer.network import LossSums, Minibatch, places
+from trainer.network import LossSums, Minibatch, least_deviation, places
 from trainer.policy import Policy
 from trainer.settings import TrainSettings
 
@@ -152,6 +152,7 @@ class GpuNetwork:
         if train.normalize_advantages:
             chosen = buffer.advantages if batch.whole else buffer.advantages[:, segments]
             moments = torch.stack(torch.std_mean(chosen, correction=0))
+            moments[:1].clamp_(min=least_deviation(train))
         terms = torch.empty(5, rows, device=obs.device)
         sd_slopes = torch.empty(policy.components, rows, device=obs.device) if policy.continuous else None
         self._ppo.loss(

@@ -31,6 +31,9 @@ MINGRU_ROWS = 1024
 LSTM_SEGMENTS = 64
 
 TINY = 1e-8  # keeps the division by a deviation of nothing finite
+# Of normalised rewards, the least deviation that a minibatch's advantages are divided by. Where a task is
+# solved they are but noise, and steps along it, at full size, unlearn what was learned.
+LEAST_DEVIATION = 0.1
 
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int64
 _READ, _WRITTEN = ("actions", "logprobs", "advantages", "returns"), ("values", "ratios")
@@ -47,6 +50,11 @@ class Minibatch:
     segments: Tensor  # [count] int64 columns
     weights: Tensor  # [columns] float32 importance weights
     whole: bool  # segments counts 0, 1, 2, ... all columns: observations need not be gathered
+
+
+def least_deviation(train: TrainSettings) -> float:
+    """What advantages are divided by at least, where they are normalised."""
+    return LEAST_DEVIATION if train.normalize_rewards else TINY
 
 
 def places(buffer: Buffer, segments: Tensor) -> Tensor:
@@ -110,7 +118,8 @@ class TorchNetwork:
         ratio = log_ratio.exp()
         advantage = buffer.flat("advantages")[place]
         if train.normalize_advantages:
-            advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + TINY)
+            deviation = advantage.std(correction=0).clamp(min=least_deviation(train))
+            advantage = (advantage - advantage.mean()) / deviation
         clipped = ratio.clamp(1 - train.clip_coef, 1 + train.clip_coef)
         policy_loss = -(weights * torch.minimum(ratio * advantage, clipped * advantage)).mean()
 
@@ -296,7 +305,7 @@ class FusedNetwork:
         if train.normalize_advantages:
             self._library.moments(address, buffer.horizon, self._moments.data_ptr())
             struct.advantage_mean, deviation = self._moments.tolist()
-            struct.advantage_scale = 1.0 / (deviation + TINY)
+            struct.advantage_scale = 1.0 / max(deviation, least_deviation(train))
         sums.zero_()
         if self._in_c:
             self._library.loss(self._address, address, 0, rows, None, sums.data_ptr())

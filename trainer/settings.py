@@ -127,7 +127,8 @@ class TrainSettings:
     """Let prio_beta0 rise linearly to 1 over total_timesteps."""
 
     normalize_advantages: bool = True
-    """Shift and scale the advantages of each minibatch to mean 0 and deviation 1."""
+    """Shift and scale the advantages of each minibatch to mean 0 and deviation 1 (of normalised rewards, to
+    less where they hardly differ: a solved task is not to be unlearned)."""
 
     reward_scale: float = _bounded(1.0, _SMALLEST)
     """Rewards are multiplied by this first, for environments that do not keep them near 1."""

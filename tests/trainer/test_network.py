@@ -12,7 +12,7 @@ from trainer import gpu
 from trainer.buffer import Buffer
 from trainer.gpu_network import GpuNetwork
 from trainer.gpu_training import serves
-from trainer.network import FusedNetwork, Minibatch, TorchNetwork
+from trainer.network import LEAST_DEVIATION, FusedNetwork, Minibatch, TorchNetwork
 from trainer.policy import Policy, bin_centers, hl_gauss
 from trainer.settings import PolicySettings, TrainSettings
 
@@ -165,6 +165,27 @@ def test_gradients_are_those_of_autograd(kind: dict, shape: tuple, dtype: torch.
         for one, other in zip(fused_columns, plain_columns, strict=True):
             torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
         assert vars(fused_sums) == pytest.approx(vars(plain_sums), abs=1e-4, rel=1e-3)
+
+
+def test_what_hardly_differs_is_not_blown_up() -> None:
+    """Advantages of deviation 0.001 count as hundredths where rewards are normalised, elsewhere as ones."""
+    for normalized, divisor in ((True, LEAST_DEVIATION), (False, 1e-3)):
+        policy, buffer = make_case(SHAPES[0])
+        flat = buffer.flat("advantages")
+        flat.sub_(flat.mean()).mul_(1e-3 / flat.std(correction=0))
+        small, values = flat.clone(), buffer.values.clone()
+        batch = Minibatch(torch.arange(buffer.agents), torch.ones(buffer.agents), whole=True)
+        results = []
+        for form in forms(policy):
+            for advantages, switch in ((small, True), (small / divisor, False)):
+                flat.copy_(advantages)
+                buffer.values.copy_(values)
+                policy.flat_grad.zero_()
+                train = TrainSettings(normalize_rewards=normalized, normalize_advantages=switch)
+                form.gradients(batch, buffer, train, ent_coef=0.0)
+                results.append(policy.flat_grad.clone())
+        for result in results[1:]:
+            torch.testing.assert_close(result, results[0], atol=1e-5, rtol=1e-3)
 
 
 # Where a rounding decides on which side of a clip a row falls, gradients of bf16 are far from float32's.

@@ -75,7 +75,7 @@ def test_cartpole_is_solved_by_its_defaults(seed: int) -> None:
 
 
 def test_breakout_is_learned_by_its_defaults() -> None:
-    assert train(Settings.parse("breakout"), seed=0).score > 700  # 831 to 864 from each of eight seeds
+    assert train(Settings.parse("breakout"), seed=0).score > 700  # 833 to 860 from each of eight seeds
 
 
 @pytest.mark.parametrize(
