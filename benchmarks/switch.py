@@ -79,6 +79,8 @@ def main() -> None:
         for config in (before, after)
     ]
     failed = [int(np.isnan(scores).sum()) for scores in arms]
+    if sum(failed) == 2 * len(settings):
+        raise SystemExit(f"all {sum(failed)} runs failed")
     sign = 1.0 if before.metric.goal == "maximize" else -1.0
     worst = sign * min(np.nanmin(sign * scores) for scores in arms if not np.isnan(scores).all())
     arms = [np.where(np.isnan(scores), worst, scores) for scores in arms]
