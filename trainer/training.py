@@ -31,7 +31,8 @@ PROGRESS_SECONDS = 0.25  # between two calls of `progress`
 CHECKPOINT_SECONDS = 30.0  # between two checkpoints
 # What torch calls train.precision.
 PRECISIONS = {"float32": "ieee", "bfloat16": "bf16"}
-PRODUCTS: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # torch does not declare it
+_ONEDNN: Any = torch.backends.mkldnn  # torch declares not all that it has
+PRODUCTS = _ONEDNN.matmul
 
 
 class Point(NamedTuple):
