@@ -32,6 +32,7 @@ from trainer.settings import SettingsError
 Array = np.ndarray[Any, Any]
 OF_MAKE = "max_episode_steps"  # a keyword of gymnasium.make itself that is a setting, too
 MASK = "action_mask"  # in `info`
+FAR = 1e6  # a space that ends beyond says nothing of how large its numbers are
 LOG = ("score", "episode_return", "episode_length")
 
 
@@ -173,6 +174,8 @@ class GymnasiumVector:
         discrete = isinstance(example.action_space, gymnasium.spaces.Discrete)
         masked = discrete and MASK in example.reset(seed=self._stream(0))[1]
         low, high = float(flat.low.min()), float(flat.high.max())
+        # Which numbers of an observation are of no known size.
+        self.unbounded: Array = ~((flat.low > -FAR) & (flat.high < FAR))
         threshold = registered.reward_threshold
         self.spec = ocean.Spec(
             name=env,

@@ -158,6 +158,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "train.vf_coef": 0.5,
         "train.vf_clip_coef": 1e6,  # returns may have any size
         "train.reward_clip": 0.0,  # and so may rewards
+        "train.normalize_observations": "unbounded",
         "policy.hidden": 64,
         "policy.layers": 2,
     },

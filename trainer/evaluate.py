@@ -10,7 +10,8 @@ import torch
 
 from trainer import environments
 from trainer.network import Network
-from trainer.rollout import ActionScale, clear_states
+from trainer.rollout import clear_states
+from trainer.scales import ActionScale
 from trainer.settings import Settings
 
 # Evaluations draw from streams of their own: no seed of a training run leads to the same episodes.

@@ -29,7 +29,8 @@ from trainer.gpu_vector import GpuVector, fits
 from trainer.network import TINY, LossSums, Minibatch
 from trainer.optimizer import BETA2, EPSILON, Optimizer, muon_reference
 from trainer.policy import Policy
-from trainer.rollout import ActionScale, RewardScale, Rollout, Seconds
+from trainer.rollout import Rollout, Seconds
+from trainer.scales import ActionScale, RewardScale
 from trainer.settings import Settings, TrainSettings
 from trainer.update import Updater, UpdateStats, refresh, segment_probabilities
 
@@ -234,7 +235,7 @@ class GpuRollout:
         self.rewards(buffer.rewards[:, :agents], *ends)
 
     def _sent(self, actions: Tensor) -> Tensor:
-        """As rollout.ActionScale, on the GPU."""
+        """As scales.ActionScale, on the GPU."""
         if not self.network.policy.continuous:
             return actions
         low, high, half, middle = self._scale

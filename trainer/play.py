@@ -73,7 +73,8 @@ class Game:
         import torch
 
         from trainer.policy import Policy
-        from trainer.rollout import ActionScale, clear_states
+        from trainer.rollout import clear_states
+        from trainer.scales import ActionScale
 
         spec, rows, generator = self.spec, self.env.num_agents, torch.Generator().manual_seed(seed)
         policy, scale = Policy.of(spec, settings.policy, generator), ActionScale(spec, rows)

@@ -29,7 +29,7 @@ class Policy(nn.Module):
 
     Discrete actions: the outputs are `sum(action_sizes)` logits. Continuous ones, `action_dim` floats:
     they are the means of Gaussians, whose deviations exp(log_sd) are parameters that no observation
-    changes; a float's unit is half of its range, around the middle (rollout.ActionScale).
+    changes; a float's unit is half of its range, around the middle (scales.ActionScale).
 
     `memory` floats are the state that an agent carries from step to step: 0 without recurrence.
     `obs_range` is (lowest, highest) of whole-numbered observations, for the encoders that need it.

@@ -23,13 +23,13 @@ import ocean
 from trainer.buffer import KEPT, Buffer
 from trainer.environments import Environment
 from trainer.network import Network
+from trainer.scales import ActionScale, RewardScale, observation_scale
 from trainer.settings import TrainSettings
 
 _WRITTEN = ("rewards", "terminals", "truncations")  # by the environments
 _HOST = ("obs", "actions", "masks", *_WRITTEN)  # what they have to do with
 _DEVICE = (*_HOST, "logprobs", "values")  # what the policy has to do with
 HALVES = 2  # 1: all at once, on a GPU as well (benchmarks/gpu.py measures both)
-ALL = slice(None)
 
 
 @dataclass
@@ -48,94 +48,6 @@ class Seconds:
         parts = {name: value for name, value in vars(self).items() if name != "spent"}
         total = sum(parts.values()) or 1.0
         return {name: value / total for name, value in parts.items()}
-
-
-class ActionScale:
-    """What an environment is given: discrete actions as they are, continuous ones in its own units.
-
-    The policy's unit is half of a float's range, its 0 the middle (its own unit and 0 where there is no
-    range: Spec.bounded_actions). What lies outside is cut to the range on its way: the policy's Gaussian
-    knows no bounds, and learns from what it drew, so that its density stays simple and its slopes never
-    vanish.
-    """
-
-    def __init__(self, spec: ocean.Spec, rows: int) -> None:
-        self._sent = np.zeros((rows, spec.action_count), spec.action_dtype)
-        low, high = np.array(spec.action_range).reshape(-1, 2).T
-        bounded = spec.bounded_actions
-        self.low, self.high = low.astype(np.float32), high.astype(np.float32)
-        self.half, self.middle = np.ones_like(self.low), np.zeros_like(self.low)
-        self.half[bounded] = (high - low)[bounded] / 2
-        self.middle[bounded] = (high + low)[bounded] / 2
-
-    def __call__(self, actions: Any, rows: slice = ALL) -> Any:
-        """`actions` [rows, components] of the policy, as arrays, `rows` of them rescaled. What is given holds
-        all rows, and is overwritten by the next."""
-        if not len(self.low):
-            return actions
-        sent = self._sent[rows]
-        np.multiply(actions[rows], self.half, out=sent)
-        np.add(sent, self.middle, out=sent)
-        # A network that has diverged gives what is no number: no environment is to index by it.
-        np.nan_to_num(sent, copy=False)
-        np.clip(sent, self.low, self.high, out=sent)
-        return self._sent
-
-
-class RewardScale:
-    """What is learned from: rewards scaled, clipped and, with `normalize_rewards`, divided by the deviation
-    that their discounted sums have had so far.
-
-    Values then are of much the same size whatever an environment rewards and however far it is looked ahead,
-    and their loss neither drowns the policy's nor is drowned (Engstrom et al. 2020, "Implementation matters
-    in deep policy gradients"). None becomes larger than 1, where so few come that their sums hardly deviate.
-    Nothing waits for the device, and the memory is the same in every rollout.
-    """
-
-    def __init__(self, train: TrainSettings, agents: int, device: torch.device) -> None:
-        self.train = train
-        self.sums = torch.zeros(agents, device=device)  # discounted, of the episodes that go on
-        # Of all sums so far: how many, their mean, their mean square; and the largest reward.
-        self.seen = torch.zeros(4, dtype=torch.float64, device=device)
-
-    def __call__(self, rewards: Tensor, terminals: Tensor, truncations: Tensor) -> None:
-        """Changes `rewards` [horizon, agents] of the next rollout in place."""
-        train = self.train
-        if train.reward_scale != 1.0:
-            rewards.mul_(train.reward_scale)
-        if train.reward_clip:
-            rewards.clamp_(-train.reward_clip, train.reward_clip)
-        if not train.normalize_rewards:
-            return
-        # Of a reward that is no number the environment is to be told, and the others do not suffer.
-        sums = rewards.nan_to_num(0.0, 0.0, 0.0)
-        largest = sums.abs().max()
-        alive = 1.0 - (terminals | truncations).float()
-        carried = train.gamma * alive[:-1]  # [t]: what of the sum at t is left at t + 1
-        sums[0] += train.gamma * self.sums
-        step = 1
-        while step < len(sums):  # every sum of so many steps takes on that of as many before it
-            sums[step:] = sums[step:] + carried * sums[:-step]
-            carried = carried[step:] * carried[:-step]
-            step *= 2
-        self.sums.copy_(sums[-1] * alive[-1])
-        count, mean, square, highest = self.seen
-        count += sums.numel()
-        share, sums = sums.numel() / count, sums.double()
-        mean.lerp_(sums.mean(), share)
-        square.lerp_(sums.square().mean(), share)
-        torch.maximum(highest, largest.double(), out=highest)
-        size = torch.maximum((square - mean * mean).clamp(min=0.0).sqrt(), highest)
-        rewards.div_((size + (size == 0)).float())
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"sums": self.sums, "seen": self.seen}
-
-    def load(self, state: dict[str, Tensor], resumes: bool) -> None:
-        """`resumes`: whether episodes go on where they were."""
-        self.seen.copy_(state["seen"])
-        if resumes:
-            self.sums.copy_(state["sums"])
 
 
 def placed(array: Any, device: torch.device) -> Tensor:
@@ -249,6 +161,7 @@ class Rollout:
         taken[1] = taken[1][1:]  # what a step gives is what the next one is chosen by
         self._steps = list(zip(*map(list, taken), strict=True))  # the arguments of each
         self.scale, self.rewards = ActionScale(spec, agents), RewardScale(train, agents, device)
+        self.observations = observation_scale(env, train)
         self.state = torch.zeros(agents, memory, device=device)  # of the recurrent layer, carried on
         self.mask = torch.from_numpy(env.action_mask) if spec.masked else None  # of the next actions
         parts = min(HALVES, env.num_envs) if halves and isinstance(env, ocean.Vector) else 1
@@ -272,7 +185,10 @@ class Rollout:
 
     def _begin(self) -> None:
         """New episodes everywhere."""
-        self.env.reset(self._host["obs"][-1].numpy())
+        obs = self._host["obs"][-1].numpy()
+        self.env.reset(obs)
+        if self.observations is not None:
+            self.observations(obs)
         if self.apart:
             self._device["obs"][-1].copy_(self._host["obs"][-1])
 
@@ -281,6 +197,7 @@ class Rollout:
         begin = perf_counter()
         buffer, network, env, obs = self.buffer, self.network, self.env, self._device["obs"]
         agents, memory, device = env.num_agents, network.policy.memory, buffer.obs.device
+        scale = self.observations
         obs[0].copy_(obs[-1])
         buffer.ratios[:, :agents].fill_(1.0)
         buffer.states[0, :agents].copy_(self.state)
@@ -298,11 +215,14 @@ class Rollout:
                 start = perf_counter()
                 sent = self.scale(actions, half.rows)
                 env.step(sent, next_obs, rewards, terminals, truncations, *half.envs)
+                if scale is not None:
+                    scale(next_obs)
                 if half.truncations[t].any():
                     late = np.flatnonzero(half.truncations[t])
                     states = half.state[placed(late, device)] if memory else half.state[: len(late)]
                     late += half.rows.start
-                    cut.append((late + t * buffer.columns, env.final_obs[late], states))
+                    final = env.final_obs[late] if scale is None else scale.of(env.final_obs[late])
+                    cut.append((late + t * buffer.columns, final, states))
                 in_env += perf_counter() - start
                 self._serve(half, t + 1)
         network.values(obs[-1], self._device["values"][-1], self.state)
@@ -344,6 +264,7 @@ class Rollout:
             "obs": self._device["obs"][-1].clone(),
             "memory": self.state,
             "rewards": self.rewards.state_dict(),
+            "observations": None if self.observations is None else self.observations.state_dict(),
             "mask": self.mask,
             "kept": buffer.kept,
             "replay": {name: getattr(buffer, name)[:, agents:].clone() for name in kept},
@@ -351,6 +272,8 @@ class Rollout:
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict()`."""
+        if self.observations is not None:
+            self.observations.load(state["observations"])
         if self.env.resumes:
             self._device["obs"][-1].copy_(state["obs"])
             self.state.copy_(state["memory"])

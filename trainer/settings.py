@@ -139,6 +139,10 @@ class TrainSettings:
     normalize_rewards: bool = True
     """Divide rewards by the deviation of their discounted sums so far, so that values have one size."""
 
+    normalize_observations: str = _bounded("none", choices=("none", "unbounded", "all"))
+    """Shift and scale observations of Gymnasium's by what they have been so far: none, the numbers for which
+    the environment declares no range, or all."""
+
     eval_episodes: int = _bounded(100, 1, 1_000_000)
     """Episodes of every evaluation, each played by an agent of its own (environments are whole)."""
 
@@ -261,6 +265,9 @@ class Settings:
         if train.env_processes and not self.env.startswith(GYMNASIUM):
             said = f"{self.env} is written in C, and stepped by threads"
             raise SettingsError("train.env_processes", said, "leave it at 0 and use train.threads")
+        if train.normalize_observations != "none" and not self.env.startswith(GYMNASIUM):
+            said = f"{self.env} is written in C, where its observations are scaled"
+            raise SettingsError("train.normalize_observations", said, "leave it at none")
         if self.policy.hidden % 16:
             raise SettingsError(
                 "policy.hidden",

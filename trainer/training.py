@@ -290,8 +290,9 @@ class _Training:
             "seconds": vars(self.seconds),
             "points": [tuple(point) for point in self.points],
             "unfinished": self.unfinished,
-            "policy": self.policy.flat if self.average is None else self.average,
-            **({} if self.average is None else {"weights": self.policy.flat}),
+            "policy": self._judged(),
+            "weights": self.policy.flat,
+            "average": self.average,
             "optimizer": {"steps": optimizer.steps, "mean": optimizer.mean, "square": optimizer.square},
             "generators": [generator.get_state() for generator in self.generators],
             "draws": self.parts.draws.count if self.parts else 0,
@@ -312,9 +313,9 @@ class _Training:
         self.steps, self.seconds = state["steps"], Seconds(**state["seconds"])
         self.points = [Point(*point) for point in state["points"]]
         self.unfinished = state["unfinished"]
-        self.policy.flat.copy_(state.get("weights", state["policy"]))
+        self.policy.flat.copy_(state["weights"])
         if self.average is not None:
-            self.average.copy_(state["policy"])
+            self.average.copy_(state["average"])
         optimizer = self.updater.optimizer
         optimizer.steps = state["optimizer"]["steps"]
         optimizer.mean.copy_(state["optimizer"]["mean"])
@@ -334,10 +335,15 @@ class _Training:
         self.unfinished = outcome.unfinished
         self.points.append(Point(self.steps, self.seconds.spent, outcome.score))
 
+    def _judged(self) -> torch.Tensor:
+        """The weights that the policy is judged and played by: their average, where one is kept, for
+        observations as environments give them."""
+        weights = self.policy.flat if self.average is None else self.average
+        scale = self.rollout.observations if isinstance(self.rollout, Rollout) else None
+        return weights if scale is None else scale.folded(self.policy, weights)
+
     def _hand_out(self) -> None:
-        """The policy's weights become those it is judged and played by: their average, where one is kept."""
-        if self.average is not None:
-            self._take(self.average)
+        self._take(self._judged())
 
     def _take(self, weights: torch.Tensor) -> None:
         self.policy.flat.copy_(weights)

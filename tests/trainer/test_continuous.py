@@ -16,7 +16,7 @@ from trainer import train
 from trainer.network import FusedNetwork, TorchNetwork
 from trainer.play import Game
 from trainer.policy import Policy
-from trainer.rollout import ActionScale
+from trainer.scales import ActionScale
 from trainer.settings import PolicySettings, Settings, SettingsError
 
 SMALL = {

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from trainer import train
-from trainer.rollout import RewardScale
+from trainer.scales import RewardScale
 from trainer.settings import Settings, TrainSettings
 
 AGENTS, CPU = 5, torch.device("cpu")
