@@ -142,20 +142,22 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "policy.hidden": 32,
         "policy.layers": 2,
     },
-    # Gymnasium's, all of them: what serves many tasks, at a size that Python's steps allow.
+    # Gymnasium's, all of them: what serves many tasks, at a size that Python's steps allow. From two seeds each
+    # CartPole-v1 reaches 484 and 500, LunarLander-v3 212 and 238, Acrobot-v1 -81 and -88, HalfCheetah-v5 1,170
+    # and 2,560, Walker2d-v5 830 and 850, Hopper-v5 630 and 1,200, Pendulum-v1 -167 and -174, in 5 to 45 s.
     GYMNASIUM: {
         "train.total_timesteps": 300_000,
         "train.num_envs": 16,
         "train.horizon": 128,
-        "train.minibatch_size": 512,
-        "train.updates": 16,  # four passes
+        "train.minibatch_size": 256,
+        "train.updates": 64,  # eight passes: a step costs more than learning from it
         "train.optimizer": "adam",
         "train.momentum": 0.9,
         "train.learning_rate": 0.001,
         "train.gamma": 0.99,
         "train.gae_lambda": 0.95,
-        "train.ent_coef": 0.01,
-        "train.vf_coef": 0.5,
+        "train.ent_coef": 0.001,
+        "train.vf_coef": 2.0,
         "train.vf_clip_coef": 1e6,  # returns may have any size
         "train.reward_clip": 0.0,  # and so may rewards
         "train.normalize_observations": "unbounded",

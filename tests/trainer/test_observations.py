@@ -154,7 +154,8 @@ def test_a_checkpoint_is_played_as_it_was_judged_and_goes_on(tmp_path: Path, ave
 
 
 def test_processes_and_other_devices_change_nothing() -> None:
-    changes = {"train.total_timesteps": 4096, "train.average": 0.5, "train.eval_episodes": 4}
+    changes = {"train.total_timesteps": 4096, "train.average": 0.5, "train.updates": 4}
+    changes["train.eval_episodes"] = 4
     one, two, emulated = (
         train(
             Settings.parse("gymnasium:CartPole-v1", {**changes, "train.env_processes": n}), 1, device=device
