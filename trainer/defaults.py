@@ -142,9 +142,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "policy.hidden": 32,
         "policy.layers": 2,
     },
-    # Gymnasium's, all of them: what serves many tasks, at a size that Python's steps allow. From two seeds each
-    # CartPole-v1 reaches 484 and 500, LunarLander-v3 212 and 238, Acrobot-v1 -81 and -88, HalfCheetah-v5 1,170
-    # and 2,560, Walker2d-v5 830 and 850, Hopper-v5 630 and 1,200, Pendulum-v1 -167 and -174, in 5 to 45 s.
+    # Gymnasium's, all of them: what serves many tasks, at a size that Python's steps allow. From two seeds
+    # each CartPole-v1 reaches 484 and 500, LunarLander-v3 212 and 238, Acrobot-v1 -81 and -88, Pendulum-v1
+    # -167 and -174, HalfCheetah-v5 1,170 and 2,560, Walker2d-v5 830 and 850, Hopper-v5 630 and 1,200, in 5 to
+    # 45 s.
     GYMNASIUM: {
         "train.total_timesteps": 300_000,
         "train.num_envs": 16,
