@@ -32,7 +32,7 @@ from trainer.settings import SettingsError
 Array = np.ndarray[Any, Any]
 OF_MAKE = "max_episode_steps"  # a keyword of gymnasium.make itself that is a setting, too
 MASK = "action_mask"  # in `info`
-FAR = 1e6  # a space that ends beyond says nothing of how large its numbers are
+FAR = 100.0  # a range that ends beyond does not keep numbers to a size that suits a network
 LOG = ("score", "episode_return", "episode_length")
 
 

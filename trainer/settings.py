@@ -141,7 +141,7 @@ class TrainSettings:
 
     normalize_observations: str = _bounded("none", choices=("none", "unbounded", "all"))
     """Shift and scale observations of Gymnasium's by what they have been so far: none, the numbers for which
-    the environment declares no range, or all."""
+    the environment declares no range (or ends beyond 100), or all."""
 
     eval_episodes: int = _bounded(100, 1, 1_000_000)
     """Episodes of every evaluation, each played by an agent of its own (environments are whole)."""
