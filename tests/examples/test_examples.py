@@ -11,6 +11,7 @@ import ocean
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALLER = {  # what makes a trial of the dear examples short enough for a test
+    "acrobot.yaml": ["parameters.train.total_timesteps={distribution: log, type: int, min: 3e3, max: 1e4}"],
     "breakout.yaml": ["parameters.train.total_timesteps={distribution: log, type: int, min: 5e4, max: 2e5}"],
     "memory.yaml": ["parameters.train.total_timesteps={distribution: log, type: int, min: 1e4, max: 3e4}"],
     "pendulum.yaml": ["parameters.train.total_timesteps={distribution: log, type: int, min: 1e4, max: 1e5}"],
