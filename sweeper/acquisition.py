@@ -24,8 +24,8 @@ beyond eight times the dearest that is finished. There are two exceptions:
     places counted: it lies beyond the end of the front, up to twice the dearest trial (from a finite pool,
     where one cannot walk up in small steps, each probe is held against that twentieth alone);
     while scores have not risen out of the noise, the models know nothing to go by. Then trials go beyond the
-    dearest whenever all spending so far would pay for four as dear, else among the dearer half of costs;
-    every second continues the space-filling design.
+    dearest whenever all spending so far would pay for four as dear and the space has any, else among the
+    dearer half of costs; every second continues the space-filling design.
 
 Where runs differ by luck, every eighth trial, once the front has had time to form, repeats its end until that
 rests on three runs, while repeats are less than a tenth of all spending: one lucky run must not decide what
@@ -127,11 +127,13 @@ class Acquisition:
         self.cap = min(float(self.costs.max()) + LEAP, math.log(affordable), self.limit)
         return True
 
-    def grope(self, spent: float) -> None:
-        """While nothing is known: beyond the dearest where `spent` allows that, else the dearer half."""
+    def grope(self, spent: float, units: np.ndarray) -> None:
+        """While nothing is known: beyond the dearest where `spent` allows that and the space does, by what
+        `units` [n, dim] from all of it cost; else the dearer half."""
         dearest = max(float(self.costs.max()), float(self.running.max(initial=-math.inf)))
         affordable = math.log((spent + float(np.exp(self.running).sum())) / BLIND)
-        climbs = affordable > dearest + LEAP / 2
+        reach = float(self.models.log_cost.predict(self.space.features(units))[0].max())
+        climbs = min(affordable, reach) > dearest + LEAP / 2
         self.cap = min(dearest + LEAP, max(affordable, dearest + LEAP / 2), self.limit)
         self.bottom = dearest if climbs else float(np.median(self.costs)) - LEAP / 2
 

@@ -37,6 +37,9 @@ _LEVEL = 1.0  # variance of a linear kernel's constant, in standardised targets
 _OFFSETS = 0.06, 100.0
 _SHARED_NOISE = 0.7  # of the noise is one draw for all points of a trial's curve: they share a seed
 _ACCIDENTS = 1.0, 20.0  # of so many trials, before any is seen: whose luck is as wide as all scores together
+# Density of a score that is better than all others say, per accident and sd of all scores: beyond 3.5 of them
+# it is more probable than an accident.
+_DISCOVERY = 1e-3
 _WEIGHINGS = 4  # at most, of the trials, each by all others as they weigh; more change little
 
 
@@ -143,7 +146,8 @@ class GaussianProcess:
         """The noise of each row: that of all, and more the likelier it was an accident, as far as the rest
         can tell: off what they say by more than their doubt and the noise explain, by less than the spread
         of all scores does. A mixture of two normals (Box and Tiao 1968); its share of accidents is learned
-        on the way.
+        on the way. What is better by more than that is a discovery and counts in full: where rewards are
+        sparse, all others say that the first success is none.
         """
         noise, (prior, of) = math.exp(self.hyper[self.dim + 1]), _ACCIDENTS
         judged = torch.arange(len(self.y)) < len(self.y) - self.failed
@@ -151,9 +155,13 @@ class GaussianProcess:
         for _ in range(_WEIGHINGS):
             before = self.accident
             off, doubt = self._left_out()
-            plain, wide = doubt + noise, doubt + noise + 1  # the variance of standardised targets is 1
-            log_odds = 0.5 * (off**2 / plain - off**2 / wide + torch.log(plain / wide))
-            self.accident = torch.sigmoid(log_odds + math.log(share / (1 - share))) * judged
+            # The variance of standardised targets is 1. A discovery may be of any size, but no cost is one.
+            plain, wide = (
+                -0.5 * (off**2 / v + torch.log(2 * math.pi * v)) for v in (doubt + noise, doubt + noise + 1)
+            )
+            found = torch.where((off > 0) & self.warped, math.log(share * _DISCOVERY), -math.inf)
+            kinds = torch.stack([plain + math.log(1 - share), wide + math.log(share), found])
+            self.accident = torch.softmax(kinds, 0)[1] * judged
             share = (prior + float(self.accident.sum())) / (of + float(judged.sum()))
             weight = 1 - self.accident / (1 + noise)  # its own, so that the rest of its curve keeps theirs
             self.noise_shape, self._factor = self._even + torch.diag(1 / weight - 1), None

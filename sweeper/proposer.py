@@ -494,9 +494,9 @@ class Sweeper:
         acquisition = Acquisition(space, believed, done, pending, stopped, self._taken(), self.cost_limit)
         top, origin = done[acquisition.members[-1]], "model"
         if acquisition.low_signal:
-            acquisition.grope(self._spent())
+            units = space.snap(self._sobol(number)) if options is None else options
+            acquisition.grope(self._spent(), units)
             if number % 2 == 0 and options is None:
-                units = space.snap(self._sobol(number))
                 fits = np.isfinite(acquisition.rating(units))
                 if fits.any():
                     return units[np.argmax(fits)], "design", models

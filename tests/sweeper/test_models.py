@@ -197,6 +197,16 @@ def test_a_seed_that_failed_bends_nothing() -> None:
     assert off[True] < 4 < 12 < off[False]
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_first_success_is_a_discovery_and_a_first_collapse_none(sign: int) -> None:
+    generator = np.random.default_rng(0)
+    x, scores = generator.uniform(-1, 1, (60, 2)), 0.01 * np.abs(generator.standard_normal(60))
+    scores[30] = 0.5  # as good as all that is known is bad
+    process = GaussianProcess(x, sign * scores, np.array([0, 1]), warped=True, robust=True)
+    process.fit([process.priors.mean], 40)
+    assert process.accident[30] < 0.1 if sign > 0 else process.accident[30] > 0.9
+
+
 def test_equal_scores_are_no_division_by_zero() -> None:
     x = np.linspace(-1, 1, 6)[:, None]
     process = GaussianProcess(x, np.full(6, 7.0), np.array([0]), warped=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,39 @@ def test_a_cliff_is_no_accident() -> None:
         assert beyond
         assert not tuner.accidents()
         assert all(member.success > 0.9 for member in tuner.front()[-3:])
+
+
+def sparse(seed: int, reward: Callable[[float, float], float], trials: int) -> tuple[Any, Any]:
+    """(scores, costs) of a sweep where all is luck but for `reward`, of decades of steps and of rate."""
+    tuner, generator, scores, costs = Sweeper(TWO, seed=seed), np.random.default_rng(seed), [], []
+    for _ in range(trials):
+        trial = tuner.ask()
+        steps, rate = math.log10(trial.params["steps"]) - 4, math.log10(trial.params["lr"]) + 3
+        scores.append(reward(steps, rate))
+        costs.append(10**steps)  # 1 to 100
+        tuner.tell(trial, score=abs(scores[-1] + 0.01 * generator.standard_normal()), cost=costs[-1])
+    return np.array(scores), np.array(costs)
+
+
+def test_where_nothing_scores_it_is_searched_among_the_dear() -> None:
+    """Also when there is nothing beyond the dearest."""
+    for seed in range(4):
+        _, costs = sparse(seed, lambda steps, rate: 0.0, 80)
+        assert costs.max() > 80
+        assert np.median(costs[-25:]) > 5
+
+
+def test_a_first_success_is_followed() -> None:
+    """Rewards that come seldom: in a corner of the dear that random search meets in one trial of 40."""
+    scores = [
+        sparse(seed, lambda steps, rate: min(1.0, max(0.0, 2 * steps - 3)) * max(0.0, 1 - 4 * abs(rate)), 80)[
+            0
+        ]
+        for seed in range(8)
+    ]
+    best = sorted(found.max() for found in scores)
+    assert best[0] > 0.4
+    assert best[1] > 0.7
 
 
 def test_the_front_says_how_often_its_params_collapse() -> None:
