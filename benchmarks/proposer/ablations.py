@@ -25,6 +25,7 @@ NEVER = 10**9
 WITHOUT: dict[str, list[tuple[Any, str, Any]]] = {
     "the warp of scores": [(models, "_OFFSETS", (100.0, 100.0))],
     "the discount of accidents": [(models.GaussianProcess, "_weigh", lambda self: None)],
+    "discoveries": [(models, "_DISCOVERY", 1e-300)],
     "collapses in success": [(models.GaussianProcess, "collapsed", lambda self: np.zeros(len(self.y)))],
     "variance in the rating": [
         (acquisition, "log_expected_improvement", lambda mean, sd, best: _lift(mean, 1e-3 * sd, best))
