@@ -128,12 +128,12 @@ class Acquisition:
         return True
 
     def grope(self, spent: float, units: np.ndarray) -> None:
-        """While nothing is known: beyond the dearest where `spent` allows that and the space does, by what
-        `units` [n, dim] from all of it cost; else the dearer half."""
+        """While nothing is known: beyond the dearest where `spent`, the limit and the space allow that, `units`
+        [n, dim] being from all of it; else the dearer half."""
         dearest = max(float(self.costs.max()), float(self.running.max(initial=-math.inf)))
         affordable = math.log((spent + float(np.exp(self.running).sum())) / BLIND)
         reach = float(self.models.log_cost.predict(self.space.features(units))[0].max())
-        climbs = min(affordable, reach) > dearest + LEAP / 2
+        climbs = min(affordable, reach, self.limit) > dearest + LEAP / 2
         self.cap = min(dearest + LEAP, max(affordable, dearest + LEAP / 2), self.limit)
         self.bottom = dearest if climbs else float(np.median(self.costs)) - LEAP / 2
 

@@ -93,9 +93,12 @@ def test_a_cliff_is_no_accident() -> None:
         assert all(member.success > 0.9 for member in tuner.front()[-3:])
 
 
-def sparse(seed: int, reward: Callable[[float, float], float], trials: int) -> tuple[Any, Any]:
+def sparse(
+    seed: int, reward: Callable[[float, float], float], trials: int, limit: float | None = None
+) -> tuple[Any, Any]:
     """(scores, costs) of a sweep where all is luck but for `reward`, of decades of steps and of rate."""
-    tuner, generator, scores, costs = Sweeper(TWO, seed=seed), np.random.default_rng(seed), [], []
+    tuner, generator = Sweeper(TWO, seed=seed, cost_limit=limit), np.random.default_rng(seed)
+    scores, costs = [], []
     for _ in range(trials):
         trial = tuner.ask()
         steps, rate = math.log10(trial.params["steps"]) - 4, math.log10(trial.params["lr"]) + 3
@@ -105,12 +108,13 @@ def sparse(seed: int, reward: Callable[[float, float], float], trials: int) -> t
     return np.array(scores), np.array(costs)
 
 
-def test_where_nothing_scores_it_is_searched_among_the_dear() -> None:
-    """Also when there is nothing beyond the dearest."""
+@pytest.mark.parametrize("limit", [None, 30.0])
+def test_where_nothing_scores_it_is_searched_among_the_dear(limit: float | None) -> None:
+    """Also when there is nothing beyond the dearest, of the space or within the limit."""
     for seed in range(4):
-        _, costs = sparse(seed, lambda steps, rate: 0.0, 80)
-        assert costs.max() > 80
-        assert np.median(costs[-25:]) > 5
+        _, costs = sparse(seed, lambda steps, rate: 0.0, 80, limit)
+        assert costs.max() > 0.8 * (limit or 100)
+        assert np.median(costs[-25:]) > 0.1 * (limit or 100)
 
 
 def test_a_first_success_is_followed() -> None:
