@@ -128,8 +128,8 @@ class Acquisition:
         return True
 
     def grope(self, spent: float, units: np.ndarray) -> None:
-        """While nothing is known: beyond the dearest where `spent`, the limit and the space allow that, `units`
-        [n, dim] being from all of it; else the dearer half."""
+        """While nothing is known: beyond the dearest where `spent`, the limit and the space allow that, else
+        the dearer half. `units` [n, dim] are from all of the space."""
         dearest = max(float(self.costs.max()), float(self.running.max(initial=-math.inf)))
         affordable = math.log((spent + float(np.exp(self.running).sum())) / BLIND)
         reach = float(self.models.log_cost.predict(self.space.features(units))[0].max())
