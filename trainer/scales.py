@@ -178,5 +178,5 @@ def observation_scale(env: Environment, train: TrainSettings) -> ObservationScal
     if every and env.spec.obs_dtype != np.float32:
         said = f"{env.spec.name}: its observations are whole numbers"
         raise SettingsError("train.normalize_observations", said, "leave it at none")
-    which = np.full_like(env.unbounded, every) | env.unbounded
+    which = env.unbounded | every
     return ObservationScale(which) if which.any() else None

@@ -145,7 +145,7 @@ def test_what_it_cannot_serve_is_refused() -> None:
 def test_a_checkpoint_is_played_as_it_was_judged_and_goes_on(tmp_path: Path, average: float) -> None:
     file, changes = tmp_path / "run.pt", {"env.unit": HUGE, "train.average": average}
     result = train(small(**changes), seed=1, checkpoint=file)
-    game, right = Game(DIAL, seed=3, checkpoint=file), 0.0
+    game = Game(DIAL, seed=3, checkpoint=file)
     right = sum(game.step().reward for _ in range(400))
     assert right / 400 == pytest.approx(result.score / 8, abs=0.06)
     further = train(small(**changes, **{"train.total_timesteps": 30_000}), seed=1, checkpoint=file)
