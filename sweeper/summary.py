@@ -265,6 +265,10 @@ def run_summary(
     if accidents:
         which = ", ".join(map(str, accidents[:8])) + (", ..." if len(accidents) > 8 else "")
         lines.append(f"accidents  {len(accidents)} scores far worse than all others say: trials {which}")
+    scores = [trial.score for trial in trials if trial.status == "done" and trial.score is not None]
+    if len(scores) > 1 and min(scores) == max(scores):
+        same = f"no signal  all {len(scores)} scores are {format_number(scores[0])}"
+        lines.append(f"{same}: do the trials read their params, and run for long enough?")
     if outcome.ms_per_proposal is not None:
         idle = (
             f", workers idle {100 * outcome.idle_share:.1f} % of the time"

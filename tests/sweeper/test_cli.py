@@ -429,6 +429,18 @@ def test_accidents_are_named_at_the_end(here):
     assert "accidents" not in run_summary(parse(COMMAND), [], [], outcome, Path("p.png"), ["sweep"])
 
 
+def test_scores_that_never_differ_are_named_at_the_end(here):
+    outcome = Outcome("trials", "", here, {}, 0, 1.0, 0.0)
+
+    def told(*scores):
+        rows = [SimpleNamespace(status="done" if s is not None else "failed", score=s) for s in scores]
+        return run_summary(parse(COMMAND), rows, [], outcome, Path("p.png"), ["sweep"])
+
+    assert "no signal  all 3 scores are 0: do the trials read their params" in told(0.0, None, 0.0, 0.0)
+    others = told(), told(0.0), told(0.0, 0.0, 1e-9), told(None, None)
+    assert all("no signal" not in text for text in others)
+
+
 def test_a_run_is_readable_where_its_script_is_gone(whole, tmp_path):
     shutil.copytree(whole[0] / "runs", tmp_path / "runs")
     for words in (["status"], ["best", "whole"], ["export", "whole"]):
