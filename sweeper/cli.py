@@ -19,7 +19,7 @@ from sweeper.errors import ConfigError
 if TYPE_CHECKING:
     from sweeper.config import SweepConfig
     from sweeper.proposer import Member, Sweeper
-    from sweeper.store import Store
+    from sweeper.store import Store, TrialRow
 
 RUNS = Path("runs")
 # Errors whose message is for people; they are looked up only where their module has been loaded.
@@ -358,20 +358,43 @@ def plot() -> None:
     """Pictures of a run."""
 
 
+PNG = click.option(
+    "-o", "--output", type=click.Path(dir_okay=False), help="The PNG [default: in the run's folder]."
+)
+
+
 @plot.command("pareto")
 @RUN
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False), help="The PNG [default: pareto.png in the run]."
-)
+@PNG
 def plot_pareto(run: str | None, output: str | None) -> None:
     """Score over cost with the front, as a PNG."""
+    path = _png(run, output, "pareto.png")
+    with _open(_folder(run)) as store:
+        config = _config(store)
+        click.echo(_draw(store, config, _rebuild(store, config), path))
+
+
+@plot.command("parameters")
+@RUN
+@PNG
+def plot_parameters(run: str | None, output: str | None) -> None:
+    """What changing one parameter alone does to the score, at three budgets, as a PNG."""
+    from sweeper.slices import plot_parameters as draw
+
+    path = _png(run, output, "parameters.png")
+    with _open(_folder(run)) as store:
+        config = _config(store)
+        tuner, trials = _rebuild(store, config), _shown(store)
+        if sum(trial.status == "done" for trial in trials) < 3:
+            raise click.ClickException("fewer than three trials are done: nothing is known of the parameters")
+        names = {"name": config.name, "score_name": config.metric.name, "cost_name": config.cost.name}
+        click.echo(draw(path, tuner, trials, **names))
+
+
+def _png(run: str | None, output: str | None, default: str) -> Path:
     if output is not None and Path(output).suffix.lower() != ".png":
         raise ConfigError("", f"-o {output}: it writes PNGs only", f"call it {Path(output).stem}.png")
-    folder = _folder(run)
-    with _open(folder) as store:
-        config = _config(store)
-        path = Path(output) if output else folder / "pareto.png"
-        click.echo(_draw(store, config, _rebuild(store, config), path))
+    return Path(output) if output else _folder(run) / default
 
 
 @cli.command()
@@ -717,13 +740,17 @@ def parse_cost(text: str, config: SweepConfig) -> float:
         raise click.BadParameter(said, param_hint="--cost") from None
 
 
+def _shown(store: Store) -> list[TrialRow]:
+    return [trial for trial in store.trials(points=False) if not trial.excluded]
+
+
 def _draw(store: Store, config: SweepConfig, sweeper: Sweeper, path: Path) -> Path:
     from sweeper.plots import plot_pareto as draw
 
     elapsed = store.meta().get("elapsed")
     return draw(
         path,
-        [trial for trial in store.trials(points=False) if not trial.excluded],
+        _shown(store),
         sweeper.front(),
         name=config.name,
         goal=config.metric.goal,

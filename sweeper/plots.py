@@ -64,15 +64,15 @@ def plot_pareto(
     figure = Figure(figsize=SIZE, dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.105, 0.135, 0.775, 0.69))
-    _style(axes)
-    done = [t for t in trials if t.status == "done" and _finite(t.score) and _positive(t.cost)]
+    style(axes)
+    done = [t for t in trials if t.status == "done" and finite(t.score) and _positive(t.cost)]
     rest = [t for t in trials if t.status in ("failed", "stopped") or (t.status == "done" and t not in done)]
-    members = sorted((m for m in front if _finite(m.score) and _positive(m.cost)), key=lambda m: m.cost)
+    members = sorted((m for m in front if finite(m.score) and _positive(m.cost)), key=lambda m: m.cost)
 
     costs = [t.cost for t in done] + [m.cost for m in members]
     low, high = _cost_limits(axes, costs or [t.cost for t in rest if _positive(t.cost)], cost_name)
-    axes.set_xlabel(f"cost ({_plain(cost_name)}, log scale)", labelpad=5)
-    axes.set_ylabel(_plain(score_name) + (" (lower is better)" if goal == "minimize" else ""), labelpad=6)
+    axes.set_xlabel(f"cost ({plain(cost_name)}, log scale)", labelpad=5)
+    axes.set_ylabel(plain(score_name) + (" (lower is better)" if goal == "minimize" else ""), labelpad=6)
     _title(figure, name, trials, done, elapsed)
 
     legend: list[Any] = []
@@ -112,12 +112,12 @@ def plot_pareto(
     return path
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A user's name as it is: no control characters, and no dollar starts a formula."""
     return "".join(c for c in name if c.isprintable())[:60].replace("$", r"\$")
 
 
-def _finite(value: float | None) -> bool:
+def finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
@@ -125,7 +125,7 @@ def _positive(value: float | None) -> bool:
     return value is not None and math.isfinite(value) and value > 0
 
 
-def _style(axes: Any) -> None:
+def style(axes: Any) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -140,7 +140,7 @@ def _style(axes: Any) -> None:
 def _title(
     figure: Figure, name: str, trials: Sequence[Any], done: Sequence[Any], elapsed: float | None
 ) -> None:
-    figure.text(0.022, 0.945, _plain(name), size=16, weight="bold", color=INK, va="center")
+    figure.text(0.022, 0.945, plain(name), size=16, weight="bold", color=INK, va="center")
     parts = [
         f"{len(done)} of {len(trials)} trials done" if len(done) < len(trials) else f"{len(done)} trials"
     ]
@@ -220,7 +220,7 @@ def _score_limits(
     front = np.array([m.score for m in members] or scores, dtype=float)
     quarter, three = np.quantile(scores, [0.25, 0.75])
     reach = 1.5 * max(three - quarter, np.ptp(front))
-    slack = [min(1.96 * m.score_sd, 0.05 * np.ptp(front)) if _finite(m.score_sd) else 0.0 for m in members]
+    slack = [min(1.96 * m.score_sd, 0.05 * np.ptp(front)) if finite(m.score_sd) else 0.0 for m in members]
     slack = slack if members else [0.0] * len(front)
     core = np.concatenate([front - slack, front + slack, [quarter, three]])
     bottom, top = float(core.min()), float(core.max())
@@ -327,7 +327,7 @@ def _draw_front(axes: Any, members: Sequence[Any], high: float) -> list[Any]:
     axes.step(costs, steps, where="post", color=INK, linewidth=2.0, zorder=4, solid_joinstyle="miter")
     kinds: list[Any] = [Line2D([], [], color=INK, linewidth=2.0, label="front (denoised)")]
     sds = [m.score_sd for m in members]
-    if all(_finite(sd) for sd in sds) and any(sd > 0 for sd in sds):
+    if all(finite(sd) for sd in sds) and any(sd > 0 for sd in sds):
         spread = 1.96 * np.append(np.array(sds), sds[-1])
         axes.fill_between(
             costs, steps - spread, steps + spread, step="post", color=INK, alpha=0.09, linewidth=0, zorder=2
@@ -393,7 +393,7 @@ def _annotate(
     up = -1.0 if goal == "minimize" else 1.0
     for label, member in reversed(three_budgets(members, goal)):
         text = axes.text(
-            0, 0, f"{label}: {format_number(member.score)}\n{format_cost(member.cost, _plain(cost_name))}",
+            0, 0, f"{label}: {format_number(member.score)}\n{format_cost(member.cost, plain(cost_name))}",
             size=10.5, color=INK, linespacing=1.25, zorder=7, ha="left", va="bottom",
             bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "#d1d5db"},
         )  # fmt: skip

@@ -305,25 +305,48 @@ class Sweeper:
             return [replace(member, params=dict(member.params)) for member in self._front[2]]
         with one_thread():
             models = self._fitted(np.random.default_rng([self.seed, 0]))[1]
-            features = self.space.features(self._units("done"))
-            warped, sd = models.score.predict(features)
-            low, mean, high = (models.score.unwarp(warped + sds * sd) for sds in (-1, 0, 1))
-            log_costs = models.log_cost.predict(features)[0]
+            mean, log_costs, score_sds, success = self._expected(models, self._units("done"))
             # No settings to hand out: what mostly fails, and what did far worse than all others promise.
             worse = {id(entry) for entry in self._contradicted(models)}
             kept = np.array([id(entry) not in worse for entry in done])
-            success = models.success_probability(features)
             safe = np.flatnonzero(kept & (success >= 0.5))
         safe = safe if len(safe) else np.arange(len(done))
         shown = self._to_value(np.array([e.score for e in done])).max()
         members = []
         for i in safe[pareto.prune(log_costs[safe], mean[safe], PRUNE)]:
-            score_sd = abs(self._to_score(high[i]) - self._to_score(low[i])) / 2
             params, number = done[i].trial.params, self._number(done[i])
             score = self._to_score(min(mean[i], shown))  # luck aside, none is better than the best run of all
-            members.append(Member(params, score, _exp(log_costs[i]), number, score_sd, float(success[i])))
+            members.append(Member(params, score, _exp(log_costs[i]), number, score_sds[i], float(success[i])))
         self._front = (*known, members)
         return [replace(member, params=dict(member.params)) for member in members]
+
+    def predict(self, params: Sequence[Mapping[str, Any]]) -> list[Member]:
+        """What the models expect of each of `params`, tried or not: a Member with `trial` None.
+
+        Raises ValueError for params outside the space, and before three trials are done.
+        """
+        for one in params:
+            self.space.check(one)
+        if sum(e.status == "done" for e in self._entries) < 3:
+            raise ValueError("predict: fewer than three trials are done")
+        with one_thread():
+            models = self._fitted(np.random.default_rng([self.seed, 0]))[1]
+            units = np.array([self.space.to_unit(one) for one in params]).reshape(-1, self.space.dim)
+            expected = zip(params, *self._expected(models, units), strict=True)
+        return [
+            Member(dict(one), self._to_score(value), _exp(log_cost), None, sd, float(success))
+            for one, value, log_cost, sd, success in expected
+        ]
+
+    def _expected(self, models: Models, units: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Of [n, dim]: modelled scores, log costs, sds of scores in the user's units, success; [n] each."""
+        features = self.space.features(units)
+        warped, sd = models.score.predict(features)
+        low, mean, high = (models.score.unwarp(warped + sds * sd) for sds in (-1, 0, 1))
+        ends = zip(map(self._to_score, low), map(self._to_score, high), strict=True)
+        score_sds = np.array([abs(one - other) / 2 for one, other in ends])
+        log_costs = models.log_cost.predict(features)[0]
+        return mean, log_costs, score_sds, models.success_probability(features)
 
     def accidents(self) -> list[int]:
         """Numbers of the trials, asked for and done, whose scores are far worse than all others say of their

@@ -1,0 +1,203 @@
+"""The picture of the parameters: what moving one of them alone does to the score, at three budgets."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
+
+from sweeper.files import write_whole
+from sweeper.parameter import Parameter
+from sweeper.plots import DPI, GREY, INK, PlottedTrial, finite, plain, style
+from sweeper.proposer import Member, Sweeper
+from sweeper.summary import scalar, three_budgets
+from sweeper.units import format_cost, format_number
+
+COLUMNS, WIDTH, ROW = 3, 7.2, 1.75  # panels a row, inches
+PLACES = 65  # along a range
+_OWN: dict[str, Any] = {"marker": "o", "markersize": 5.5, "markeredgecolor": "white", "zorder": 5}
+COLOURS = {"cheap": "#e09f3e", "middle": "#2a9d8f", "best": "#3d2c8d"}
+
+
+class TriedTrial(PlottedTrial, Protocol):
+    """What is read of a trial (`sweeper.store.TrialRow` is one)."""
+
+    @property
+    def params(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A budget's setting with one parameter moved: its places in [-1, 1] and what is expected there."""
+
+    label: str
+    places: np.ndarray
+    scores: np.ndarray
+    sds: np.ndarray
+    success: np.ndarray
+    own: tuple[float, float]  # the setting's own place, and the score there
+
+
+def slices(tuner: Sweeper, front: Sequence[Member]) -> dict[str, list[Slice]]:
+    """Of each parameter a slice for each budget whose setting has it; first the one that moves scores most.
+
+    Parameters that a moved category brings to life are at the middle of their range. Raises ValueError before
+    three trials are done.
+    """
+    found: dict[str, list[Slice]] = {}
+    for parameter in tuner.space.parameters.values():
+        found[parameter.name] = [
+            _slice(tuner, parameter, label, member)
+            for label, member in three_budgets(front, tuner.goal)
+            if parameter.name in member.params
+        ]
+    return dict(sorted(found.items(), key=lambda item: -max(map(_moves, item[1]), default=0.0)))
+
+
+def _moves(one: Slice) -> float:
+    """By how much the parameter moves the score, where trials mostly succeed."""
+    return float(np.ptp(one.scores[one.success >= 0.5])) if (one.success >= 0.5).any() else 0.0
+
+
+def _slice(tuner: Sweeper, parameter: Parameter, label: str, member: Member) -> Slice:
+    space, column = tuner.space, tuner.space.column[parameter.name]
+    unit = space.to_unit(member.params)
+    count = len(parameter.values) or PLACES
+    units = np.repeat(unit[None], count + 1, axis=0)
+    units[:count, column] = (
+        -1 + (2 * np.arange(count) + 1) / count if parameter.values else np.linspace(-1, 1, count)
+    )
+    units = units[np.argsort(units[:, column], kind="stable")]  # its own place among them
+    units = space.snap(units)
+    units = units[space.feasible(units) | (units == unit).all(axis=1)]
+    units = units[np.append(True, np.diff(units[:, column]) > 0)]
+    expected = tuner.predict([space.to_params(one) for one in units])
+    own = int(np.argmin(np.abs(units[:, column] - unit[column])))
+    scores = np.array([m.score for m in expected])
+    return Slice(
+        label,
+        units[:, column],
+        scores,
+        np.array([m.score_sd for m in expected]),
+        np.array([m.success for m in expected]),
+        (float(units[own, column]), float(scores[own])),
+    )
+
+
+def plot_parameters(
+    path: str | Path,
+    tuner: Sweeper,
+    trials: Sequence[TriedTrial],
+    *,
+    name: str = "sweep",
+    score_name: str = "score",
+    cost_name: str = "seconds",
+) -> Path:
+    """Writes the picture of all parameters as a PNG 1440 pixels wide and returns its path.
+
+    One panel a parameter, first the one that moves scores most; in it a line a budget: the score that the
+    models expect of the budget's setting when this parameter alone is changed, with a 95 % interval, dotted
+    where most trials would fail. Grey: all trials. Raises ValueError before three trials are done.
+    """
+    front = tuner.front()
+    budgets = three_budgets(front, tuner.goal)
+    panels = slices(tuner, front)
+    rows = math.ceil(len(panels) / COLUMNS)
+    height = 1.12 + ROW * rows
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    head: dict[str, Any] = {"y": 1 - 0.25 / height, "va": "center"}
+    figure.text(0.022, s=plain(name), size=16, weight="bold", color=INK, **head)
+    said = "one parameter changed, all others kept"
+    figure.text(0.978, s=said, size=11, color=GREY, ha="right", **head)
+    edges = {"left": 0.1, "right": 0.985, "top": 1 - 0.92 / height, "bottom": 0.42 / height}
+    grid = figure.add_gridspec(rows, COLUMNS, wspace=0.1, hspace=0.5, **edges)
+    done = [t for t in trials if t.status == "done" and finite(t.score)]
+    bottom, top = _limits(panels, done)
+    for index, (parameter, found) in enumerate(panels.items()):
+        axes = figure.add_subplot(grid[index // COLUMNS, index % COLUMNS])
+        _panel(axes, tuner.space.parameters[parameter], found, done)
+        axes.set_ylim(bottom, top)
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        if index % COLUMNS:
+            axes.tick_params(labelleft=False)
+    label = plain(score_name) + (" (lower is better)" if tuner.goal == "minimize" else "")
+    figure.supylabel(label, size=12, color=INK, x=0.012, y=0.5 - 0.2 / height)
+    handles: list[Any] = [
+        Line2D([], [], color=COLOURS[label], linewidth=2, marker="o", markersize=5,
+               label=f"{label}: {format_cost(member.cost, plain(cost_name))}")
+        for label, member in budgets
+    ]  # fmt: skip
+    handles.append(Patch(color=INK, alpha=0.12, linewidth=0, label="95 % interval"))
+    handles.append(Line2D([], [], linestyle="none", marker=".", color="#9ca3af", label="trials"))
+    figure.legend(
+        handles=handles, loc="center left", bbox_to_anchor=(0.012, 1 - 0.53 / height), ncols=len(handles),
+        frameon=False, fontsize=9.5, labelcolor=GREY, handletextpad=0.5, columnspacing=1.4, handlelength=1.5,
+    )  # fmt: skip
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=DPI, metadata={"Software": None})
+    write_whole(Path(path), picture.getvalue())
+    return Path(path)
+
+
+def _limits(panels: dict[str, list[Slice]], done: Sequence[Any]) -> tuple[float, float]:
+    """Of the score axis, the same in all panels: all lines, and the middle nine tenths of the trials."""
+    scores = [one.scores for found in panels.values() for one in found]
+    scores.append(np.quantile([t.score for t in done], [0.05, 0.95]))
+    low, high = float(np.concatenate(scores).min()), float(np.concatenate(scores).max())
+    margin = 0.06 * (high - low) or 0.5 * abs(high) or 0.5
+    return low - margin, high + margin
+
+
+def _panel(axes: Any, parameter: Parameter, found: Sequence[Slice], done: Sequence[Any]) -> None:
+    style(axes)
+    axes.set_title(plain(parameter.name), size=10, color=INK, pad=4)
+    there = [t for t in done if parameter.name in t.params]
+    places = [float(parameter.to_unit(t.params[parameter.name])) for t in there]
+    axes.scatter(places, [t.score for t in there], s=5, color="#9ca3af", alpha=0.45, linewidths=0, zorder=2)
+    for index, one in enumerate(found):
+        colour = COLOURS[one.label]
+        if parameter.values:
+            beside = 0.08 * (index - (len(found) - 1) / 2)
+            axes.errorbar(one.places + beside, one.scores, 1.96 * one.sds, fmt="_", color=colour, zorder=4)
+            axes.plot(one.own[0] + beside, one.own[1], **_OWN, color=colour)
+            continue
+        spread = 1.96 * one.sds
+        axes.fill_between(
+            one.places, one.scores - spread, one.scores + spread, color=colour, alpha=0.12, linewidth=0
+        )
+        axes.plot(one.places, one.scores, color=colour, linewidth=1.0, linestyle=":", zorder=3)
+        axes.plot(one.places, np.where(one.success >= 0.5, one.scores, np.nan), color=colour, linewidth=1.8)
+        axes.plot(*one.own, **_OWN, color=colour)
+    if not found:
+        axes.text(
+            0.5, 0.5, "in none of the settings", transform=axes.transAxes, ha="center", color=GREY, size=9
+        )
+    ticks = parameter.values or (parameter.min, _middle(parameter), parameter.max)
+    places = [float(parameter.to_unit(value)) for value in ticks]
+    labels = [plain(scalar(v))[:8] if parameter.values else format_number(v) for v in ticks]
+    axes.set_xlim(-1.04, 1.04)
+    axes.xaxis.set_major_locator(FixedLocator(places))
+    axes.xaxis.set_major_formatter(FixedFormatter(labels))
+    axes.tick_params(labelsize=9)
+    if not parameter.values:  # inside the panel, clear of its neighbour's
+        for label, side in zip(axes.get_xticklabels(), ("left", "center", "right"), strict=True):
+            label.set_ha(side)
+
+
+def _middle(parameter: Parameter) -> float:
+    """A short number near the middle of the range as the models see it."""
+    value = float(parameter.from_unit(np.zeros(1))[0])
+    if parameter.distribution == "logit":
+        return 1 - float(f"{1 - value:.2g}")
+    return value if parameter.kind == "int" and value < 1e4 else float(f"{value:.2g}")

@@ -1,0 +1,141 @@
+"""What is said of each parameter is what the models expect, and its picture shows it whatever the space."""
+
+import struct
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from sweeper import Sweeper
+from sweeper.slices import plot_parameters, slices
+
+SPACE = {
+    "steps": {"distribution": "log", "type": "int", "min": 10, "max": 1000},
+    "rate": {"distribution": "log", "min": 1e-4, "max": 1.0},
+    "idle": {"min": 0.0, "max": 1.0},
+    "kind": {"values": ["a", "b"]},
+    "depth": {"distribution": "pow2", "min": 1, "max": 16, "when": {"kind": "b"}},
+}
+
+
+@dataclass
+class Trial:
+    number: int
+    params: dict
+    status: str
+    score: float | None = None
+    cost: float | None = None
+
+
+@dataclass
+class Swept:
+    tuner: Sweeper
+    trials: list[Trial] = field(default_factory=list)
+
+
+def score(params) -> float:
+    """The rate matters most, what is called idle not at all."""
+    good = np.exp(-((np.log10(params["rate"]) + 2) ** 2)) * np.log10(params["steps"]) / 3
+    return 100 * good * (0.7 if params["kind"] == "a" else 1.0)
+
+
+def sweep(goal="maximize", count=30, space=SPACE, constraints=(), function=score) -> Swept:
+    swept = Swept(Sweeper(space, goal=goal, seed=1, constraints=constraints))
+    for _ in range(count):
+        trial = swept.tuner.ask()
+        if trial.params.get("rate", 0) > 0.1:
+            swept.tuner.tell(trial, failure="diverged", cost=1.0)
+            swept.trials.append(Trial(trial.number, trial.params, "failed"))
+            continue
+        value = function(trial.params) * (1 if goal == "maximize" else -1)
+        cost = trial.params.get("steps", 100) / 10
+        swept.tuner.tell(trial, score=value, cost=cost)
+        swept.trials.append(Trial(trial.number, trial.params, "done", value, cost))
+    return swept
+
+
+@pytest.fixture(scope="module")
+def swept() -> Swept:
+    return sweep()
+
+
+def test_predictions_are_those_of_the_front(swept):
+    front = swept.tuner.front()
+    best = max(t.score for t in swept.trials if t.score is not None)
+    for member, expected in zip(front, swept.tuner.predict([m.params for m in front]), strict=True):
+        assert expected.trial is None
+        assert expected.params == member.params
+        assert min(expected.score, best) == pytest.approx(member.score)
+        assert (expected.cost, expected.score_sd, expected.success) == pytest.approx(
+            (member.cost, member.score_sd, member.success)
+        )
+
+
+def test_predictions_hold_where_nothing_was_tried(swept):
+    unseen = [{"steps": 300, "rate": r, "idle": 0.1, "kind": "a"} for r in (0.002, 0.01, 0.05)]
+    for member in swept.tuner.predict(unseen):
+        assert abs(member.score - score(member.params)) < max(3 * member.score_sd, 5)
+        assert member.cost == pytest.approx(30, rel=0.2)
+
+
+def test_predict_says_what_it_cannot_tell(swept):
+    with pytest.raises(ValueError, match="rate"):
+        swept.tuner.predict([{"steps": 300, "rate": 2.0, "idle": 0.1, "kind": "a"}])
+    with pytest.raises(ValueError, match="fewer than three"):
+        Sweeper(SPACE).predict([])
+
+
+def test_what_moves_the_score_comes_first(swept):
+    found = slices(swept.tuner, swept.tuner.front())
+    assert sorted(found) == sorted(SPACE)
+    names = [name for name in found if name != "steps"]
+    assert names[0] == "rate"
+    assert names.index("idle") > names.index("kind")
+    for name, budgets in found.items():
+        assert len(budgets) == 3 or name == "depth"  # which only the settings of kind b have
+        for one in budgets:
+            assert (np.diff(one.places) > 0).all()
+            assert abs(one.places).max() <= 1
+            assert one.scores[np.searchsorted(one.places, one.own[0])] == one.own[1]
+    best = found["rate"][-1]
+    assert abs(best.places[np.argmax(best.scores)]) < 0.2  # 1e-2 is the middle of the range
+    assert best.success[-1] < best.success.max()  # beyond a rate of 0.1 trials fail
+
+
+def test_params_that_break_a_constraint_are_no_part_of_a_slice():
+    tuner = sweep(constraints=["steps * rate <= 10"]).tuner
+    for one in slices(tuner, tuner.front())["rate"]:
+        rate = 10 ** (2 * one.places - 2)
+        assert (rate > 1e-3).any()
+        assert rate.max() <= 1.001
+    assert any(one.places.max() < 0.9 for one in slices(tuner, tuner.front())["rate"])
+
+
+ONE = {"x": {"min": 0.0, "max": 1.0}}
+MANY = {f"p{i}": {"min": 0.0, "max": 1.0} for i in range(11)}
+CASES = {
+    "mixed": {},
+    "minimise": {"goal": "minimize"},
+    "three trials": {"count": 3, "space": ONE, "function": lambda p: p["x"]},
+    "one parameter": {"space": ONE, "function": lambda p: p["x"]},
+    "many": {"space": MANY, "function": lambda p: p["p3"]},
+    "all scores equal": {"space": ONE, "function": lambda p: 0.0},
+    "huge": {"space": ONE, "function": lambda p: 1e12 * p["x"]},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_sweep_has_a_picture(case, tmp_path):
+    swept = sweep(**CASES[case])
+    path = plot_parameters(tmp_path / "p.png", swept.tuner, swept.trials, name="a$b", score_name="x_$1$")
+    width, _ = struct.unpack(">II", path.read_bytes()[16:24])
+    assert width == 1440
+    from matplotlib.image import imread
+
+    image = (imread(path) * 255).astype(np.uint8)
+    assert (image[..., :3].std(axis=(0, 1)) > 5).all()  # not blank
+    edges = [image[:6].reshape(-1, 4), image[-6:].reshape(-1, 4)]
+    edges += [image[:, :6].reshape(-1, 4), image[:, -6:].reshape(-1, 4)]
+    assert (np.concatenate(edges)[:, :3] > 250).all()  # nothing runs out of the picture
+    again = plot_parameters(tmp_path / "q.png", swept.tuner, swept.trials, name="a$b", score_name="x_$1$")
+    assert again.read_bytes() == path.read_bytes()
