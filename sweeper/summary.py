@@ -285,6 +285,7 @@ def run_summary(
     elif outcome.reason in ("cost", "time"):
         lines.append(f"go on      {shlex.join(again)} with a larger budget.{outcome.reason}")
     if front:
+        lines.append(f"explain    sweep plot parameters {config.name}")
         lines.append(f"verify     sweep verify {config.name}")
     return "\n".join(lines)
 

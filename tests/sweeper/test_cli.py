@@ -207,7 +207,8 @@ def test_a_torn_database_is_said_with_its_mend_whatever_looks(stored, capsys):
     with Path("runs/demo/run.db").open("r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * 8192)
-    for words in (["status"], ["best"], ["export"], ["plot", "pareto"], ["exclude", "1"], ["verify"]):
+    pictures = ["plot", "pareto"], ["plot", "parameters"]
+    for words in (["status"], ["best"], ["export"], *pictures, ["exclude", "1"], ["verify"]):
         sweep(*words, code=1)
         said = capsys.readouterr().err
         assert said.startswith("error: runs/demo/run.db is damaged: ")
@@ -485,6 +486,18 @@ def test_plot_writes_where_it_is_told(whole, monkeypatch, capsys):
     assert Path("mine.png").stat().st_size > 10_000
     sweep("plot", "pareto", "whole", "-o", "mine.foo", code=2)
     assert "-o mine.foo: it writes PNGs only; call it mine.png" in capsys.readouterr().err
+    sweep("plot", "parameters", "whole")
+    assert capsys.readouterr().out.strip() == "runs/whole/parameters.png"
+    assert Path("runs/whole/parameters.png").stat().st_size > 10_000
+    sweep("plot", "parameters", "whole", "-o", "mine.foo", code=2)
+
+
+def test_nothing_is_said_of_parameters_before_three_trials_are_done(stored, capsys):
+    with Store.open("runs/demo") as store:
+        store.exclude_trial(2, True)
+    sweep("plot", "parameters", code=1)
+    assert "fewer than three trials are done" in capsys.readouterr().err
+    assert not Path("runs/demo/parameters.png").exists()
 
 
 def test_verify_runs_the_best_again(whole):
