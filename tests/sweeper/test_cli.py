@@ -492,9 +492,8 @@ def test_plot_writes_where_it_is_told(whole, monkeypatch, capsys):
     sweep("plot", "parameters", "whole", "-o", "mine.foo", code=2)
 
 
-def test_nothing_is_said_of_parameters_before_three_trials_are_done(stored, capsys):
-    with Store.open("runs/demo") as store:
-        store.exclude_trial(2, True)
+def test_nothing_is_said_of_parameters_before_three_trials_are_done(here, capsys):
+    sweep("run", "demo.yaml", "--set", "budget.trials=2")
     sweep("plot", "parameters", code=1)
     assert "fewer than three trials are done" in capsys.readouterr().err
     assert not Path("runs/demo/parameters.png").exists()
