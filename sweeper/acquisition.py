@@ -9,11 +9,12 @@ The rating of params x is a quotient:
     over the price of x: its predicted cost and that of the front's end (or of the dearest trial that runs).
 
 The front is the posterior one: denoised means, so that lucky runs do not stand on it. The left neighbour of
-x is the best member of the front that costs no more; left of the cheapest member it is the worst score
-seen. One so improves on what is known and fills what is empty: between two members of equal score the best
-place is the middle. The price counts both what is spent and that it takes a trial: a cheap trial is not free,
-for it takes its place among the hundred that a user waits for. Such a place is worth what the front's end
-costs, so that growth never becomes dear.
+x is the best member of the front that costs no more, or what rises a twentieth of the front's range above
+the worst score, if that is higher: where trials have not begun to learn there is always one more place to
+hope for a little. One so improves on what is known and fills what is empty: between two members of equal
+score the best place is the middle. The price counts both what is spent and that it takes a trial: a cheap
+trial is not free, for it takes its place among the hundred that a user waits for. Such a place is worth what
+the front's end costs, so that growth never becomes dear.
 
 Params that may cost more than a cap (by their predicted log cost and one sd of it) are not looked at: twice
 the end of the front, where members that buy almost nothing are left out. So money follows score, not the
@@ -39,7 +40,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import cKDTree
-from scipy.special import log_ndtr, logsumexp
+from scipy.special import expit, log_ndtr, logit, logsumexp
 
 from sweeper import pareto
 from sweeper.models import Models
@@ -48,6 +49,7 @@ from sweeper.space import Space
 LEAP = math.log(2.0)  # beyond the front's end, in log cost
 CLIMB = 3  # leaps beyond the dearest finished trial: so far may pending ones climb on each other
 PRUNE = 0.02  # of the front's range: its end and the centres of search are members that lift it by so much
+RISEN = 0.05  # of the front's range above the worst score: what lies lower has learned nothing
 LOW_SIGNAL = 5.0  # noise sds that a front must span to have risen out of the noise
 EXPLAINED, JUDGED = 0.3, 10  # share of their variance that must be predictable, judged from so many trials on
 PROBE_EVERY, PROBE_SHARE = 5, 0.05
@@ -90,6 +92,8 @@ class Acquisition:
         self.means, self.costs = means[: len(self.done)], costs[: len(self.done)]
         self.running = costs[len(self.done) :][: len(self.pending)]
         self.members = pareto.prune(self.costs, self.models.score.unwarp(self.means), PRUNE)
+        reached = expit(self.means.min()) + RISEN * np.ptp(expit(self.means[self.members]))
+        self.least = float(logit(np.clip(reached, 1e-12, 1 - 1e-12)))
         self.span = max(float(np.ptp(costs)), 1.0)  # of log cost; below it all costs are much the same
         self.near = max(NEAR * self.span, TIMING)  # an improvement at equal cost counts too
         self.limit = math.inf if self.cost_limit is None else math.log(self.cost_limit)
@@ -152,10 +156,10 @@ class Acquisition:
         features, log_cost = self.space.features(units[inside]), log_cost[inside]
         mean, sd = self.models.score.predict(features)
         left = np.searchsorted(self.front_costs, log_cost + self.near, side="right") - 1
-        neighbour = np.where(left < 0, self.means.min(), self.front_scores[np.maximum(left, 0)])
+        neighbour = np.where(left < 0, self.least, self.front_scores[np.maximum(left, 0)])
         # The central equation, in logs.
         rating[inside] = (
-            log_expected_improvement(mean, sd, neighbour)
+            log_expected_improvement(mean, sd, np.maximum(neighbour, self.least))
             + np.log(self.distance(log_cost))
             + np.log(self.models.success_probability(features))
             - self.price(log_cost)

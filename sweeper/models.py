@@ -34,12 +34,12 @@ from threadpoolctl import ThreadpoolController
 _JITTER = 1e-8
 _LEVEL = 1.0  # variance of a linear kernel's constant, in standardised targets
 # Of a warp: below, the worst or best scores stretch until luck among them rules; beyond, it is the identity.
-_OFFSETS = 0.06, 100.0
+_OFFSETS = 0.005, 100.0
 _SHARED_NOISE = 0.7  # of the noise is one draw for all points of a trial's curve: they share a seed
 _ACCIDENTS = 1.0, 20.0  # of so many trials, before any is seen: whose luck is as wide as all scores together
-# Density of a score that is better than all others say, per accident and sd of all scores: beyond 3.5 of them
+# Density of a score that is better than all others say, per accident and sd of all scores: beyond 2.7 of them
 # it is more probable than an accident.
-_DISCOVERY = 1e-3
+_DISCOVERY = 1e-2
 _WEIGHINGS = 4  # at most, of the trials, each by all others as they weigh; more change little
 
 

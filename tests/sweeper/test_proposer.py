@@ -119,15 +119,15 @@ def test_where_nothing_scores_it_is_searched_among_the_dear(limit: float | None)
 
 def test_a_first_success_is_followed() -> None:
     """Rewards that come seldom: in a corner of the dear that random search meets in one trial of 40."""
-    scores = [
-        sparse(seed, lambda steps, rate: min(1.0, max(0.0, 2 * steps - 3)) * max(0.0, 1 - 4 * abs(rate)), 80)[
-            0
-        ]
-        for seed in range(8)
-    ]
-    best = sorted(found.max() for found in scores)
-    assert best[0] > 0.4
-    assert best[1] > 0.7
+
+    def reward(steps: float, rate: float) -> float:
+        return min(1.0, max(0.0, 2 * steps - 3)) * max(0.0, 1 - 4 * abs(rate))
+
+    sweeps = [sparse(seed, reward, 80)[0] for seed in range(8)]
+    best = [scores.max() for scores in sweeps if scores[:50].any()]  # which of them meet it is luck
+    assert len(best) >= 4
+    assert min(best) > 0.4
+    assert np.median(best) > 0.9
 
 
 def test_the_front_says_how_often_its_params_collapse() -> None:
