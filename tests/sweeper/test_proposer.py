@@ -130,6 +130,25 @@ def test_a_first_success_is_followed() -> None:
     assert np.median(best) > 0.9
 
 
+def test_few_trials_go_where_nothing_is_learned_yet() -> None:
+    """Scores that rise late: below some cost all are nothing, and eight dimensions leave room for hope."""
+    space = {"steps": {"distribution": "log", "type": "int", "min": 1000, "max": 1_000_000}, "lr": TWO["lr"]}
+    space |= {f"p{i}": {"min": 0.0, "max": 1.0} for i in range(6)}
+    cheap = 0
+    for seed in (1, 2, 3):
+        tuner, generator = Sweeper(space, seed=seed), np.random.default_rng(seed)
+        for number in range(70):
+            trial = tuner.ask()
+            grown = math.log10(trial.params["steps"] / 1000) / 3
+            quality = math.exp(-((math.log10(trial.params["lr"]) + 3) ** 2) / 2)
+            quality *= 1 - 0.3 * sum(abs(trial.params[name] - 0.4) for name in ("p0", "p1", "p2"))
+            truth = max(0.0, grown * quality) ** 4
+            luck = (0.002 + 0.15 * truth * (1 - truth)) * generator.standard_normal()
+            cheap += number >= 30 and grown < 0.45  # 0.04 at the very best
+            tuner.tell(trial, score=truth + luck, cost=trial.params["steps"] / 1000)
+    assert cheap <= 18  # of 120
+
+
 def test_the_front_says_how_often_its_params_collapse() -> None:
     task, generator = synthetic.task("log"), np.random.default_rng(0)
     tuner = Sweeper(task.parameters, seed=0)
