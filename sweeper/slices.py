@@ -24,7 +24,7 @@ from sweeper.summary import scalar, three_budgets
 from sweeper.units import format_cost, format_number
 
 COLUMNS, WIDTH, ROW = 3, 7.2, 1.75  # panels a row, inches
-PLACES = 65  # along a range
+PLACES = 33  # along a range
 _OWN: dict[str, Any] = {"marker": "o", "markersize": 5.5, "markeredgecolor": "white", "zorder": 5}
 COLOURS = {"cheap": "#e09f3e", "middle": "#2a9d8f", "best": "#3d2c8d"}
 
