@@ -213,7 +213,7 @@ def draw(path: Path, front: Sequence[Entry], theirs: dict[str, list[Entry]], see
     figure = Figure(figsize=plots.SIZE, dpi=plots.DPI, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.095, 0.135, 0.87, 0.69))
-    plots._style(axes)
+    plots.style(axes)
     every = [*front, *itertools.chain(*theirs.values())]
     plots._cost_limits(axes, [entry.cost for entry in every], "seconds")
     axes.set_ylim(-35, BEST + 45)
