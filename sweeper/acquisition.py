@@ -9,7 +9,7 @@ The rating of params x is a quotient:
     over the price of x: its predicted cost and that of the front's end (or of the dearest trial that runs).
 
 The front is the posterior one: denoised means, so that lucky runs do not stand on it. The left neighbour of
-x is the best member of the front that costs no more, or what rises a twentieth of the front's range above
+x is the best member of the front that costs no more, or what rises 3 % of the front's range above
 the worst score, if that is higher: where trials have not begun to learn there is always one more place to
 hope for a little. One so improves on what is known and fills what is empty: between two members of equal
 score the best place is the middle. The price counts both what is spent and that it takes a trial: a cheap
@@ -49,7 +49,7 @@ from sweeper.space import Space
 LEAP = math.log(2.0)  # beyond the front's end, in log cost
 CLIMB = 3  # leaps beyond the dearest finished trial: so far may pending ones climb on each other
 PRUNE = 0.02  # of the front's range: its end and the centres of search are members that lift it by so much
-RISEN = 0.05  # of the front's range above the worst score: what lies lower has learned nothing
+RISEN = 0.03  # of the front's range above the worst score: what lies lower has learned nothing
 LOW_SIGNAL = 5.0  # noise sds that a front must span to have risen out of the noise
 EXPLAINED, JUDGED = 0.3, 10  # share of their variance that must be predictable, judged from so many trials on
 PROBE_EVERY, PROBE_SHARE = 5, 0.05
