@@ -40,6 +40,7 @@ _ACCIDENTS = 1.0, 20.0  # of so many trials, before any is seen: whose luck is a
 # Density of a score that is better than all others say, per accident and sd of all scores: beyond 2.7 of them
 # it is more probable than an accident.
 _DISCOVERY = 1e-2
+_DOUBT = 0.05  # of the variance of success, at least, is luck: or one parameter explains each failure
 _WEIGHINGS = 4  # at most, of the trials, each by all others as they weigh; more change little
 
 
@@ -469,6 +470,7 @@ def fit_models(
         labels = np.append(1.0 - collapsed, np.zeros(failures))
         features = np.concatenate([seen.features[final], seen.failed])
         success = GaussianProcess(features, labels, groups, linear=True, noise_variance=0.05)
+        success.priors.low[success.dim + 1] = math.log(_DOUBT)
         processes["success"] = fit("success", success)
     record: dict[str, Any] = {name: process.hyper.tolist() for name, process in processes.items()}
     record["seen"] = seen.results if due else before["seen"]

@@ -1,7 +1,9 @@
 """What holds for all tests."""
 
+import os
 import signal
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -17,3 +19,12 @@ def slots_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def fork_server_that_lives() -> None:
+    """Tests that supervise a command in this process end all its children: a fork server of an earlier test
+    too, which multiprocessing would go on looking for."""
+    server = forkserver._forkserver
+    if server._forkserver_pid is not None and not os.path.exists(f"/proc/{server._forkserver_pid}"):
+        server._forkserver_pid = None
