@@ -26,5 +26,7 @@ def fork_server_that_lives() -> None:
     """Tests that supervise a command in this process end all its children: a fork server of an earlier test
     too, which multiprocessing would go on looking for."""
     server = forkserver._forkserver
-    if server._forkserver_pid is not None and not os.path.exists(f"/proc/{server._forkserver_pid}"):
+    try:
+        os.kill(server._forkserver_pid or os.getpid(), 0)
+    except ProcessLookupError:
         server._forkserver_pid = None
