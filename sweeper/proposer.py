@@ -316,7 +316,8 @@ class Sweeper:
         for i in safe[pareto.prune(log_costs[safe], mean[safe], PRUNE)]:
             params, number = done[i].trial.params, self._number(done[i])
             score = self._to_score(min(mean[i], shown))  # luck aside, none is better than the best run of all
-            members.append(Member(params, score, _exp(log_costs[i]), number, score_sds[i], float(success[i])))
+            sd, succeeds = float(score_sds[i]), float(success[i])
+            members.append(Member(params, score, _exp(log_costs[i]), number, sd, succeeds))
         self._front = (*known, members)
         return [replace(member, params=dict(member.params)) for member in members]
 
@@ -334,7 +335,7 @@ class Sweeper:
             units = np.array([self.space.to_unit(one) for one in params]).reshape(-1, self.space.dim)
             expected = zip(params, *self._expected(models, units), strict=True)
         return [
-            Member(dict(one), self._to_score(value), _exp(log_cost), None, sd, float(success))
+            Member(dict(one), self._to_score(value), _exp(log_cost), None, float(sd), float(success))
             for one, value, log_cost, sd, success in expected
         ]
 
