@@ -35,6 +35,7 @@ ROWS = 500  # finished trials that the models see; of more, half that lie by the
 STOPPED = 100  # stopped trials, the latest, that keep others away from where they were going
 # Finished trials, and the share of their variance that is predictable: with less, no trial is hopeless.
 JUDGED_FROM, PREDICTABLE = 12, 0.5
+_NINE_OF_TEN = 1.645  # sds to either side of a normal's mean
 _AHEAD = 16  # places between here and a running trial's end
 _TRIED = ("pending", "done", "failed", "stopped")
 _STEPS_WORDS = ("steps", "timesteps", "epochs", "iterations", "updates", "frames", "episodes")
@@ -69,8 +70,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Member:
-    """One point of the front. `trial` is its number, None for what was told by `observe`; `success`: how
-    probable it is that a trial of these params neither fails nor collapses."""
+    """One point of the front. `trial` is its number, None for what was told by `observe`; `score_sd`: the
+    doubt about `score`, luck aside; `success`: how probable it is that a trial of these params neither fails
+    nor collapses; `low` and `high`: the models' 90 % interval of what a single such trial scores, luck and
+    doubt together (nan where no models were asked)."""
 
     params: dict[str, Any]
     score: float
@@ -78,6 +81,8 @@ class Member:
     trial: int | None
     score_sd: float = 0.0
     success: float = 1.0
+    low: float = math.nan
+    high: float = math.nan
 
 
 @dataclass
@@ -305,7 +310,7 @@ class Sweeper:
             return [replace(member, params=dict(member.params)) for member in self._front[2]]
         with one_thread():
             models = self._fitted(np.random.default_rng([self.seed, 0]))[1]
-            mean, log_costs, score_sds, success = self._expected(models, self._units("done"))
+            mean, log_costs, score_sds, success, lows, highs = self._expected(models, self._units("done"))
             # No settings to hand out: what mostly fails, and what did far worse than all others promise.
             worse = {id(entry) for entry in self._contradicted(models)}
             kept = np.array([id(entry) not in worse for entry in done])
@@ -316,8 +321,8 @@ class Sweeper:
         for i in safe[pareto.prune(log_costs[safe], mean[safe], PRUNE)]:
             params, number = done[i].trial.params, self._number(done[i])
             score = self._to_score(min(mean[i], shown))  # luck aside, none is better than the best run of all
-            sd, succeeds = float(score_sds[i]), float(success[i])
-            members.append(Member(params, score, _exp(log_costs[i]), number, sd, succeeds))
+            beyond = score_sds[i], success[i], lows[i], highs[i]
+            members.append(Member(params, score, _exp(log_costs[i]), number, *map(float, beyond)))
         self._front = (*known, members)
         return [replace(member, params=dict(member.params)) for member in members]
 
@@ -335,19 +340,24 @@ class Sweeper:
             units = np.array([self.space.to_unit(one) for one in params]).reshape(-1, self.space.dim)
             expected = zip(params, *self._expected(models, units), strict=True)
         return [
-            Member(dict(one), self._to_score(value), _exp(log_cost), None, float(sd), float(success))
-            for one, value, log_cost, sd, success in expected
+            Member(dict(one), self._to_score(value), _exp(log_cost), None, *map(float, beyond))
+            for one, value, log_cost, *beyond in expected
         ]
 
     def _expected(self, models: Models, units: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Of [n, dim]: modelled scores, log costs, sds of scores in the user's units, success; [n] each."""
+        """Of [n, dim]: modelled scores, log costs; in the user's units the sds of scores; success; the lower
+        and upper ends of single trials' 90 % intervals; [n] each."""
         features = self.space.features(units)
         warped, sd = models.score.predict(features)
-        low, mean, high = (models.score.unwarp(warped + sds * sd) for sds in (-1, 0, 1))
-        ends = zip(map(self._to_score, low), map(self._to_score, high), strict=True)
-        score_sds = np.array([abs(one - other) / 2 for one, other in ends])
+        luck = _NINE_OF_TEN * np.hypot(sd, models.score.noise_sd)
+
+        def scores(warped: np.ndarray) -> np.ndarray:
+            return np.array([self._to_score(value) for value in models.score.unwarp(warped)])
+
+        sds = np.abs(scores(warped + sd) - scores(warped - sd)) / 2
+        low, high = np.sort([scores(warped - luck), scores(warped + luck)], axis=0)
         log_costs = models.log_cost.predict(features)[0]
-        return mean, log_costs, score_sds, models.success_probability(features)
+        return models.score.unwarp(warped), log_costs, sds, models.success_probability(features), low, high
 
     def accidents(self) -> list[int]:
         """Numbers of the trials, asked for and done, whose scores are far worse than all others say of their

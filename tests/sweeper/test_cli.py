@@ -413,7 +413,8 @@ def test_a_sweep_ends_with_front_settings_picture_and_what_next(whole):
     assert len(re.findall(r"^\[\d/6\] trial \d (?:done|failed)", out, re.MULTILINE)) == 6
     assert re.search(r"^whole: .*\d done.* in \d", out, re.MULTILINE)
     assert re.search(r"^ *cost \(effort\) +score +trial$", out, re.MULTILINE)
-    assert re.search(r"^best: score \S+ ± \S+ for \S+ effort \(trial \d\)$", out, re.MULTILINE)
+    best = r"^best: score \S+ ± \S+ for \S+ effort \(trial \d\), single trials \S+ to \S+$"
+    assert re.search(best, out, re.MULTILINE)
     assert "\nfixed:\n  pause: 0\n  x: " in out
     assert re.search(r"^SWEEP_SEED=\d+ python script.py --pause=0 --x=\S+ --y=\S+$", out, re.MULTILINE)
     assert "picture    runs/whole/pareto.png" in out

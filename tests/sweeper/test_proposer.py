@@ -396,6 +396,27 @@ def test_front_holds_what_nobody_beats_cheapest_first() -> None:
     assert all(m.score_sd > 0 for m in posterior)
 
 
+@pytest.mark.parametrize("goal", ["maximize", "minimize"])
+def test_single_trials_score_within_their_interval(goal: str) -> None:
+    generator = np.random.default_rng(3)
+    tuner, sign = Sweeper(TWO, goal=goal), 1 if goal == "maximize" else -1
+
+    def run(params: dict) -> float:
+        return sign * (truth(params)[0] + 0.1 * generator.standard_normal())
+
+    for unit in tuner.space.sample(80, generator):
+        params = tuner.space.to_params(unit)
+        tuner.observe(params, score=run(params), cost=truth(params)[1])
+    tried = [tuner.space.to_params(unit) for unit in tuner.space.sample(200, generator)]
+    expected = tuner.predict(tried)
+    inside = [member.low <= run(member.params) <= member.high for member in expected]
+    assert 0.8 < np.mean(inside) < 0.97
+    for member in expected + tuner.front():
+        assert member.low < member.score < member.high
+        assert member.high - member.low > 2 * member.score_sd  # the luck of one trial is in it too
+    assert np.isnan(tuner.front(observed=True)[0].low)
+
+
 def test_a_pool_is_chosen_from() -> None:
     pool = [{"lr": lr, "steps": steps} for lr in (1e-4, 1e-3, 1e-2) for steps in (10_000, 100_000, 1_000_000)]
     tuner = Sweeper(TWO)

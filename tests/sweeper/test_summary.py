@@ -1,5 +1,6 @@
 """What is printed can be pasted: settings read back as the same params, and numbers as people say them."""
 
+import math
 import shlex
 import subprocess
 from dataclasses import dataclass, field
@@ -84,6 +85,8 @@ class Member:
     score_sd: float | None = None
     params: dict = field(default_factory=lambda: {"x": 0.5})
     success: float = 1.0
+    low: float = math.nan
+    high: float = math.nan
 
 
 def test_three_budgets_are_cheap_middle_and_best():
@@ -102,8 +105,10 @@ def test_three_budgets_are_cheap_middle_and_best():
 
 
 def test_a_setting_is_told_with_what_it_reaches():
-    text = member_summary(config("{train: cartpole}"), Member(431.52, 12.3, 7, 2.0), "best")
-    assert text.splitlines()[0] == "best: score 431.5 ± 3.92 for 12.3 s (trial 7)"
+    member = Member(431.52, 12.3, 7, 2.0, low=387.04, high=455.9)
+    text = member_summary(config("{train: cartpole}"), member, "best")
+    expected = "best: score 431.5 ± 3.92 for 12.3 s (trial 7), single trials 387 to 455.9"
+    assert text.splitlines()[0] == expected
     assert "  x: 0.5" in text
     line = text.splitlines()[-1]
     assert line.startswith("sweep train cartpole --set train.num_envs=1024 --set x=0.5")
@@ -116,6 +121,7 @@ def test_a_setting_on_which_one_cannot_rely_says_so():
 
     assert head(0.84) == "score 1 for 1 s (trial 1); 1 trial in 6 there fails or collapses"
     assert head(0.3) == "score 1 for 1 s (trial 1); 1 trial in 2 there fails or collapses"
+    assert head(0.9) == "score 1 for 1 s (trial 1); 1 trial in 10 there fails or collapses"
     assert head(0.95) == "score 1 for 1 s (trial 1)"
 
 
