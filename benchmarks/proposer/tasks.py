@@ -767,6 +767,43 @@ def _loss() -> Task:
     )  # fmt: skip
 
 
+def _late() -> Task:
+    """Nothing at all until much is learned, then nearly everything within a decade, as games are learned; the
+    luck of a run is largest on the way."""
+    bend, middle = 14.0, 0.55
+    ends = [1 / (1 + math.exp(-bend * (at - middle))) for at in (0.0, 1.0)]
+
+    def score(p: Params) -> float:
+        size = math.log2(p["minibatch"] / 1024)
+        quality = _bell(
+            (math.log10(p["lr"]) + 2.6 - 0.2 * size) / 0.6,
+            (_odds(p["gamma"]) - _odds(0.99)) / 0.6,
+            (math.log10(p["ent_coef"]) + 2.2) / 1.1,
+            math.log10(p["clip"] / 0.15) / 0.6,
+            size / 3,
+        )
+        learned = 1 / (1 + math.exp(-bend * (quality**0.7 * _progress(p) - middle)))
+        return (learned - ends[0]) / (ends[1] - ends[0])
+
+    def noise(score: float, generator: np.random.Generator) -> float:
+        luck = (0.3 * score * (1 - score) + 0.002) * generator.standard_normal()
+        return float(np.clip(score + luck, 0.0, 1.0))
+
+    parameters = {
+        "lr": _log(1e-5, 0.1, 3e-4),
+        "gamma": _range("logit", 0.8, 0.9999, 0.95),
+        "ent_coef": _log(1e-5, 0.2, 0.05),
+        "clip": _log(0.02, 1.0, 0.3),
+        "minibatch": _range("pow2", 128, 16384, 4096),
+        **_STEPS,
+    }
+    best = {"lr": 10**-2.6, "gamma": 0.99, "ent_coef": 10**-2.2, "clip": 0.15, "minibatch": 1024}
+    return Task(
+        "late", parameters, score, _seconds, lambda c: {**best, "steps": _at(c)}, **_COSTS, noise=noise,
+        held_out=True,
+    )  # fmt: skip
+
+
 def _mixed() -> Task:
     """Categories, conditionals, failures and noise at once."""
 
@@ -927,7 +964,7 @@ def _all() -> dict[str, Task]:
     made += [_ppo_task("ppo", _PPO_PLAIN), _plateau(), _cliff(), _drift(), _sparse20(), _noisy()]
     made += [_accidents(), _failures(), _categories(), _minimise(), _constant()]
     made.append(_ppo_task("ppo-rotated", _PPO_ROTATED, noise=_gauss(0.01), held_out=True))
-    made += [_near_one(), _misleading(), _loss(), _mixed()]
+    made += [_near_one(), _misleading(), _loss(), _mixed(), _late()]
     if CARTPOLE_FILE.exists():
         made.append(read_table())
     return {task.name: task for task in made}
