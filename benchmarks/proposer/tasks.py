@@ -88,7 +88,8 @@ class Task:
     ) -> list[tuple[float, float, float]]:
         """(step, cost, score) along the run, the last its end; noise-free without a seed.
 
-        The luck of a run colours its whole curve. Without a fidelity there is only the end.
+        The luck of a run colours its whole curve, of each point as far as luck moves it at all: where nothing
+        is learned yet there is none. Without a fidelity there is only the end.
         """
         end = self.truth(params) if seed is None else self.evaluate(params, seed)
         if self.fidelity is None:
@@ -96,7 +97,6 @@ class Task:
         low, steps = self.parameters[self.fidelity]["min"], params[self.fidelity]
         shorter = sorted({round(steps * part) for part in CURVE[:-1]})
         points = []
-        clean = self.truth(params)[0]
         generator = None if seed is None else np.random.default_rng([*np.atleast_1d(seed), 1])
         for step in shorter:
             if not low <= step < steps:
@@ -104,8 +104,8 @@ class Task:
             score, cost = self.truth({**params, self.fidelity: step})
             if generator is not None and self.noise is not None:
                 own = self.noise(score, generator) - score
-                shared = SHARED_LUCK * (end[0] - clean)
-                score += shared + math.sqrt(1 - SHARED_LUCK**2) * own
+                shared = self.noise(score, np.random.default_rng(seed)) - score  # the draw that made the end
+                score += SHARED_LUCK * shared + math.sqrt(1 - SHARED_LUCK**2) * own
                 if self.scale == "percentile":
                     score = min(max(score, 0.0), 1.0)
             points.append((float(step), cost, float(score)))
