@@ -208,6 +208,25 @@ def check(config: str, overrides: tuple[str, ...]) -> None:
 # ---------------------------------------------------------------- looking
 
 
+@cli.command("import")
+@click.argument("file", type=click.Path())
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="A file [default: standard output].")
+def import_(file: str, output: str | None) -> None:
+    """Turn the FILE of another tool, a W&B sweep's YAML, into a config."""
+    from sweeper.config import read_text
+    from sweeper.files import write_whole
+    from sweeper.importing import from_wandb
+
+    text = from_wandb(read_text(file), file)
+    if output is None:
+        click.echo(text, nl=False)
+    elif Path(output).exists():
+        raise ConfigError("", f"-o {output}: is there already", "name another file, or remove it")
+    else:
+        write_whole(Path(output), text.encode())
+        click.echo(f"{output} is written: read its comments, then `sweep check {shlex.quote(output)}`")
+
+
 @cli.command()
 @RUN
 def status(run: str | None) -> None:

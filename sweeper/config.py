@@ -426,6 +426,17 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
 
     Raises ConfigError (one clear message: file, line, key, value, mend). Writes and starts nothing.
     """
+    text, file = read_text(path), Path(path)
+    for folder in (file.resolve().parent, Path.cwd()):
+        if any("\ud800" <= sign <= "\udfff" for sign in str(folder)):  # a byte; no database takes it
+            raise ConfigError("", f"the folder {str(folder)!a} has a name that is not UTF-8", "rename it")
+    return parse(
+        text, folder=file.resolve().parent, file=str(path), overrides=overrides, default_name=file.stem
+    )
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a YAML file, as much as `read_yaml` takes and a byte. Raises ConfigError for none."""
     file = Path(path)
     try:
         with file.open("rb") as stream:
@@ -437,15 +448,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
             "", f"cannot read {path}: {(error.strerror or str(error)).lower()}", "check the path"
         ) from None
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError("", f"{path} is not UTF-8 text", "save it as plain UTF-8") from None
-    for folder in (file.resolve().parent, Path.cwd()):
-        if any("\ud800" <= sign <= "\udfff" for sign in str(folder)):  # a byte; no database takes it
-            raise ConfigError("", f"the folder {str(folder)!a} has a name that is not UTF-8", "rename it")
-    return parse(
-        text, folder=file.resolve().parent, file=str(path), overrides=overrides, default_name=file.stem
-    )
 
 
 def _check_default_name(stem: str) -> None:
