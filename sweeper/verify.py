@@ -23,6 +23,7 @@ def verify(config: SweepConfig, member: FrontMember, seeds: int, say: Callable[[
     """
     from sweeper.executors import evaluate
 
+    single = config.objective.seeds == 1  # the sweep's trials were what runs here
     config = config.model_copy(update={"objective": config.objective.model_copy(update={"seeds": 1})})
     name, unit = config.metric.name, config.cost.name
     which = f"trial {member.trial}" if member.trial is not None else "the setting"
@@ -46,6 +47,10 @@ def verify(config: SweepConfig, member: FrontMember, seeds: int, say: Callable[[
                 say(f"    | {line}")
     if scores:
         say(verdict(name, scores, member.score, member.score_sd or 0.0))
+        if single and member.low < member.high:
+            inside = sum(member.low <= score <= member.high for score in scores)
+            between = f"{format_number(member.low)} to {format_number(member.high)}"
+            say(f"{inside} of {len(scores)} lie in {between}, where nine of ten single trials were expected")
         say(f"cost {format_cost(float(np.mean(costs)), unit)} on average")
     if len(scores) < seeds:
         say(f"{seeds - len(scores)} of {seeds} failed")

@@ -31,8 +31,10 @@ from sweeper.gif import YELLOW
 from sweeper.logs import printable
 from sweeper.loop import Outcome
 from sweeper.progress import TrainingLine, observer, panel
+from sweeper.proposer import Member
 from sweeper.store import Point, Store, TrialRow
 from sweeper.summary import run_summary
+from sweeper.verify import verify
 from sweeper.yaml12 import read_yaml
 from trainer import training
 from trainer.checkpoint import load
@@ -506,6 +508,27 @@ def test_verify_runs_the_best_again(whole):
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(re.findall(r"^  seed \d+ +\S+ +\S+ effort$", done.stdout, re.MULTILINE)) == 2
     assert re.search(r"^score \S+, 95 % interval \S+ to \S+: agrees", done.stdout, re.MULTILINE)
+    shown = run_in(folder, "best", "whole", "--cost", "8").stdout.splitlines()[0]
+    low, high = re.search(r"single trials (\S+) to (\S+)$", shown).groups()  # all that run here are alike
+    assert f"\n2 of 2 lie in {low} to {high}, where nine of ten single trials were expected" in done.stdout
+
+
+@pytest.mark.parametrize("seeds", [1, 20])
+def test_what_single_trials_were_expected_to_score_is_counted(monkeypatch, seeds):
+    ranges = "parameters:\n  train.learning_rate: {distribution: log, min: 1e-4, max: 0.1}\n"
+    config = parse(f"name: demo\nobjective: {{train: cartpole, seeds: {seeds}}}\n{ranges}")
+    scores = iter([0.2, 0.5, 0.61, 0.7, 0.9])
+
+    def evaluate(config, jobs, folder):
+        for number, _ in enumerate(jobs):
+            yield number, SimpleNamespace(status="done", score=next(scores), cost=1.0)
+
+    monkeypatch.setattr("sweeper.executors.evaluate", evaluate)
+    member = Member({"train.learning_rate": 0.01}, 0.6, 1.0, 1, 0.01, 1.0, 0.4, 0.8)
+    said: list[str] = []
+    assert verify(config, member, 5, said.append) == 0
+    counted = "3 of 5 lie in 0.4 to 0.8, where nine of ten single trials were expected"
+    assert (counted in said) == (seeds == 1)  # the mean of twenty is no single training
 
 
 def test_the_same_command_goes_on(whole):
