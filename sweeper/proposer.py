@@ -310,19 +310,20 @@ class Sweeper:
             return [replace(member, params=dict(member.params)) for member in self._front[2]]
         with one_thread():
             models = self._fitted(np.random.default_rng([self.seed, 0]))[1]
-            mean, log_costs, score_sds, success, lows, highs = self._expected(models, self._units("done"))
+            shown = self._to_value(np.array([e.score for e in done])).max()
+            expected = self._expected(models, self._units("done"), shown)
+            mean, log_costs, success = expected[0], expected[1], expected[3]
             # No settings to hand out: what mostly fails, and what did far worse than all others promise.
             worse = {id(entry) for entry in self._contradicted(models)}
             kept = np.array([id(entry) not in worse for entry in done])
             safe = np.flatnonzero(kept & (success >= 0.5))
         safe = safe if len(safe) else np.arange(len(done))
-        shown = self._to_value(np.array([e.score for e in done])).max()
         members = []
         for i in safe[pareto.prune(log_costs[safe], mean[safe], PRUNE)]:
             params, number = done[i].trial.params, self._number(done[i])
             score = self._to_score(min(mean[i], shown))  # luck aside, none is better than the best run of all
-            beyond = score_sds[i], success[i], lows[i], highs[i]
-            members.append(Member(params, score, _exp(log_costs[i]), number, *map(float, beyond)))
+            beyond = (float(column[i]) for column in expected[2:])
+            members.append(Member(params, score, _exp(log_costs[i]), number, *beyond))
         self._front = (*known, members)
         return [replace(member, params=dict(member.params)) for member in members]
 
@@ -344,18 +345,19 @@ class Sweeper:
             for one, value, log_cost, *beyond in expected
         ]
 
-    def _expected(self, models: Models, units: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _expected(self, models: Models, units: np.ndarray, shown: float = math.inf) -> tuple[np.ndarray, ...]:
         """Of [n, dim]: modelled scores, log costs; in the user's units the sds of scores; success; the lower
-        and upper ends of single trials' 90 % intervals; [n] each."""
+        and upper ends of single trials' 90 % intervals, none beyond `shown`, the best there was; [n] each."""
         features = self.space.features(units)
         warped, sd = models.score.predict(features)
         luck = _NINE_OF_TEN * np.hypot(sd, models.score.noise_sd)
 
-        def scores(warped: np.ndarray) -> np.ndarray:
-            return np.array([self._to_score(value) for value in models.score.unwarp(warped)])
+        def scores(warped: np.ndarray, at_most: float = math.inf) -> np.ndarray:
+            values = np.minimum(models.score.unwarp(warped), at_most)
+            return np.array([self._to_score(value) for value in values])
 
         sds = np.abs(scores(warped + sd) - scores(warped - sd)) / 2
-        low, high = np.sort([scores(warped - luck), scores(warped + luck)], axis=0)
+        low, high = np.sort([scores(warped - luck), scores(warped + luck, shown)], axis=0)
         log_costs = models.log_cost.predict(features)[0]
         return models.score.unwarp(warped), log_costs, sds, models.success_probability(features), low, high
 
