@@ -20,6 +20,7 @@ from sweeper.parameter import nearest
 from sweeper.summary import scalar
 from sweeper.yaml12 import Mark, read_yaml, short, write_yaml
 
+MAX_NUMBER = 1e300
 TRIALS = 100  # where the file names no number
 FACTOR = 100.0  # a linear range above zero that spans so much is often meant to be a log range
 SDS = 3.0  # of a normal distribution to either side, for which a range stands
@@ -86,7 +87,12 @@ def _converted(data: Any, stem: str) -> str:
 def _command(data: Mapping[str, Any]) -> str:
     """The command's words with our placeholders for W&B's macros."""
     words = data.get("command", _COMMAND)
-    words = shlex.split(words) if isinstance(words, str) else words
+    try:
+        words = shlex.split(words) if isinstance(words, str) else words
+    except ValueError as error:  # a quote that is not closed
+        raise ConfigError(
+            "command", f"{short(words)}: {str(error).lower()}", "write a list of words"
+        ) from None
     if not isinstance(words, (list, tuple)) or not all(isinstance(word, (str, int, float)) for word in words):
         raise ConfigError("command", f"{short(words)} is not a list of words")
     made = []
@@ -133,9 +139,9 @@ def _parameter(at: str, entry: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
 
     def number(key: str) -> float:
         value = entry.get(key)
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            said = "is missing" if key not in entry else f"{short(value)} is not a number"
-            raise ConfigError(f"{at}.{key}", said)
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) < MAX_NUMBER:
+            said = "is missing" if key not in entry else f"{short(value)} is not a finite number"
+            raise ConfigError(f"{at}.{key}", said, "write a number")
         return value
 
     whole = all(isinstance(entry.get(key), int) for key in ("min", "max"))
@@ -170,7 +176,7 @@ def _parameter(at: str, entry: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     step = number("q") if "q" in entry else 1
     if plain == "int_uniform" or (rounded and step == 1 and low == int(low) and high == int(high)):
         made["type"] = "int"
-        low, high = int(low), int(high)
+        low, high = (int(bound) if bound == int(bound) else bound for bound in (low, high))
     elif rounded:
         remarks.append(f"not rounded to multiples of {step:g}")
     if not log and low > 0 and high >= FACTOR * low:
