@@ -20,7 +20,7 @@ from sweeper.parameter import nearest
 from sweeper.summary import scalar
 from sweeper.yaml12 import Mark, read_yaml, short, write_yaml
 
-MAX_NUMBER = 1e300
+MAX_NUMBER = 1e300  # beyond it sums and ratios overflow
 TRIALS = 100  # where the file names no number
 FACTOR = 100.0  # a linear range above zero that spans so much is often meant to be a log range
 SDS = 3.0  # of a normal distribution to either side, for which a range stands
@@ -173,7 +173,7 @@ def _parameter(at: str, entry: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
             raise ConfigError(f"{at}.max", f"e to the {high:g} is too large", mend) from None
     log = "log" in plain
     made: dict[str, Any] = {"distribution": "log"} if log else {}
-    step = number("q") if "q" in entry else 1
+    step = number("q") if rounded and "q" in entry else 1
     if plain == "int_uniform" or (rounded and step == 1 and low == int(low) and high == int(high)):
         made["type"] = "int"
         low, high = (int(bound) if bound == int(bound) else bound for bound in (low, high))
@@ -188,9 +188,9 @@ def _choice(values: Any, weighed: bool) -> tuple[dict[str, Any], str]:
     """A list of values; powers of two, none left out, are a range, in which their order counts."""
     numbers = values if isinstance(values, list) and all(type(value) is int for value in values) else []
     doubled = [numbers[0] << place for place in range(len(numbers))] if len(numbers) > 2 else None
-    if numbers == doubled and numbers[0] > 0 and numbers[0].bit_count() == 1:
-        return {"distribution": "pow2", "min": numbers[0], "max": numbers[-1]}, ""
     remarks = ["all are alike: their probabilities are not taken over"] * weighed
+    if numbers == doubled and numbers[0] > 0 and numbers[0].bit_count() == 1:
+        return {"distribution": "pow2", "min": numbers[0], "max": numbers[-1]}, "; ".join(remarks)
     if isinstance(values, list) and any(isinstance(value, bool) for value in values):
         remarks.append("the script is given true and false, not True and False")
     return {"values": values}, "; ".join(remarks)

@@ -357,7 +357,7 @@ class Sweeper:
             return np.array([self._to_score(value) for value in values])
 
         sds = np.abs(scores(warped + sd) - scores(warped - sd)) / 2
-        low, high = np.sort([scores(warped - luck), scores(warped + luck, shown)], axis=0)
+        low, high = np.sort([scores(warped - luck, shown), scores(warped + luck, shown)], axis=0)
         log_costs = models.log_cost.predict(features)[0]
         return models.score.unwarp(warped), log_costs, sds, models.success_probability(features), low, high
 

@@ -69,6 +69,10 @@ def test_a_list_of_values_stays_one(values):
             "{values: [a, b], probabilities: [0.9, 0.1]}",
             "# all are alike: their probabilities are not taken over",
         ),
+        (
+            "{values: [1, 2, 4], probabilities: [0.8, 0.1, 0.1]}",
+            "# all are alike: their probabilities are not taken over",
+        ),
         ("{values: [true, false]}", "# the script is given true and false, not True and False"),
     ],
 )
