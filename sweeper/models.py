@@ -9,8 +9,9 @@ where scores grow by factors (ten times the steps, ten times the score), so that
 carries over to dear ones; b is small where they saturate (500 of 500 steps), so that the luck of the middle
 does not pass for promise at the top. Large, they leave scores as they are. Some trials are accidents (a seed
 that collapsed, a machine that was busy): where all others contradict a score or a cost, it hardly counts.
-Collapses that come of the params (a learning rate beyond a cliff) crowd together: success is a process over
-failures and collapses alike, which finds out where.
+Many of them drown in noise that is taken for large, so a fit that finds it is tried once more from next to
+none, and the better explanation is kept. Collapses that come of the params (a learning rate beyond a cliff)
+crowd together: success is a process over failures and collapses alike, which finds out where.
 gpytorch takes some ten milliseconds of Python for one likelihood, so the same likelihood and its gradient are
 written out here over torch float64 matrices; a test holds the two against each other.
 """
@@ -42,6 +43,9 @@ _ACCIDENTS = 1.0, 20.0  # of so many trials, before any is seen: whose luck is a
 _DISCOVERY = 1e-2
 _DOUBT = 0.05  # of the variance of success, at least, is luck: or one parameter explains each failure
 _WEIGHINGS = 4  # at most, of the trials, each by all others as they weigh; more change little
+_QUIET = 1e-3  # noise variance from which a fit is tried once more where it found ten times as much
+_DOUBTED = 4  # results between the fits that doubt what the last one found
+_WIDE = 0.25  # of its prior's centre is a lengthscale of success at least: else each collapse is an island
 
 
 @cache
@@ -131,6 +135,8 @@ class GaussianProcess:
         self.noise_shape = self._even  # [n, n], times the noise variance
         self.accident = torch.zeros(len(self.y), dtype=torch.float64)  # [n], how probable
         self._factor: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._slope = 0.0  # log of the product of the slopes of warp and standardising, by height
+        self.evidence = -math.inf  # sum of the log densities of all rows, each by the trials of others
         self.hyper = self.priors.mean.copy()
         if warped:
             self._warp(self.hyper)
@@ -152,6 +158,7 @@ class GaussianProcess:
         """
         noise, (prior, of) = math.exp(self.hyper[self.dim + 1]), _ACCIDENTS
         judged = torch.arange(len(self.y)) < len(self.y) - self.failed
+        other = torch.where(judged, 0.0, -math.inf)  # than plain
         share, self.accident = prior / of, torch.zeros_like(self.y)
         for _ in range(_WEIGHINGS):
             before = self.accident
@@ -161,8 +168,10 @@ class GaussianProcess:
                 -0.5 * (off**2 / v + torch.log(2 * math.pi * v)) for v in (doubt + noise, doubt + noise + 1)
             )
             found = torch.where((off > 0) & self.warped, math.log(share * _DISCOVERY), -math.inf)
-            kinds = torch.stack([plain + math.log(1 - share), wide + math.log(share), found])
-            self.accident = torch.softmax(kinds, 0)[1] * judged
+            odd = torch.stack([wide + math.log(share), found]) + other
+            kinds = torch.cat([plain[None] + math.log(1 - share), odd])
+            self.accident = torch.softmax(kinds, 0)[1]
+            self.evidence = float(torch.logsumexp(kinds, 0).sum()) + self._slope
             share = (prior + float(self.accident.sum())) / (of + float(judged.sum()))
             weight = 1 - self.accident / (1 + noise)  # its own, so that the rest of its curve keeps theirs
             self.noise_shape, self._factor = self._even + torch.diag(1 / weight - 1), None
@@ -175,6 +184,8 @@ class GaussianProcess:
         self.shift, spread = float(logs.mean()), float(logs.std(unbiased=False))
         self.scale = spread if spread > 1e-9 else 1.0
         self.y = (logs - self.shift) / self.scale
+        slopes = 1 / (self.heights + low) + 1 / (1 + high - self.heights)
+        self._slope = float(slopes.log().sum()) - len(self.y) * math.log(self.scale)
 
     def warp(self, targets: np.ndarray) -> np.ndarray:
         """Targets to the units of predictions; what lies beyond the worst or best counts as little beyond."""
@@ -223,7 +234,7 @@ class GaussianProcess:
             low, high = np.exp(hyper[-2:])
             up, down = self.heights + low, 1 + high - self.heights
             slope = 1 / up + 1 / down
-            value += len(self.y) * math.log(self.scale) - float(slope.log().sum())
+            value -= self._slope
             # By log a, then by log b: what moves the warped scores, and what moves their slopes.
             for at, moved, bent in (-2, low / up, -low / up**2), (-1, -high / down, -high / down**2):
                 shared = float((self.y * moved).mean()) / self.scale
@@ -234,15 +245,18 @@ class GaussianProcess:
             value, gradient = value + 0.5 * float(off @ off), gradient + off / self.priors.sd
         return value, gradient
 
-    def fit(self, starts: list[np.ndarray], steps: int) -> GaussianProcess:
+    def fit(self, starts: list[np.ndarray], steps: int, doubt: bool = True) -> GaussianProcess:
         """Sets `hyper` to the best maximum a posteriori found by L-BFGS from each of `starts`.
 
         Of a robust process with its trials as they weigh by the start, if there is but one; else first with
         trials of equal weight, then, twice, as they weigh by what was found: accidents stand out from a fit.
+        In `doubt`, where accidents may have drowned in noise, also from next to none; what explains more is
+        kept.
         """
         if not self.robust:
             self._search(starts, steps)
-        elif len(starts) == 1:
+            return self
+        if len(starts) == 1:
             self.set_hyper(starts[0])
             self._search(starts, steps)
         else:
@@ -250,6 +264,14 @@ class GaussianProcess:
             for _ in range(3):
                 self._search(starts, steps)
                 starts = [self.hyper]
+        loud, evidence = self.hyper, self.evidence
+        if doubt and loud[self.dim + 1] > math.log(10 * _QUIET):
+            quiet = loud.copy()
+            quiet[self.dim + 1] = math.log(_QUIET)
+            self.set_hyper(quiet)
+            self._search([quiet], steps)
+            if self.evidence <= evidence:
+                self.set_hyper(loud)
         return self
 
     def _search(self, starts: list[np.ndarray], steps: int) -> None:
@@ -451,7 +473,9 @@ def fit_models(
         seen.features, seen.log_costs, groups, linear=True, robust=True, noise_variance=1e-3,
         trials=seen.trials if curves else None,
     )  # fmt: skip
-    due = seen.results - before.get("seen", -math.inf) >= max(1, (count + failures) ** 2 // 25_000)
+    last = before.get("seen", -math.inf)
+    due = seen.results - last >= max(1, (count + failures) ** 2 // 25_000)
+    doubt = not before or seen.results // _DOUBTED > last // _DOUBTED
 
     def fit(name: str, process: GaussianProcess) -> GaussianProcess:
         known = [np.array(before[name])] if len(before.get(name, ())) == len(process.hyper) else []
@@ -461,7 +485,9 @@ def fit_models(
         if count < 30 or not known:
             mean, sd = process.priors.mean, process.priors.sd
             known += [mean, mean + 0.7 * sd * generator.standard_normal(len(mean))]
-        return process.fit(known, 40 if count < 60 else 15)
+        elif name == "success" and doubt:
+            known.append(process.priors.mean)  # labels are so few that a fit keeps to the islands it once saw
+        return process.fit(known, 40 if count < 60 else 15, doubt)
 
     processes = {"score": fit("score", score), "cost": fit("cost", log_cost)}
     # Yes or no: as probabilities, doubts about low scores would pass for failures while there are few trials.
@@ -470,7 +496,8 @@ def fit_models(
         labels = np.append(1.0 - collapsed, np.zeros(failures))
         features = np.concatenate([seen.features[final], seen.failed])
         success = GaussianProcess(features, labels, groups, linear=True, noise_variance=0.05)
-        success.priors.low[success.dim + 1] = math.log(_DOUBT)
+        priors, dim = success.priors, success.dim
+        priors.low[:dim], priors.low[dim + 1] = priors.mean[:dim] + math.log(_WIDE), math.log(_DOUBT)
         processes["success"] = fit("success", success)
     record: dict[str, Any] = {name: process.hyper.tolist() for name, process in processes.items()}
     record["seen"] = seen.results if due else before["seen"]

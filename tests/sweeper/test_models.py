@@ -170,19 +170,61 @@ def test_a_row_weighs_by_what_the_others_say_of_it(curves: bool) -> None:
     shape = np.where(np.eye(12) > 0, 1.0, 0.7 * same)  # 0.7 of a curve's luck is its seed's
     weight, share = np.ones(12), 1 / 20
     for _ in range(4):
-        chance = np.zeros(12)
-        for row in range(11):
+        chance, density = np.zeros(12), np.zeros(12)
+        for row in range(12):
             rest = trials != trials[row]
             luck = noise * (shape + np.diag(1 / weight - 1))[rest][:, rest]
             gain = kernel[row, rest] @ np.linalg.inv(kernel[rest][:, rest] + luck)
             mean, doubt = gain @ targets[rest], kernel[row, row] - gain @ kernel[rest, row]
             plain = (1 - share) * norm.pdf(targets[row], mean, math.sqrt(doubt + noise))
-            accident = share * norm.pdf(targets[row], mean, math.sqrt(doubt + noise + 1))
-            chance[row] = accident / (accident + plain)
+            accident = share * norm.pdf(targets[row], mean, math.sqrt(doubt + noise + 1)) * (row < 11)
+            density[row], chance[row] = accident + plain, accident / (accident + plain)
         weight = 1 - chance + chance * noise / (noise + 1)
         share = (1 + chance.sum()) / (20 + 11)
     np.testing.assert_allclose(process.noise_shape.numpy(), shape + np.diag(1 / weight - 1), rtol=1e-4)
     assert weight[[4, 10]].max() < 0.2 < weight[11] == 1
+    assert process.evidence == pytest.approx(np.log(density).sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize("doubt", [True, False])
+def test_accidents_that_drowned_in_noise_are_found_again(doubt: bool) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.uniform(-1, 1, (80, 2))
+    scores = np.exp(-((x[:, 0] - 0.3) ** 2)) * (2 + x[:, 1])
+    collapsed = generator.random(80) < 0.25
+    scores[collapsed] *= 0.1
+    process = GaussianProcess(x, scores, np.array([0, 1]), warped=True, robust=True)
+    loud = process.priors.mean.copy()
+    loud[process.dim + 1] = math.log(0.4)  # of the variance of all scores: what fits fall into and stay in
+    found = process.fit([loud], 15, doubt).collapsed() > 0.5
+    assert (found[collapsed].mean() > 0.9 and not found[~collapsed].any()) == doubt
+
+
+def test_evidence_is_of_scores_whatever_their_warp() -> None:
+    """So that fits of different warps can be told apart: by what was measured, not by how it was bent."""
+    x = np.linspace(-1, 1, 30)[:, None]
+    evidence = []
+    for scores in (x[:, 0], np.exp(4 * x[:, 0])):  # a line, and what the least offsets make one of
+        for offsets in ((100.0, 100.0), (0.005, 100.0)):
+            process = GaussianProcess(x, scores, np.array([0]), warped=True, robust=True)
+            process.set_hyper(np.append(process.priors.mean[:-2], np.log(offsets)))
+            evidence.append(process.evidence)
+    assert evidence[0] > evidence[1] + 10
+    assert evidence[3] > evidence[2] + 10
+
+
+def test_scattered_collapses_are_no_islands() -> None:
+    """However the last fit saw them: each at a place of its own, which nothing came near to deny."""
+    generator = np.random.default_rng(0)
+    x = generator.uniform(-1, 1, (80, 3))
+    scores, failed = x.sum(axis=1), generator.uniform(-1, 1, (20, 3))
+    seen = Observations(
+        x, scores, np.zeros(80), np.arange(80), failed, np.zeros(20), results=100
+    )  # fmt: skip
+    before = fit_models(seen, np.arange(3), {}, np.random.default_rng(0)).record
+    islands = [math.log(0.01)] * 3 + [0.3, math.log(0.05)] + [math.log(0.03)] * 3
+    models = fit_models(seen, np.arange(3), before | {"success": islands, "seen": 96}, generator)
+    assert 0.6 < models.success_probability(failed).min() < models.success_probability(x).max() < 0.9
 
 
 def test_a_seed_that_failed_bends_nothing() -> None:

@@ -123,10 +123,10 @@ def test_a_first_success_is_followed() -> None:
     def reward(steps: float, rate: float) -> float:
         return min(1.0, max(0.0, 2 * steps - 3)) * max(0.0, 1 - 4 * abs(rate))
 
-    sweeps = [sparse(seed, reward, 80)[0] for seed in range(8)]
+    sweeps = [sparse(seed, reward, 80)[0] for seed in range(12)]
     best = [scores.max() for scores in sweeps if scores[:50].any()]  # which of them meet it is luck
-    assert len(best) >= 4
-    assert min(best) > 0.4
+    assert len(best) >= 6
+    assert np.quantile(best, 0.25) > 0.8
     assert np.median(best) > 0.9
 
 
@@ -150,13 +150,18 @@ def test_few_trials_go_where_nothing_is_learned_yet() -> None:
 
 
 def test_the_front_says_how_often_its_params_collapse() -> None:
-    task, generator = synthetic.task("log"), np.random.default_rng(0)
-    tuner = Sweeper(task.parameters, seed=0)
-    for _ in range(60):
-        trial = tuner.ask()
-        score, cost = task.truth(trial.params)
-        tuner.tell(trial, score=0.1 * score if generator.random() < 0.25 else score, cost=cost)
-    assert 0.6 < np.median([member.success for member in tuner.front()]) < 0.9
+    task, collapses, named = synthetic.task("log"), 0, 0
+    for seed in range(6):
+        tuner, generator = Sweeper(task.parameters, seed=seed), np.random.default_rng(seed)
+        for _ in range(60):
+            trial = tuner.ask()
+            score, cost = task.truth(trial.params)
+            collapsed = generator.random() < 0.25
+            tuner.tell(trial, score=0.1 * score if collapsed else score, cost=cost)
+            collapses += collapsed
+        named += len(tuner.accidents())
+        assert 0.6 < np.median([member.success for member in tuner.front()]) < 0.92
+    assert named > 0.6 * collapses
 
 
 def test_the_same_history_gives_the_same_asks_bit_for_bit() -> None:
