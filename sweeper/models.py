@@ -135,7 +135,7 @@ class GaussianProcess:
         self.noise_shape = self._even  # [n, n], times the noise variance
         self.accident = torch.zeros(len(self.y), dtype=torch.float64)  # [n], how probable
         self._factor: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._slope = 0.0  # log of the product of the slopes of warp and standardising, by height
+        self._log_slope = 0.0  # log of the product of the slopes of warp and standardising, by height
         self.evidence = -math.inf  # sum of the log densities of all rows, each by the trials of others
         self.hyper = self.priors.mean.copy()
         if warped:
@@ -171,7 +171,7 @@ class GaussianProcess:
             odd = torch.stack([wide + math.log(share), found]) + other
             kinds = torch.cat([plain[None] + math.log(1 - share), odd])
             self.accident = torch.softmax(kinds, 0)[1]
-            self.evidence = float(torch.logsumexp(kinds, 0).sum()) + self._slope
+            self.evidence = float(torch.logsumexp(kinds, 0).sum()) + self._log_slope
             share = (prior + float(self.accident.sum())) / (of + float(judged.sum()))
             weight = 1 - self.accident / (1 + noise)  # its own, so that the rest of its curve keeps theirs
             self.noise_shape, self._factor = self._even + torch.diag(1 / weight - 1), None
@@ -185,7 +185,7 @@ class GaussianProcess:
         self.scale = spread if spread > 1e-9 else 1.0
         self.y = (logs - self.shift) / self.scale
         slopes = 1 / (self.heights + low) + 1 / (1 + high - self.heights)
-        self._slope = float(slopes.log().sum()) - len(self.y) * math.log(self.scale)
+        self._log_slope = float(slopes.log().sum()) - len(self.y) * math.log(self.scale)
 
     def warp(self, targets: np.ndarray) -> np.ndarray:
         """Targets to the units of predictions; what lies beyond the worst or best counts as little beyond."""
@@ -234,7 +234,7 @@ class GaussianProcess:
             low, high = np.exp(hyper[-2:])
             up, down = self.heights + low, 1 + high - self.heights
             slope = 1 / up + 1 / down
-            value -= self._slope
+            value -= self._log_slope
             # By log a, then by log b: what moves the warped scores, and what moves their slopes.
             for at, moved, bent in (-2, low / up, -low / up**2), (-1, -high / down, -high / down**2):
                 shared = float((self.y * moved).mean()) / self.scale
