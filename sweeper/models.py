@@ -44,7 +44,7 @@ _DISCOVERY = 1e-2
 _DOUBT = 0.05  # of the variance of success, at least, is luck: or one parameter explains each failure
 _WEIGHINGS = 4  # at most, of the trials, each by all others as they weigh; more change little
 _QUIET = 1e-3  # noise variance from which a fit is tried once more where it found ten times as much
-_DOUBTED = 4  # results between the fits that doubt what the last one found
+_RETRIED = 4  # results between the fits that are tried from elsewhere too than where the last one ended
 _WIDE = 0.25  # of its prior's centre is a lengthscale of success at least: else each collapse is an island
 
 
@@ -184,8 +184,8 @@ class GaussianProcess:
         self.shift, spread = float(logs.mean()), float(logs.std(unbiased=False))
         self.scale = spread if spread > 1e-9 else 1.0
         self.y = (logs - self.shift) / self.scale
-        slopes = 1 / (self.heights + low) + 1 / (1 + high - self.heights)
-        self._log_slope = float(slopes.log().sum()) - len(self.y) * math.log(self.scale)
+        self._slopes = 1 / (self.heights + low) + 1 / (1 + high - self.heights)  # [n]
+        self._log_slope = float(self._slopes.log().sum()) - len(self.y) * math.log(self.scale)
 
     def warp(self, targets: np.ndarray) -> np.ndarray:
         """Targets to the units of predictions; what lies beyond the worst or best counts as little beyond."""
@@ -233,25 +233,25 @@ class GaussianProcess:
             # The likelihood is that of the scores: the log slopes of warp and standardising belong to it.
             low, high = np.exp(hyper[-2:])
             up, down = self.heights + low, 1 + high - self.heights
-            slope = 1 / up + 1 / down
             value -= self._log_slope
             # By log a, then by log b: what moves the warped scores, and what moves their slopes.
             for at, moved, bent in (-2, low / up, -low / up**2), (-1, -high / down, -high / down**2):
                 shared = float((self.y * moved).mean()) / self.scale
                 turned = (moved - moved.mean()) / self.scale - shared * self.y
-                gradient[at] = float(alpha @ turned) - float((bent / slope).sum()) + len(self.y) * shared
+                gradient[at] = (
+                    float(alpha @ turned) - float((bent / self._slopes).sum()) + len(self.y) * shared
+                )
         if prior:
             off = (hyper - self.priors.mean) / self.priors.sd
             value, gradient = value + 0.5 * float(off @ off), gradient + off / self.priors.sd
         return value, gradient
 
-    def fit(self, starts: list[np.ndarray], steps: int, doubt: bool = True) -> GaussianProcess:
+    def fit(self, starts: list[np.ndarray], steps: int, retry: bool = True) -> GaussianProcess:
         """Sets `hyper` to the best maximum a posteriori found by L-BFGS from each of `starts`.
 
         Of a robust process with its trials as they weigh by the start, if there is but one; else first with
         trials of equal weight, then, twice, as they weigh by what was found: accidents stand out from a fit.
-        In `doubt`, where accidents may have drowned in noise, also from next to none; what explains more is
-        kept.
+        `retry`: where accidents may have drowned in noise, also from next to none; the better one is kept.
         """
         if not self.robust:
             self._search(starts, steps)
@@ -265,7 +265,7 @@ class GaussianProcess:
                 self._search(starts, steps)
                 starts = [self.hyper]
         loud, evidence = self.hyper, self.evidence
-        if doubt and loud[self.dim + 1] > math.log(10 * _QUIET):
+        if retry and loud[self.dim + 1] > math.log(10 * _QUIET):
             quiet = loud.copy()
             quiet[self.dim + 1] = math.log(_QUIET)
             self.set_hyper(quiet)
@@ -475,7 +475,7 @@ def fit_models(
     )  # fmt: skip
     last = before.get("seen", -math.inf)
     due = seen.results - last >= max(1, (count + failures) ** 2 // 25_000)
-    doubt = not before or seen.results // _DOUBTED > last // _DOUBTED
+    retry = not before or seen.results // _RETRIED > last // _RETRIED
 
     def fit(name: str, process: GaussianProcess) -> GaussianProcess:
         known = [np.array(before[name])] if len(before.get(name, ())) == len(process.hyper) else []
@@ -485,9 +485,9 @@ def fit_models(
         if count < 30 or not known:
             mean, sd = process.priors.mean, process.priors.sd
             known += [mean, mean + 0.7 * sd * generator.standard_normal(len(mean))]
-        elif name == "success" and doubt:
+        elif name == "success" and retry:
             known.append(process.priors.mean)  # labels are so few that a fit keeps to the islands it once saw
-        return process.fit(known, 40 if count < 60 else 15, doubt)
+        return process.fit(known, 40 if count < 60 else 15, retry)
 
     processes = {"score": fit("score", score), "cost": fit("cost", log_cost)}
     # Yes or no: as probabilities, doubts about low scores would pass for failures while there are few trials.

@@ -186,8 +186,8 @@ def test_a_row_weighs_by_what_the_others_say_of_it(curves: bool) -> None:
     assert process.evidence == pytest.approx(np.log(density).sum(), rel=1e-4)
 
 
-@pytest.mark.parametrize("doubt", [True, False])
-def test_accidents_that_drowned_in_noise_are_found_again(doubt: bool) -> None:
+@pytest.mark.parametrize("retry", [True, False])
+def test_accidents_that_drowned_in_noise_are_found_again(retry: bool) -> None:
     generator = np.random.default_rng(0)
     x = generator.uniform(-1, 1, (80, 2))
     scores = np.exp(-((x[:, 0] - 0.3) ** 2)) * (2 + x[:, 1])
@@ -196,8 +196,8 @@ def test_accidents_that_drowned_in_noise_are_found_again(doubt: bool) -> None:
     process = GaussianProcess(x, scores, np.array([0, 1]), warped=True, robust=True)
     loud = process.priors.mean.copy()
     loud[process.dim + 1] = math.log(0.4)  # of the variance of all scores: what fits fall into and stay in
-    found = process.fit([loud], 15, doubt).collapsed() > 0.5
-    assert (found[collapsed].mean() > 0.9 and not found[~collapsed].any()) == doubt
+    found = process.fit([loud], 15, retry).collapsed() > 0.5
+    assert (found[collapsed].mean() > 0.9 and not found[~collapsed].any()) == retry
 
 
 def test_evidence_is_of_scores_whatever_their_warp() -> None:
@@ -218,9 +218,7 @@ def test_scattered_collapses_are_no_islands() -> None:
     generator = np.random.default_rng(0)
     x = generator.uniform(-1, 1, (80, 3))
     scores, failed = x.sum(axis=1), generator.uniform(-1, 1, (20, 3))
-    seen = Observations(
-        x, scores, np.zeros(80), np.arange(80), failed, np.zeros(20), results=100
-    )  # fmt: skip
+    seen = Observations(x, scores, np.zeros(80), np.arange(80), failed, np.zeros(20), results=100)
     before = fit_models(seen, np.arange(3), {}, np.random.default_rng(0)).record
     islands = [math.log(0.01)] * 3 + [0.3, math.log(0.05)] + [math.log(0.03)] * 3
     models = fit_models(seen, np.arange(3), before | {"success": islands, "seen": 96}, generator)

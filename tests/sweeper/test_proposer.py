@@ -150,7 +150,7 @@ def test_few_trials_go_where_nothing_is_learned_yet() -> None:
 
 
 def test_the_front_says_how_often_its_params_collapse() -> None:
-    task, collapses, named = synthetic.task("log"), 0, 0
+    task, collapses, named, successes = synthetic.task("log"), 0, 0, []
     for seed in range(6):
         tuner, generator = Sweeper(task.parameters, seed=seed), np.random.default_rng(seed)
         for _ in range(60):
@@ -160,7 +160,9 @@ def test_the_front_says_how_often_its_params_collapse() -> None:
             tuner.tell(trial, score=0.1 * score if collapsed else score, cost=cost)
             collapses += collapsed
         named += len(tuner.accidents())
-        assert 0.6 < np.median([member.success for member in tuner.front()]) < 0.92
+        successes.append(np.median([member.success for member in tuner.front()]))
+    assert 0.6 < min(successes) < max(successes) < 0.92
+    assert np.mean(successes) < 0.85
     assert named > 0.6 * collapses
 
 
