@@ -28,6 +28,11 @@ beyond eight times the dearest that is finished. There are two exceptions:
     dearest whenever all spending so far would pay for four as dear and the space has any, else among the
     dearer half of costs; every second continues the space-filling design.
 
+Where there are categories, every fifth trial from the 26th on, after the hundredth every twentieth, has
+another one than the front at its cost: the category that was lucky first is soon tuned best, and no model
+doubts it enough. Such a trial lies where scores begin to tell settings apart: from a third of the front's
+rise on, up to four times as dear.
+
 Where runs differ by luck, every eighth trial, once the front has had time to form, repeats its end until that
 rests on three runs, while repeats are less than a tenth of all spending: one lucky run must not decide what
 is handed out as the best.
@@ -53,6 +58,9 @@ RISEN = 0.03  # of the front's range above the worst score: what lies lower has 
 LOW_SIGNAL = 5.0  # noise sds that a front must span to have risen out of the noise
 EXPLAINED, JUDGED = 0.3, 10  # share of their variance that must be predictable, judged from so many trials on
 PROBE_EVERY, PROBE_SHARE = 5, 0.05
+# Other categories: one trial in so many, from which trial on, until which (then a quarter as often); where on
+# the front's rise, and how far on from there in log cost.
+SWAP_EVERY, SWAP_AFTER, SWAP_OFTEN, SWAP_RISEN, SWAP_WITHIN = 5, 24, 100, 1 / 3, 2 * LEAP
 # What is at equal cost: closer than this share of the span of log costs, or than a timer's luck, in log cost.
 NEAR, TIMING = 0.005, 0.02
 BLIND = 4.0  # trials that all spending so far must pay for before one as dear is tried in the dark
@@ -85,10 +93,12 @@ class Acquisition:
     cost_limit: float | None = None
 
     def __post_init__(self) -> None:
-        features = self.space.features(np.concatenate([self.done, self.pending, self.stopped]))
+        units = np.concatenate([self.done, self.pending, self.stopped])
+        features = self.space.features(units)
         means, costs = (gp.predict(features)[0] for gp in (self.models.score, self.models.log_cost))
         front = pareto.front(costs, means)
         self.front_scores, self.front_costs = means[front], costs[front]  # cheapest first
+        self.front_categories = self._categories(units[front])
         self.means, self.costs = means[: len(self.done)], costs[: len(self.done)]
         self.running = costs[len(self.done) :][: len(self.pending)]
         self.members = pareto.prune(self.costs, self.models.score.unwarp(self.means), PRUNE)
@@ -102,6 +112,7 @@ class Acquisition:
         self.worth = max(self.end, float(self.running.max(initial=-math.inf)))
         self.cap = min(self.end + LEAP, float(self.costs.max()) + CLIMB * LEAP, self.limit)
         self.bottom = -math.inf
+        self.swaps: tuple[float, float] | None = None  # log costs between which only other categories will do
         self._pending_tree = cKDTree(self.pending) if len(self.pending) else None
 
     @property
@@ -141,6 +152,20 @@ class Acquisition:
         self.cap = min(dearest + LEAP, max(affordable, dearest + LEAP / 2), self.limit)
         self.bottom = dearest if climbs else float(np.median(self.costs)) - LEAP / 2
 
+    def swap(self, number: int) -> bool:
+        """Only other categories than the front's at their cost, if this is the turn and there are any."""
+        every = SWAP_EVERY if number <= SWAP_OFTEN else 4 * SWAP_EVERY
+        if number < SWAP_AFTER or number % every != 1 or not self.front_categories.size:
+            return False
+        heights = self.models.score.unwarp(self.front_scores)
+        risen = np.argmax(heights >= heights[0] + SWAP_RISEN * np.ptp(heights))
+        self.swaps = self.front_costs[risen], self.front_costs[risen] + SWAP_WITHIN
+        return True
+
+    def _categories(self, units: np.ndarray) -> np.ndarray:
+        """[n, dim] to their categories, [n, how many]; exact, for units are rounded to what can run."""
+        return units[:, [p.kind == "categorical" for p in self.space.parameters.values()]]
+
     def rating(self, units: np.ndarray) -> np.ndarray:
         """Log of the rating of [n, dim]; -inf for what is taken, beside a trial that runs, out of bounds or
         breaks a constraint."""
@@ -150,12 +175,15 @@ class Acquisition:
         if self._pending_tree is not None:
             nearest = self._pending_tree.query(units, p=math.inf, distance_upper_bound=APART)[0]
             inside &= ~np.isfinite(nearest)  # infinite: none so near
+        left = np.searchsorted(self.front_costs, log_cost + self.near, side="right") - 1
+        if self.swaps is not None:
+            inside &= (log_cost >= self.swaps[0]) & (log_cost <= self.swaps[1])
+            inside &= (self._categories(units) != self.front_categories[left]).any(axis=1)
         rating = np.full(len(units), -np.inf)
         if not inside.any():
             return rating
-        features, log_cost = self.space.features(units[inside]), log_cost[inside]
+        features, log_cost, left = self.space.features(units[inside]), log_cost[inside], left[inside]
         mean, sd = self.models.score.predict(features)
-        left = np.searchsorted(self.front_costs, log_cost + self.near, side="right") - 1
         neighbour = np.where(left < 0, self.least, self.front_scores[np.maximum(left, 0)])
         # The central equation, in logs.
         rating[inside] = (

@@ -57,7 +57,7 @@ class Trial:
     number: int
     params: dict[str, Any]
     unit: np.ndarray = field(repr=False, compare=False)
-    origin: str = "design"  # start | design | model | probe | repeat | pool
+    origin: str = "design"  # start | design | model | probe | swap | repeat | pool
     predicted_score: float | None = None
     predicted_cost: float | None = None
     models: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -546,11 +546,13 @@ class Sweeper:
             return top, "repeat", models
         elif number % PROBE_EVERY == 0 and acquisition.probe(self._spent(), self._spent("probe"), number - 1):
             origin = "probe"
+        elif options is None and acquisition.swap(number):
+            origin = "swap"
         if options is not None:
             return acquisition.best_of(options), "pool", models
         unit = acquisition.best(generator)
-        if unit is None:  # nothing new up there: look lower
-            acquisition.bottom, origin = -math.inf, "model"
+        if unit is None:  # nothing new there: look lower, and at all categories
+            acquisition.bottom, acquisition.swaps, origin = -math.inf, None, "model"
             unit = acquisition.best(generator)
         if unit is None:  # nor there: what can be had at all, a repeat if it must be
             acquisition.cap = acquisition.limit

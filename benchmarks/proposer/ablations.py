@@ -46,6 +46,7 @@ WITHOUT: dict[str, list[tuple[Any, str, Any]]] = {
     "the rule for low signal": [(acquisition, "LOW_SIGNAL", 0.0), (acquisition, "EXPLAINED", -math.inf)],
     "paying before climbing blind": [(acquisition, "BLIND", 1e-9)],
     "repeats of a noisy end": [(acquisition, "SETTLE_FROM", NEVER)],
+    "other categories": [(acquisition, "SWAP_EVERY", NEVER)],
     "probes": [(acquisition, "PROBE_SHARE", 0.0)],
     "refining candidates": [(acquisition, "_ROUNDS", 0)],
     "the ladder at the cheap end": [(proposer, "LADDER", 1.0)],

@@ -9,7 +9,7 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from sweeper import Sweeper
-from sweeper.acquisition import log_expected_improvement
+from sweeper.acquisition import Acquisition, keys, log_expected_improvement
 
 
 @pytest.mark.parametrize("mean", [-3.0, -0.5, 0.0, 0.4, 2.0])
@@ -47,3 +47,52 @@ def test_nothing_is_proposed_beside_a_trial_that_runs() -> None:
         tuner.tell(trial, score=-((trial.params["x"] - 0.3) ** 2) + 0.01 * luck.standard_normal(), cost=1)
     running = sorted(trial.params["x"] for trial in tuner.ask(60))
     assert np.diff(running).min() > 0.000999
+
+
+def test_a_swap_is_of_another_category_where_scores_tell_settings_apart() -> None:
+    parameters = {
+        "optimizer": {"values": ["adam", "sgd", "muon"]},
+        "memory": {"values": ["none", "lstm"], "when": {"optimizer": ["adam", "sgd"]}},
+        "steps": {"distribution": "log", "min": 1e3, "max": 1e6},
+    }
+    tuner, luck = Sweeper(parameters, seed=1), np.random.default_rng(0)
+    for _ in range(30):
+        trial = tuner.ask()
+        height = 1.0 if trial.params["optimizer"] == "adam" else 0.5
+        score = height * np.log10(trial.params["steps"] / 1e3)
+        tuner.tell(trial, score=score + 0.01 * luck.standard_normal(), cost=trial.params["steps"] / 1e3)
+    space, (_, models, done) = tuner.space, tuner._fitted(np.random.default_rng(0))
+    nothing = np.zeros((0, space.dim))
+    acquisition = Acquisition(space, models, done, nothing, nothing, keys(done))
+    heights = models.score.unwarp(acquisition.front_scores)
+    assert not acquisition.swap(30)  # not its turn
+    for seed in range(5):
+        assert acquisition.swap(31)
+        unit = acquisition.best(np.random.default_rng(seed))
+        assert unit is not None
+        params, features = space.to_params(unit), space.features(unit[None])
+        log_cost = models.log_cost.predict(features)[0][0]
+        left = np.searchsorted(acquisition.front_costs, log_cost, side="right") - 1
+        assert 0.3 * np.ptp(heights) < heights[left] - heights[0] < 0.9 * np.ptp(heights)
+        there = done[np.argmin(np.abs(acquisition.costs - acquisition.front_costs[left]))]
+        before = space.to_params(there)
+        assert [params.get(n) for n in ("optimizer", "memory")] != [
+            before.get(n) for n in ("optimizer", "memory")
+        ]
+
+
+def test_later_swaps_are_rare_and_without_categories_there_are_none() -> None:
+    def turns(parameters: dict[str, dict[str, object]], numbers: range) -> int:
+        tuner = Sweeper({**parameters, "x": {"min": 0, "max": 1}}, seed=0)
+        for _ in range(12):
+            trial = tuner.ask()
+            tuner.tell(trial, score=trial.params["x"], cost=1 + trial.params["x"])
+        _, models, done = tuner._fitted(np.random.default_rng(0))
+        nothing = np.zeros((0, tuner.space.dim))
+        acquisition = Acquisition(tuner.space, models, done, nothing, nothing, set())
+        return sum(acquisition.swap(number) for number in numbers)
+
+    category: dict[str, dict[str, object]] = {"c": {"values": ["a", "b"]}}
+    assert turns({}, range(1, 101)) == 0
+    assert turns(category, range(1, 101)) == 15
+    assert turns(category, range(101, 1001)) == 45
