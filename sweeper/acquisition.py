@@ -30,8 +30,8 @@ beyond eight times the dearest that is finished. There are two exceptions:
 
 Where there are categories, every fifth trial from the 26th on, after the hundredth every twentieth, has
 another one than the front at its cost: the category that was lucky first is soon tuned best, and no model
-doubts it enough. Such a trial lies where scores begin to tell settings apart: from a third of the front's
-rise on, up to four times as dear.
+doubts it enough. Such a trial lies where scores begin to tell settings apart, from a third of the front's
+rise on, up to four times as dear, and where nine of ten succeed.
 
 Where runs differ by luck, every eighth trial, once the front has had time to form, repeats its end until that
 rests on three runs, while repeats are less than a tenth of all spending: one lucky run must not decide what
@@ -59,8 +59,9 @@ LOW_SIGNAL = 5.0  # noise sds that a front must span to have risen out of the no
 EXPLAINED, JUDGED = 0.3, 10  # share of their variance that must be predictable, judged from so many trials on
 PROBE_EVERY, PROBE_SHARE = 5, 0.05
 # Other categories: one trial in so many, from which trial on, until which (then a quarter as often); where on
-# the front's rise, and how far on from there in log cost.
-SWAP_EVERY, SWAP_AFTER, SWAP_OFTEN, SWAP_RISEN, SWAP_WITHIN = 5, 24, 100, 1 / 3, 2 * LEAP
+# the front's rise, and how far on from there in log cost; how likely to succeed at least.
+SWAP_EVERY, SWAP_AFTER, SWAP_OFTEN = 5, 24, 100
+SWAP_RISEN, SWAP_WITHIN, SWAP_SAFE = 1 / 3, 2 * LEAP, 0.9
 # What is at equal cost: closer than this share of the span of log costs, or than a timer's luck, in log cost.
 NEAR, TIMING = 0.005, 0.02
 BLIND = 4.0  # trials that all spending so far must pay for before one as dear is tried in the dark
@@ -185,13 +186,16 @@ class Acquisition:
         features, log_cost, left = self.space.features(units[inside]), log_cost[inside], left[inside]
         mean, sd = self.models.score.predict(features)
         neighbour = np.where(left < 0, self.least, self.front_scores[np.maximum(left, 0)])
+        success = self.models.success_probability(features)
         # The central equation, in logs.
         rating[inside] = (
             log_expected_improvement(mean, sd, np.maximum(neighbour, self.least))
             + np.log(self.distance(log_cost))
-            + np.log(self.models.success_probability(features))
+            + np.log(success)
             - self.price(log_cost)
         )
+        if self.swaps is not None:  # what fails tells nothing of how good a category is
+            rating[np.flatnonzero(inside)[success < SWAP_SAFE]] = -np.inf
         return rating
 
     def distance(self, log_cost: np.ndarray) -> np.ndarray:

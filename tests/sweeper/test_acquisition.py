@@ -65,6 +65,7 @@ def test_a_swap_is_of_another_category_where_scores_tell_settings_apart() -> Non
     nothing = np.zeros((0, space.dim))
     acquisition = Acquisition(space, models, done, nothing, nothing, keys(done))
     heights = models.score.unwarp(acquisition.front_scores)
+    risen = acquisition.front_costs[np.argmax(heights - heights[0] >= np.ptp(heights) / 3)]
     assert not acquisition.swap(30)  # not its turn
     for seed in range(5):
         assert acquisition.swap(31)
@@ -73,12 +74,32 @@ def test_a_swap_is_of_another_category_where_scores_tell_settings_apart() -> Non
         params, features = space.to_params(unit), space.features(unit[None])
         log_cost = models.log_cost.predict(features)[0][0]
         left = np.searchsorted(acquisition.front_costs, log_cost, side="right") - 1
-        assert 0.3 * np.ptp(heights) < heights[left] - heights[0] < 0.9 * np.ptp(heights)
+        assert risen <= log_cost <= risen + np.log(4)
         there = done[np.argmin(np.abs(acquisition.costs - acquisition.front_costs[left]))]
         before = space.to_params(there)
         assert [params.get(n) for n in ("optimizer", "memory")] != [
             before.get(n) for n in ("optimizer", "memory")
         ]
+
+
+def test_a_swap_keeps_away_from_a_category_that_fails() -> None:
+    parameters = {"optimizer": {"values": ["adam", "lbfgs", "sgd"]}, "x": {"min": 0, "max": 1}}
+    tuner = Sweeper(parameters, seed=0)
+    for _ in range(30):
+        trial = tuner.ask()
+        if trial.params["optimizer"] == "lbfgs":
+            tuner.tell(trial, failure="crash", cost=0.1)
+        else:
+            height = 1.0 if trial.params["optimizer"] == "adam" else 0.1
+            tuner.tell(trial, score=height * trial.params["x"], cost=1 + trial.params["x"])
+    _, models, done = tuner._fitted(np.random.default_rng(0))
+    nothing = np.zeros((0, tuner.space.dim))
+    acquisition = Acquisition(tuner.space, models, done, nothing, nothing, keys(done))
+    assert acquisition.swap(31)
+    units = tuner.space.sample(200, np.random.default_rng(0))
+    rated = np.isfinite(acquisition.rating(units))
+    assert rated.any()
+    assert {tuner.space.to_params(unit)["optimizer"] for unit in units[rated]} == {"sgd"}
 
 
 def test_later_swaps_are_rare_and_without_categories_there_are_none() -> None:
