@@ -747,3 +747,16 @@ def test_many_workers_stay_inside_a_fidelity_of_any_kind(distribution: str) -> N
     tuner = Sweeper({"share": {"distribution": distribution, "min": low, "max": high}}, fidelity="share")
     asked = [trial.params["share"] for trial in tuner.ask(40)]
     assert all(low <= value <= high for value in asked)
+
+
+def test_where_no_other_category_may_run_the_next_best_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the cheapest of what is drawn at random, the last resort."""
+    tuner = Sweeper({"c": {"values": [1, 2]}, **TWO}, constraints=["c < 2"], seed=0)
+    for number in range(1, 33):
+        if number in (26, 31):
+            monkeypatch.setattr(tuner.space, "sample", None)
+        trial = tuner.ask()
+        assert trial.origin != "swap"
+        steps = trial.params["steps"]
+        tuner.tell(trial, score=np.log(steps) - np.log10(trial.params["lr"] / 1e-3) ** 2, cost=steps / 1000)
+        monkeypatch.undo()
