@@ -649,7 +649,7 @@ def test_several_asks_share_one_fit_and_differ_in_nothing_from_restored_ones() -
 
 def test_the_category_that_was_lucky_first_does_not_stay_for_good() -> None:
     """Four optimizers, each with a learning rate of its own; one is a quarter better than the others. Once
-    half of all sweeps kept to whichever had scored first, with two or three trials for the best of them."""
+    half of all sweeps kept to whichever had scored first, with two to eight trials for the best of them."""
     best = {"adam": (0.8, -3.0), "sgd": (0.75, -1.8), "muon": (1.0, -2.4), "lion": (0.7, -4.0)}
     parameters = {
         "optimizer": {"values": list(best)},
