@@ -386,7 +386,7 @@ def training(watch: Watch) -> Iterator[str]:
 
 def solving(watch: Watch) -> Iterator[str]:
     """The bundled settings, tuned on processors: seconds of training to what each README calls solved."""
-    goals = {"cartpole": 1.0, "pong": 2.0, "breakout": 5.0, "game2048": None}
+    goals = {"cartpole": 1.0, "pong": 2.0, "breakout": 5.0, "snake": None, "game2048": None}
     for name, goal in goals.items():
         if watch.left() < 120 and watch.cuda:
             yield f"{name:10} not measured: the time is up"
@@ -401,6 +401,19 @@ def solving(watch: Watch) -> Iterator[str]:
         when = f"solved after {reached[0]:.2f} s" if reached else "not solved"
         asked = f", asked: {goal:g} s" if goal else ""
         yield f"{name:10} {when}{asked}; score {result.score:.1f} of {solved:g} after {result.seconds:.2f} s"
+
+
+def curves(watch: Watch) -> Iterator[str]:
+    """Breakout's score over steps by its bundled settings, on this device and on the processor."""
+    for device in (watch.name, "cpu"):
+        for seed in (1, 2, 3) if watch.cuda else (1,):
+            changes: dict = {"train.curve_points": 4}
+            if not watch.cuda:
+                changes |= {"train.total_timesteps": 256, "train.eval_episodes": 1, "train.eval_max_steps": 2}
+                changes |= {"train.num_envs": 2, "train.minibatch_size": 64, "train.horizon": 32}
+            result = train(Settings.parse("breakout", changes), seed=seed, device=device)
+            points = ", ".join(f"{point.step:,} steps {point.score:.0f}" for point in result.points)
+            yield f"{device:8} seed {seed}: {result.failure or points}"
 
 
 MANY_AGENTS = ("snake", "wilds")  # 64 an environment, which the processor steps
@@ -505,6 +518,7 @@ PARTS: dict[str, Callable[[Watch], Iterator[str]]] = {
     "environments": environments,
     "training": training,
     "solving": solving,
+    "curves": curves,
     "overlap": overlap,
     "sharing": sharing,
 }
@@ -578,6 +592,7 @@ def main() -> None:
     if usable and "training" in arguments.only:
         print(
             "\nA sweep of a hundred trials, by itself: sweep run examples/breakout.yaml --name breakout-gpu"
+            " --set budget.trials=100 --set budget.time=15m --set parameters.train.num_envs.max=8192"
         )
     if wrong:
         raise SystemExit(f"not whole: {', '.join(wrong)}")

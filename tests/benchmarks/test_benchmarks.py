@@ -13,6 +13,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 SMALL = {
+    "bounds": ["--seeds", "3"],
     "breakout": ["runs/breakout", "--seeds=2", "--steps", "1e5", "--table=new.md", "--picture=new/new.png"],
     "early_stop": ["--seeds", "1", "--trials", "14", "--points", "3", "--tasks", "hard-log"],
     "gpu": ["--emulated"],
