@@ -125,7 +125,7 @@ def number_of(event: Event) -> int:
 
 
 def rebuild(store: Store) -> Sweeper:
-    """The proposer as the store's history left it. Needs torch; changes nothing."""
+    """The proposer as the store's history left it; changes nothing."""
     with store.snapshot():
         settings, history = store.settings(), store.history()
     return replayed(settings, history)

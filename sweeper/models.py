@@ -13,7 +13,7 @@ Many of them drown in noise that is taken for large, so a fit that finds it is t
 none, and the better explanation is kept. Collapses that come of the params (a learning rate beyond a cliff)
 crowd together: success is a process over failures and collapses alike, which finds out where.
 gpytorch takes some ten milliseconds of Python for one likelihood, so the same likelihood and its gradient are
-written out here over torch float64 matrices; a test holds the two against each other.
+written out here over numpy's float64 matrices; a test holds the two against each other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
+from scipy.linalg import block_diag, lapack
 from scipy.optimize import minimize
 from scipy.special import expit
 from threadpoolctl import ThreadpoolController
@@ -56,13 +56,8 @@ def _thread_pools() -> ThreadpoolController:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Small matrices are many times slower on many threads; the user's own settings come back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with _thread_pools().limit(limits=1, user_api="blas"):
-            yield
-    finally:
-        torch.set_num_threads(before)
+    with _thread_pools().limit(limits=1, user_api="blas"):
+        yield
 
 
 class Priors:
@@ -109,32 +104,31 @@ class GaussianProcess:
         noise_variance: float = 0.01,
         trials: np.ndarray | None = None,
     ) -> None:
-        self.x = torch.as_tensor(features, dtype=torch.float64)  # [n, f]
+        self.x = np.asarray(features, float)  # [n, f]
         largest = max(float(np.abs(targets).max(initial=0.0)), 1e-300)  # first, so that no square overflows
         spread = float(np.std(targets / largest))
         self.scale = largest * (spread if spread > 1e-12 else 1.0)
         self.shift = float(np.mean(targets / largest)) * largest
-        self.y = torch.as_tensor((targets - self.shift) / self.scale, dtype=torch.float64)  # [n]
-        self.groups, self.linear, self.trials = torch.as_tensor(groups), linear, trials
+        self.y = (targets - self.shift) / self.scale  # [n]
+        self.groups, self.linear, self.trials = groups, linear, trials
         self.robust, self.failed = robust, failed
         self.warped, self.low = warped, float(targets.min())
         self.range = max(float(targets.max() - self.low), 1e-12 * largest)
-        self.heights = torch.as_tensor((targets - self.low) / self.range, dtype=torch.float64)  # [n], 0..1
+        self.heights = (targets - self.low) / self.range  # [n], 0..1
         self.dim = int(self.groups.max()) + 1
         self.priors = Priors(self.dim, linear, noise_variance, warped)
-        self._even = torch.eye(len(self.y), dtype=torch.float64)  # [n, n]: the noise at equal weights
+        self._even = np.eye(len(self.y))  # [n, n]: the noise at equal weights
         if trials is not None:
-            shared = torch.as_tensor(trials[:, None] == trials[None, :]).double()
+            shared = trials[:, None] == trials[None, :]
             self._even = _SHARED_NOISE * shared + (1 - _SHARED_NOISE) * self._even
             owner, points = np.unique(trials, return_inverse=True, return_counts=True)[1:]
             by_trial = np.split(np.argsort(owner, kind="stable"), np.cumsum(points)[:-1])
             self._rows = [  # [trials, points] of those with as many points
-                torch.as_tensor(np.stack([rows for rows in by_trial if len(rows) == count]))
-                for count in np.unique(points)
+                np.stack([rows for rows in by_trial if len(rows) == count]) for count in np.unique(points)
             ]
         self.noise_shape = self._even  # [n, n], times the noise variance
-        self.accident = torch.zeros(len(self.y), dtype=torch.float64)  # [n], how probable
-        self._factor: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.accident = np.zeros(len(self.y))  # [n], how probable
+        self._factor: tuple[np.ndarray, np.ndarray] | None = None
         self._log_slope = 0.0  # log of the product of the slopes of warp and standardising, by height
         self.evidence = -math.inf  # sum of the log densities of all rows, each by the trials of others
         self.hyper = self.priors.mean.copy()
@@ -157,35 +151,37 @@ class GaussianProcess:
         sparse, all others say that the first success is none.
         """
         noise, (prior, of) = math.exp(self.hyper[self.dim + 1]), _ACCIDENTS
-        judged = torch.arange(len(self.y)) < len(self.y) - self.failed
-        other = torch.where(judged, 0.0, -math.inf)  # than plain
-        share, self.accident = prior / of, torch.zeros_like(self.y)
+        judged = np.arange(len(self.y)) < len(self.y) - self.failed
+        other = np.where(judged, 0.0, -math.inf)  # than plain
+        share, self.accident = prior / of, np.zeros(len(self.y))
         for _ in range(_WEIGHINGS):
             before = self.accident
             off, doubt = self._left_out()
             # The variance of standardised targets is 1. A discovery may be of any size, but no cost is one.
             plain, wide = (
-                -0.5 * (off**2 / v + torch.log(2 * math.pi * v)) for v in (doubt + noise, doubt + noise + 1)
+                -0.5 * (off**2 / v + np.log(2 * math.pi * v)) for v in (doubt + noise, doubt + noise + 1)
             )
-            found = torch.where((off > 0) & self.warped, math.log(share * _DISCOVERY), -math.inf)
-            odd = torch.stack([wide + math.log(share), found]) + other
-            kinds = torch.cat([plain[None] + math.log(1 - share), odd])
-            self.accident = torch.softmax(kinds, 0)[1]
-            self.evidence = float(torch.logsumexp(kinds, 0).sum()) + self._log_slope
+            found = np.where((off > 0) & self.warped, math.log(share * _DISCOVERY), -math.inf)
+            kinds = np.stack([plain + math.log(1 - share), wide + math.log(share) + other, found + other])
+            highest = kinds.max(0)
+            density = np.exp(kinds - highest)
+            total = density.sum(0)
+            self.accident = density[1] / total
+            self.evidence = float((highest + np.log(total)).sum()) + self._log_slope
             share = (prior + float(self.accident.sum())) / (of + float(judged.sum()))
             weight = 1 - self.accident / (1 + noise)  # its own, so that the rest of its curve keeps theirs
-            self.noise_shape, self._factor = self._even + torch.diag(1 / weight - 1), None
-            if float((self.accident - before).abs().max()) < 0.01:
+            self.noise_shape, self._factor = self._even + np.diag(1 / weight - 1), None
+            if np.abs(self.accident - before).max() < 0.01:
                 break
 
     def _warp(self, hyper: np.ndarray) -> None:
         low, high = np.exp(hyper[-2:])
-        logs = torch.log((self.heights + low) / (1 + high - self.heights))
-        self.shift, spread = float(logs.mean()), float(logs.std(unbiased=False))
+        logs = np.log((self.heights + low) / (1 + high - self.heights))
+        self.shift, spread = float(logs.mean()), float(logs.std())
         self.scale = spread if spread > 1e-9 else 1.0
         self.y = (logs - self.shift) / self.scale
         self._slopes = 1 / (self.heights + low) + 1 / (1 + high - self.heights)  # [n]
-        self._log_slope = float(self._slopes.log().sum()) - len(self.y) * math.log(self.scale)
+        self._log_slope = float(np.log(self._slopes).sum()) - len(self.y) * math.log(self.scale)
 
     def warp(self, targets: np.ndarray) -> np.ndarray:
         """Targets to the units of predictions; what lies beyond the worst or best counts as little beyond."""
@@ -210,25 +206,25 @@ class GaussianProcess:
             self._warp(hyper)
         noise = math.exp(hyper[self.dim + 1])
         z = self._scaled(self.x, hyper)
-        r, variance = _distance(z, z), math.exp(hyper[self.dim])
-        matern = _matern(r, variance)
+        matern, slope = _matern(_squared(z, z), math.exp(hyper[self.dim]))
         kernel = matern + self._line(self.x, self.x, hyper) if self.linear else matern
         factor = _cholesky(kernel + noise * self.noise_shape)
-        alpha = torch.cholesky_solve(self.y[:, None], factor)[:, 0]
-        value = 0.5 * float(self.y @ alpha) + float(factor.diagonal().log().sum())
+        alpha = _solve(factor, self.y)
+        value = 0.5 * float(self.y @ alpha) + float(np.log(factor.diagonal()).sum())
         value += 0.5 * len(self.y) * math.log(2 * math.pi)
         # d loss / d t = -1/2 sum(w * dK/dt); by lengthscale dK/dlog l = slope * (z_a - z_b)^2, where slope is
         # minus the derivative of K by half the squared distance.
-        w = torch.outer(alpha, alpha) - torch.cholesky_inverse(factor)
-        m = w * (variance * torch.exp(-r) * (1 + r) * (5 / 3))
-        by_feature = 2 * ((z * z * m.sum(1, keepdim=True)).sum(0) - (z * (m @ z)).sum(0))
+        w = np.outer(alpha, alpha) - _inverse(factor)
+        m = w * slope
+        by_feature = 2 * ((z * z * m.sum(1)[:, None]).sum(0) - (z * (m @ z)).sum(0))
         gradient = np.zeros(len(hyper))
-        np.add.at(gradient, self.groups.numpy(), -0.5 * by_feature.numpy())
-        gradient[self.dim] = -0.5 * float((w * matern).sum())
-        gradient[self.dim + 1] = -0.5 * noise * float((w * self.noise_shape).sum())
+        gradient[: self.dim] = -0.5 * self._by_parameter(by_feature)
+        gradient[self.dim] = -0.5 * np.vdot(w, matern)
+        gradient[self.dim + 1] = -0.5 * noise * np.vdot(w, self.noise_shape)
         if self.linear:
-            by_feature = (self.x * (w @ self.x)).sum(0).numpy() * np.exp(hyper[self.dim + 2 :])[self.groups]
-            np.add.at(gradient, self.dim + 2 + self.groups.numpy(), -0.5 * by_feature)
+            by_feature = (self.x * (w @ self.x)).sum(0)
+            slopes = slice(self.dim + 2, 2 * self.dim + 2)
+            gradient[slopes] = -0.5 * np.exp(hyper[slopes]) * self._by_parameter(by_feature)
         if self.warped:
             # The likelihood is that of the scores: the log slopes of warp and standardising belong to it.
             low, high = np.exp(hyper[-2:])
@@ -292,18 +288,19 @@ class GaussianProcess:
 
         In the units of the targets; of a warped process in those of its warp.
         """
-        mean, sd = self._predict(torch.as_tensor(features, dtype=torch.float64))
-        return self.shift + self.scale * mean.numpy(), self.scale * sd.numpy()
+        mean, sd = self._predict(features)
+        return self.shift + self.scale * mean, self.scale * sd
 
-    def _predict(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         factor, alpha = self._factored()
         cross = self._kernel(x, self.x)
-        solved = torch.linalg.solve_triangular(factor, cross.T, upper=False)
-        prior = torch.full((len(x),), math.exp(self.hyper[self.dim]), dtype=torch.float64)
+        mean = cross @ alpha
+        solved = lapack.dtrtrs(factor, cross.T, lower=1, overwrite_b=1)[0]
+        prior = np.full(len(x), math.exp(self.hyper[self.dim]))
         if self.linear:
-            prior += _LEVEL + (x * x) @ torch.as_tensor(np.exp(self.hyper[self.dim + 2 :]))[self.groups]
-        variance = prior - (solved * solved).sum(0)
-        return cross @ alpha, variance.clamp_min(1e-12).sqrt()
+            prior += _LEVEL + (x * x) @ np.exp(self.hyper[self.dim + 2 :])[self.groups]
+        variance = prior - np.einsum("ij,ij->j", solved, solved)
+        return mean, np.sqrt(np.maximum(variance, 1e-12))
 
     def believe(
         self, features: np.ndarray, at_least: np.ndarray | None = None, hope: float = 0.0
@@ -312,14 +309,13 @@ class GaussianProcess:
         [m] if higher."""
         if not len(features):
             return self
-        more = torch.as_tensor(features, dtype=torch.float64)
-        mean, sd = self._predict(more)
+        mean, sd = self._predict(features)
         believed = mean + hope * sd
         if at_least is not None:
-            believed = torch.maximum(believed, torch.as_tensor((at_least - self.shift) / self.scale))
+            believed = np.maximum(believed, (at_least - self.shift) / self.scale)
         new = copy(self)
-        new.x, new.y = torch.cat([self.x, more]), torch.cat([self.y, believed])
-        new.noise_shape = torch.block_diag(self.noise_shape, torch.eye(len(more), dtype=torch.float64))
+        new.x, new.y = np.concatenate([self.x, features]), np.concatenate([self.y, believed])
+        new.noise_shape = block_diag(self.noise_shape, np.eye(len(features)))
         new._factor = None
         return new
 
@@ -330,27 +326,27 @@ class GaussianProcess:
         left out together (Rasmussen and Williams 2006, 5.4.2).
         """
         off, doubt = self._left_out()
-        return self.scale * off.numpy(), np.hypot(self.scale * doubt.sqrt().numpy(), self.noise_sd)
+        return self.scale * off, np.hypot(self.scale * np.sqrt(doubt), self.noise_sd)
 
-    def _left_out(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _left_out(self) -> tuple[np.ndarray, np.ndarray]:
         """By how much the prediction misses [n], and the variance of that without the row's own noise [n]."""
         factor, alpha = self._factored()
-        inverse = torch.cholesky_inverse(factor)
+        inverse = _inverse(factor)
         if self.trials is None:
             variance = 1 / inverse.diagonal()
             off = alpha * variance
         else:
-            off, variance = torch.empty_like(alpha), torch.empty_like(alpha)
+            off, variance = np.empty_like(alpha), np.empty_like(alpha)
             for rows in self._rows:
-                block = torch.linalg.inv(inverse[rows[:, :, None], rows[:, None, :]])
+                block = np.linalg.inv(inverse[rows[:, :, None], rows[:, None, :]])
                 off[rows] = (block @ alpha[rows][:, :, None])[:, :, 0]
-                variance[rows] = block.diagonal(dim1=1, dim2=2)
+                variance[rows] = block.diagonal(axis1=1, axis2=2)
         own = math.exp(self.hyper[self.dim + 1]) * self.noise_shape.diagonal()
-        return off, (variance - own).clamp_min(0)
+        return off, np.maximum(variance - own, 0)
 
     def collapsed(self) -> np.ndarray:
         """Of each row, how probable it is that it is an accident for the worse, [n]."""
-        return self.accident.numpy() * (self.left_out()[0] < 0)
+        return self.accident * (self.left_out()[0] < 0)
 
     def explained(self) -> float:
         """Share of the targets' variance that the rest predicts when each trial is left out, at most 1."""
@@ -365,22 +361,24 @@ class GaussianProcess:
     def as_gpytorch(self) -> Any:
         """This process as a gpytorch model: the definition, for reading, checking and joint samples."""
         import gpytorch
+        import torch
 
         process = self
+        x, y, noise_shape = map(torch.as_tensor, (self.x, self.y, self.noise_shape))
 
         class Definition(gpytorch.models.ExactGP):
             def __init__(self) -> None:
                 hyper = torch.as_tensor(process.hyper).exp()
-                noise = hyper[process.dim + 1] * process.noise_shape.diagonal()
+                noise = hyper[process.dim + 1] * noise_shape.diagonal()
                 likelihood = gpytorch.likelihoods.FixedNoiseGaussianLikelihood(noise)
-                super().__init__(process.x, process.y, likelihood)
-                matern = gpytorch.kernels.MaternKernel(nu=2.5, ard_num_dims=process.x.shape[1])
+                super().__init__(x, y, likelihood)
+                matern = gpytorch.kernels.MaternKernel(nu=2.5, ard_num_dims=x.shape[1])
                 matern.lengthscale = hyper[process.groups]
                 self.mean_module = gpytorch.means.ZeroMean()
                 self.covar_module = gpytorch.kernels.ScaleKernel(matern)
                 self.covar_module.outputscale = hyper[process.dim]
                 if process.linear:
-                    line = gpytorch.kernels.LinearKernel(ard_num_dims=process.x.shape[1])
+                    line = gpytorch.kernels.LinearKernel(ard_num_dims=x.shape[1])
                     line.variance = hyper[process.dim + 2 :][process.groups]
                     level = gpytorch.kernels.ConstantKernel()
                     level.constant = torch.as_tensor(_LEVEL)
@@ -391,23 +389,27 @@ class GaussianProcess:
 
         return Definition().double()
 
-    def _scaled(self, x: torch.Tensor, hyper: np.ndarray) -> torch.Tensor:
-        return x * torch.as_tensor(np.exp(-hyper[: self.dim]))[self.groups]
+    def _scaled(self, x: np.ndarray, hyper: np.ndarray) -> np.ndarray:
+        """Features by their lengthscales, times sqrt(5): the distances that the Matern kernel takes."""
+        return x * (math.sqrt(5) * np.exp(-hyper[: self.dim]))[self.groups]
 
-    def _kernel(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        z1, z2 = self._scaled(x1, self.hyper), self._scaled(x2, self.hyper)
-        kernel = _matern(_distance(z1, z2), math.exp(self.hyper[self.dim]))
+    def _by_parameter(self, by_feature: np.ndarray) -> np.ndarray:
+        return np.bincount(self.groups, by_feature, self.dim)
+
+    def _kernel(self, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
+        squared = _squared(self._scaled(x1, self.hyper), self._scaled(x2, self.hyper))
+        kernel = _matern(squared, math.exp(self.hyper[self.dim]))[0]
         return kernel + self._line(x1, x2, self.hyper) if self.linear else kernel
 
-    def _line(self, x1: torch.Tensor, x2: torch.Tensor, hyper: np.ndarray) -> torch.Tensor:
+    def _line(self, x1: np.ndarray, x2: np.ndarray, hyper: np.ndarray) -> np.ndarray:
         """The linear kernel, [n1, n2], with a slope of its own variance for each parameter."""
-        return _LEVEL + (x1 * torch.as_tensor(np.exp(hyper[self.dim + 2 :]))[self.groups]) @ x2.T
+        return _LEVEL + (x1 * np.exp(hyper[self.dim + 2 :])[self.groups]) @ x2.T
 
-    def _factored(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _factored(self) -> tuple[np.ndarray, np.ndarray]:
         if self._factor is None:
             noise = math.exp(self.hyper[self.dim + 1])
             factor = _cholesky(self._kernel(self.x, self.x) + noise * self.noise_shape)
-            self._factor = factor, torch.cholesky_solve(self.y[:, None], factor)[:, 0]
+            self._factor = factor, _solve(factor, self.y)
         return self._factor
 
 
@@ -507,24 +509,49 @@ def fit_models(
     return Models(score, log_cost, processes.get("success"), score.explained(), record)
 
 
-def _distance(z1: torch.Tensor, z2: torch.Tensor) -> torch.Tensor:
-    """sqrt(5) times the distance between scaled features, [n1, n2]."""
-    squared = (z1 * z1).sum(1)[:, None] + (z2 * z2).sum(1)[None, :] - 2 * z1 @ z2.T
-    return squared.clamp_min_(1e-30).sqrt_().mul_(math.sqrt(5))
+def _squared(z1: np.ndarray, z2: np.ndarray) -> np.ndarray:
+    """Squared distances, [n1, n2]."""
+    squared = z1 @ (-2 * z2.T)
+    squared += (z1 * z1).sum(1)[:, None]
+    squared += (z2 * z2).sum(1)
+    return np.maximum(squared, 1e-30, out=squared)
 
 
-def _matern(r: torch.Tensor, variance: float) -> torch.Tensor:
-    """Matern-5/2 of such distances, in place where it can be: this is where proposals spend their time."""
-    return torch.exp(-r).mul_(variance).mul_((r * r).div_(3).add_(r + 1))
+def _matern(squared: np.ndarray, variance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Matern-5/2 of such distances, and minus its derivative by half of `squared`, which it overwrites.
+
+    In place where it can be: this is where proposals spend their time.
+    """
+    r = np.sqrt(squared)
+    falling = np.exp(-r)
+    falling *= variance / 3
+    r += 1
+    squared += 3 * r
+    squared *= falling
+    falling *= r
+    return squared, falling
 
 
-def _cholesky(matrix: torch.Tensor) -> torch.Tensor:
+def _cholesky(matrix: np.ndarray) -> np.ndarray:
     """Lower factor; adds the least power-of-ten jitter that makes rounding errors harmless."""
     jitter = _JITTER
     while jitter < 1.0:
-        matrix = matrix + jitter * torch.eye(len(matrix), dtype=matrix.dtype)
-        factor, info = torch.linalg.cholesky_ex(matrix)
-        if not int(info):
+        matrix.flat[:: len(matrix) + 1] += jitter
+        factor, info = lapack.dpotrf(matrix.T, lower=1)  # .T: in the order that LAPACK wants, without a copy
+        if not info:
             return factor
         jitter *= 10
     raise ArithmeticError("a covariance matrix is not positive definite")
+
+
+def _solve(factor: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The matrix of this lower factor, inverted, times [n]."""
+    return lapack.dpotrs(factor, y, lower=1)[0]
+
+
+def _inverse(factor: np.ndarray) -> np.ndarray:
+    """Of the matrix of this lower factor, [n, n]."""
+    lower = lapack.dpotri(factor, lower=1)[0]
+    inverse = lower + lower.T
+    inverse.flat[:: len(inverse) + 1] *= 0.5
+    return inverse

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from sweeper import pareto
 from sweeper.acquisition import (
@@ -274,7 +273,7 @@ class Sweeper:
             return 1.0
         scores = models.score.unwarp(means[front])
         least = models.score.warp(scores[left] + PRUNE * float(np.ptp(scores)))
-        return float(norm.sf((least - mean) / sd).max())
+        return float(ndtr((mean - least) / sd).max())
 
     def _shorter(self, trial: Trial, step: float) -> Trial | None:
         """The trial that would have ended at this step; None where the space has none: without a fidelity,
@@ -563,8 +562,10 @@ class Sweeper:
 
     def _sobol(self, index: int) -> np.ndarray:
         """Space-filling points [at least 512, dim] in [-1, 1] for the trial of this index."""
-        sobol = torch.quasirandom.SobolEngine(self.space.dim, scramble=True, seed=self.seed)
-        return 2 * sobol.draw(1024, dtype=torch.float64).numpy()[index % 512 :] - 1
+        from scipy.stats import qmc  # here: to look at a run needs none, and all else is imported sooner
+
+        sobol = qmc.Sobol(self.space.dim, rng=self.seed)
+        return 2 * sobol.random(1024)[index % 512 :] - 1
 
     def _spent(self, origin: str | None = None) -> float:
         """The cost of all trials so far, or of those of this origin."""

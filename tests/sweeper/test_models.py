@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from sweeper.models import GaussianProcess, Observations, fit_models, one_thread
 
@@ -30,7 +31,8 @@ def test_likelihood_and_posterior_are_gpytorchs(linear: bool, robust: bool, grou
     model = process.as_gpytorch()
     model.train()
     likelihood = gpytorch.mlls.ExactMarginalLogLikelihood(model.likelihood, model)
-    reference = -likelihood(model(process.x), process.y).item() * len(process.y)
+    x, y = torch.as_tensor(process.x), torch.as_tensor(process.y)
+    reference = -likelihood(model(x), y).item() * len(process.y)
     assert process.loss(process.hyper, prior=False)[0] == pytest.approx(reference, abs=1e-4)
     at = np.random.default_rng(1).uniform(-1, 1, (9, len(groups)))
     model.eval()
@@ -109,7 +111,7 @@ def test_leaving_out_is_predicting_from_the_rest(curves: bool, robust: bool) -> 
         rest, left = trials != trial, trials == trial
         other = GaussianProcess(x[rest], y[rest], np.array([0, 1]), trials=trials[rest] if curves else None)
         other.shift, other.scale = process.shift, process.scale  # as the whole was standardised
-        other.y = torch.as_tensor((y[rest] - process.shift) / process.scale)
+        other.y = (y[rest] - process.shift) / process.scale
         other.noise_shape = process.noise_shape[rest][:, rest]  # and as its trials weigh
         mean, doubt = other.predict(x[left])
         np.testing.assert_allclose(off[left], y[left] - mean, atol=1e-6)
@@ -165,8 +167,8 @@ def test_a_row_weighs_by_what_the_others_say_of_it(curves: bool) -> None:
         x, y, np.array([0, 1]), robust=True, failed=1, trials=trials if curves else None
     )
     process.set_hyper(process.hyper)
-    noise, kernel = math.exp(process.hyper[3]), process._kernel(process.x, process.x).numpy()
-    same, targets = trials[:, None] == trials[None, :], process.y.numpy()
+    noise, kernel = math.exp(process.hyper[3]), process._kernel(process.x, process.x)
+    same, targets = trials[:, None] == trials[None, :], process.y
     shape = np.where(np.eye(12) > 0, 1.0, 0.7 * same)  # 0.7 of a curve's luck is its seed's
     weight, share = np.ones(12), 1 / 20
     for _ in range(4):
@@ -181,7 +183,7 @@ def test_a_row_weighs_by_what_the_others_say_of_it(curves: bool) -> None:
             density[row], chance[row] = accident + plain, accident / (accident + plain)
         weight = 1 - chance + chance * noise / (noise + 1)
         share = (1 + chance.sum()) / (20 + 11)
-    np.testing.assert_allclose(process.noise_shape.numpy(), shape + np.diag(1 / weight - 1), rtol=1e-4)
+    np.testing.assert_allclose(process.noise_shape, shape + np.diag(1 / weight - 1), rtol=1e-4)
     assert weight[[4, 10]].max() < 0.2 < weight[11] == 1
     assert process.evidence == pytest.approx(np.log(density).sum(), rel=1e-4)
 
@@ -302,14 +304,14 @@ def test_explained_tells_signal_from_noise() -> None:
 
 
 def test_the_users_threads_come_back() -> None:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    with threadpool_limits(3, user_api="blas"):
+        assert threads() == {3}
         with one_thread():
-            assert torch.get_num_threads() == 1
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
+            assert threads() == {1}
+        assert threads() == {3}
 
 
 def test_warp_and_unwarp_are_inverse() -> None:
