@@ -9,8 +9,9 @@ where scores grow by factors (ten times the steps, ten times the score), so that
 carries over to dear ones; b is small where they saturate (500 of 500 steps), so that the luck of the middle
 does not pass for promise at the top. Large, they leave scores as they are. Some trials are accidents (a seed
 that collapsed, a machine that was busy): where all others contradict a score or a cost, it hardly counts.
-Many of them drown in noise that is taken for large, so a fit that finds it is tried once more from next to
-none, and the better explanation is kept. Collapses that come of the params (a learning rate beyond a cliff)
+Many of them drown in noise that is taken for large, and there are other explanations that a fit may be caught
+in: every few results it is tried from next to no noise and from draws of the prior too, and what explains the
+trials best, each by the others, is kept. Collapses that come of the params (a learning rate beyond a cliff)
 crowd together: success is a process over failures and collapses alike, which finds out where.
 gpytorch takes some ten milliseconds of Python for one likelihood, so the same likelihood and its gradient are
 written out here over numpy's float64 matrices; a test holds the two against each other.
@@ -43,8 +44,10 @@ _ACCIDENTS = 1.0, 20.0  # of so many trials, before any is seen: whose luck is a
 _DISCOVERY = 1e-2
 _DOUBT = 0.05  # of the variance of success, at least, is luck: or one parameter explains each failure
 _WEIGHINGS = 4  # at most, of the trials, each by all others as they weigh; more change little
+_STEPS = 40  # of L-BFGS, at most; fewer where a fit goes on among many trials
 _QUIET = 1e-3  # noise variance from which a fit is tried once more where it found ten times as much
 _RETRIED = 4  # results between the fits that are tried from elsewhere too than where the last one ended
+_DRAWS, _DRAWN = 3, 150  # of the score's from so many draws of the prior, while there are no more rows
 _WIDE = 0.25  # of its prior's centre is a lengthscale of success at least: else each collapse is an island
 
 
@@ -242,12 +245,15 @@ class GaussianProcess:
             value, gradient = value + 0.5 * float(off @ off), gradient + off / self.priors.sd
         return value, gradient
 
-    def fit(self, starts: list[np.ndarray], steps: int, retry: bool = True) -> GaussianProcess:
+    def fit(
+        self, starts: list[np.ndarray], steps: int, retries: list[np.ndarray] | None = None
+    ) -> GaussianProcess:
         """Sets `hyper` to the best maximum a posteriori found by L-BFGS from each of `starts`.
 
         Of a robust process with its trials as they weigh by the start, if there is but one; else first with
         trials of equal weight, then, twice, as they weigh by what was found: accidents stand out from a fit.
-        `retry`: where accidents may have drowned in noise, also from next to none; the better one is kept.
+        With `retries` (None: without) also from each of them, and from next to no noise where accidents may
+        have drowned in it; kept is what explains the trials best, each by the others.
         """
         if not self.robust:
             self._search(starts, steps)
@@ -260,15 +266,26 @@ class GaussianProcess:
             for _ in range(3):
                 self._search(starts, steps)
                 starts = [self.hyper]
-        loud, evidence = self.hyper, self.evidence
-        if retry and loud[self.dim + 1] > math.log(10 * _QUIET):
-            quiet = loud.copy()
+        if retries is None:
+            return self
+        if self.hyper[self.dim + 1] > math.log(10 * _QUIET):
+            quiet = self.hyper.copy()
             quiet[self.dim + 1] = math.log(_QUIET)
-            self.set_hyper(quiet)
-            self._search([quiet], steps)
-            if self.evidence <= evidence:
-                self.set_hyper(loud)
+            retries = [quiet, *retries]
+        best, explained = self.hyper, self._explanation()
+        for start in retries:
+            self.set_hyper(start)
+            self._search([start], _STEPS)
+            if self._explanation() > explained:
+                best, explained = self.hyper, self._explanation()
+        if self.hyper is not best:
+            self.set_hyper(best)
         return self
+
+    def _explanation(self) -> float:
+        """Log density of the trials, each by the others, and of the hyperparameters by their prior."""
+        off = (self.hyper - self.priors.mean) / self.priors.sd
+        return self.evidence - 0.5 * float(off @ off)
 
     def _search(self, starts: list[np.ndarray], steps: int) -> None:
         bounds = list(zip(self.priors.low, self.priors.high, strict=True))
@@ -484,12 +501,12 @@ def fit_models(
         if known and not due:
             process.set_hyper(known[0])
             return process
+        mean, sd = process.priors.mean, process.priors.sd
         if count < 30 or not known:
-            mean, sd = process.priors.mean, process.priors.sd
             known += [mean, mean + 0.7 * sd * generator.standard_normal(len(mean))]
-        elif name == "success" and retry:
-            known.append(process.priors.mean)  # labels are so few that a fit keeps to the islands it once saw
-        return process.fit(known, 40 if count < 60 else 15, retry)
+        draws = _DRAWS if retry and name == "score" and count <= _DRAWN else 0
+        anew = [mean + 0.7 * sd * generator.standard_normal(len(mean)) for _ in range(draws)]
+        return process.fit(known, _STEPS if count < 60 else 15, anew if retry else None)
 
     processes = {"score": fit("score", score), "cost": fit("cost", log_cost)}
     # Yes or no: as probabilities, doubts about low scores would pass for failures while there are few trials.

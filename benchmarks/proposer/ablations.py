@@ -25,7 +25,8 @@ NEVER = 10**9
 WITHOUT: dict[str, list[tuple[Any, str, Any]]] = {
     "the warp of scores": [(models, "_OFFSETS", (100.0, 100.0))],
     "the discount of accidents": [(models.GaussianProcess, "_weigh", lambda self: None)],
-    "the retry of noisy fits": [(models, "_RETRIED", NEVER)],
+    "the retry of fits": [(models, "_RETRIED", NEVER)],
+    "draws in the retry of fits": [(models, "_DRAWS", 0)],
     "the width of success": [(models, "_WIDE", 1e-3)],
     "discoveries": [(models, "_DISCOVERY", 1e-300)],
     "collapses in success": [(models.GaussianProcess, "collapsed", lambda self: np.zeros(len(self.y)))],
