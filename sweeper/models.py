@@ -504,6 +504,8 @@ def fit_models(
         mean, sd = process.priors.mean, process.priors.sd
         if count < 30 or not known:
             known += [mean, mean + 0.7 * sd * generator.standard_normal(len(mean))]
+        elif name == "success" and retry:
+            known.append(mean)  # labels are so few that a fit keeps to the islands it once saw
         draws = _DRAWS if retry and name == "score" and count <= _DRAWN else 0
         anew = [mean + 0.7 * sd * generator.standard_normal(len(mean)) for _ in range(draws)]
         return process.fit(known, _STEPS if count < 60 else 15, anew if retry else None)
