@@ -220,8 +220,8 @@ def test_scattered_collapses_are_no_islands(seed: int, least: float, most: float
     """However the last fit saw them: each at a place of its own, which nothing came near to deny."""
     generator = np.random.default_rng(seed)
     x = generator.uniform(-1, 1, (80, 3))
-    scores, failed = x.sum(axis=1), generator.uniform(-1, 1, (20, 3))
-    seen = Observations(x, scores, np.zeros(80), np.arange(80), failed, np.zeros(20), results=100)
+    failed = generator.uniform(-1, 1, (20, 3))
+    seen = Observations(x, np.zeros(80), np.zeros(80), np.arange(80), failed, np.zeros(20), results=100)
     before = fit_models(seen, np.arange(3), {}, np.random.default_rng(0)).record
     islands = [math.log(0.01)] * 3 + [0.3, math.log(0.05)] + [math.log(0.03)] * 3
     models = fit_models(seen, np.arange(3), before | {"success": islands, "seen": 96}, generator)
