@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import gpytorch
 import numpy as np
@@ -213,6 +214,38 @@ def test_evidence_is_of_scores_whatever_their_warp() -> None:
             evidence.append(process.evidence)
     assert evidence[0] > evidence[1] + 10
     assert evidence[3] > evidence[2] + 10
+
+
+def test_what_explains_the_trials_better_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stay(process: GaussianProcess, starts: list[np.ndarray], steps: int) -> None:
+        process.set_hyper(starts[0])
+
+    monkeypatch.setattr(GaussianProcess, "_search", stay)
+    x = np.random.default_rng(0).uniform(-1, 1, (30, 2))
+    process = GaussianProcess(x, np.sin(3 * x[:, 0]), np.array([0, 1]), warped=True, robust=True)
+    apart = process.priors.mean.copy()
+    apart[:2] = math.log(0.01)  # lengthscales: no trial tells another anything
+    assert process.fit([apart], 40).explained() < 0.2
+    assert process.fit([apart], 40, [process.priors.mean]).explained() > 0.9
+    assert process.fit([process.priors.mean], 40, [apart]).explained() > 0.9
+
+
+def test_now_and_then_a_fit_is_tried_from_draws_while_trials_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int | None] = []
+    fit = GaussianProcess.fit
+
+    def spy(process: GaussianProcess, starts: Any, steps: int, retries: Any = None) -> GaussianProcess:
+        if process.warped:
+            tried.append(None if retries is None else len(retries))
+        return fit(process, starts, 1)
+
+    monkeypatch.setattr(GaussianProcess, "fit", spy)
+    x, record, none = np.random.default_rng(0).uniform(-1, 1, (160, 1)), {}, np.zeros((0, 1))
+    for count in (10, 11, 12, 13, 150, 160):
+        record = fit_models(
+            seen(x[:count], x[:count, 0], none), np.arange(1), record, np.random.default_rng(0)
+        ).record
+    assert tried == [3, None, 3, None, 3, 0]
 
 
 @pytest.mark.parametrize(("seed", "least", "most"), [(0, 0.6, 0.9), (1, 0.3, 0.97)])
