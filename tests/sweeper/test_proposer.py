@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -748,6 +750,18 @@ def test_many_workers_stay_inside_a_fidelity_of_any_kind(distribution: str) -> N
     tuner = Sweeper({"share": {"distribution": distribution, "min": low, "max": high}}, fidelity="share")
     asked = [trial.params["share"] for trial in tuner.ask(40)]
     assert all(low <= value <= high for value in asked)
+
+
+def test_a_sweep_needs_no_torch() -> None:
+    """It takes seconds to import and hundreds of MB; trials may want it, asks and fronts do not."""
+    code = (
+        "import sys\nfrom sweeper.proposer import Sweeper\n"
+        "tuner = Sweeper({'x': {'min': 0, 'max': 1}})\n"
+        "for _ in range(9):\n    trial = tuner.ask()\n    tuner.tell(trial, score=trial.params['x'], cost=1.0)\n"
+        "assert tuner.front() and trial.origin == 'model'\n"
+        "assert not {'torch', 'gpytorch', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_where_no_other_category_may_run_the_next_best_does(monkeypatch: pytest.MonkeyPatch) -> None:
