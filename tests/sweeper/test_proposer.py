@@ -757,7 +757,7 @@ def test_a_sweep_needs_no_torch() -> None:
     code = (
         "import sys\nfrom sweeper.proposer import Sweeper\n"
         "tuner = Sweeper({'x': {'min': 0, 'max': 1}})\n"
-        "for _ in range(9):\n    trial = tuner.ask()\n    tuner.tell(trial, score=trial.params['x'], cost=1.0)\n"
+        "for _ in range(9):\n    trial = tuner.ask()\n    tuner.tell(trial, score=trial.number, cost=1.0)\n"
         "assert tuner.front() and trial.origin == 'model'\n"
         "assert not {'torch', 'gpytorch', 'matplotlib'} & set(sys.modules)"
     )
