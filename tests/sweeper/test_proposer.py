@@ -126,9 +126,9 @@ def test_a_first_success_is_followed() -> None:
     def reward(steps: float, rate: float) -> float:
         return min(1.0, max(0.0, 2 * steps - 3)) * max(0.0, 1 - 4 * abs(rate))
 
-    sweeps = [sparse(seed, reward, 80)[0] for seed in range(12)]
+    sweeps = [sparse(seed, reward, 80)[0] for seed in range(9)]
     best = [scores.max() for scores in sweeps if scores[:50].any()]  # which of them meet it is luck
-    assert len(best) >= 6
+    assert len(best) >= 5
     assert np.median(best) > 0.8  # of forty sweeps .93, the lower quartile .62
     assert np.quantile(best, 0.25) > 0.4
 
@@ -659,7 +659,7 @@ def test_the_category_that_was_lucky_first_does_not_stay_for_good() -> None:
         "steps": {"distribution": "log", "type": "int", "min": 1000, "max": 1_000_000},
     }
     led = 0
-    for seed in range(8, 20):
+    for seed in range(8, 16):
         tuner, luck = Sweeper(parameters, seed=seed), np.random.default_rng(seed)
         for _ in range(80):
             trial = tuner.ask()
@@ -672,7 +672,7 @@ def test_the_category_that_was_lucky_first_does_not_stay_for_good() -> None:
             cost = params["steps"] / 1000
             tuner.tell(trial, score=score + 0.01 * luck.standard_normal(), cost=cost)
         led += tuner.front()[-1].params["optimizer"] == "muon"
-    assert led >= 8
+    assert led >= 5
 
 
 def test_probes_take_a_twentieth_and_blind_climbing_is_paid_for_first() -> None:
