@@ -562,7 +562,7 @@ class Sweeper:
 
     def _sobol(self, index: int) -> np.ndarray:
         """Space-filling points [at least 512, dim] in [-1, 1] for the trial of this index."""
-        from scipy.stats import qmc  # here: to look at a run needs none, and all else is imported sooner
+        from scipy.stats import qmc  # not above: slow to import, and who only looks at a run draws nothing
 
         sobol = qmc.Sobol(self.space.dim, rng=self.seed)
         return 2 * sobol.random(1024)[index % 512 :] - 1
