@@ -264,10 +264,14 @@ def log_expected_improvement(mean: np.ndarray, sd: np.ndarray, incumbent: np.nda
 def perturb(space: Space, centres: np.ndarray, sds: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """[n, dim] around `centres` [n, dim] by normal steps of `sds` [n], reflected at the walls and rounded.
 
-    The larger the step, the more often is a category drawn anew.
+    The larger the step, the more often is a category drawn anew, and a whole number does not stay for ever
+    what it is because steps are small beside its neighbours' distance: it is rounded to either, by chance.
     """
     count, dim = centres.shape
     units = centres + sds[:, None] * generator.standard_normal((count, dim))
+    for column, parameter in enumerate(space.parameters.values()):
+        if parameter.kind == "int" or parameter.distribution == "pow2":
+            units[:, column] += generator.uniform(-0.5, 0.5, count) * parameter.cell(centres[:, column])
     units = 1 - np.abs((units + 1) % 4 - 2)  # a triangle wave: itself inside [-1, 1], mirrored beyond
     for column, parameter in enumerate(space.parameters.values()):
         if parameter.kind == "categorical":

@@ -1,9 +1,10 @@
 """Gaussian processes for score, log cost and success.
 
-A model is what `GaussianProcess.as_gpytorch` builds: a zero-mean exact process on standardised targets,
-Matern-5/2 with one lengthscale a parameter, plus (for cost and success) a linear kernel with one slope
-variance a parameter: cost extrapolates beyond the dearest trial, a category that always fails does so
-everywhere; a few trials tell which slopes there are. Scores are modelled as log(r + a) - log(1 + b - r), r
+A model is what `GaussianProcess.as_gpytorch` builds: an exact process on standardised targets of an unknown
+level: Matern-5/2 with one lengthscale a parameter, plus a constant, so that what nobody has tried is not
+taken for as good as the mean of all trials, most of which lie where it is good. For cost and success a linear
+kernel with one slope variance a parameter comes on top: cost extrapolates beyond the dearest trial, a category
+that always fails does so everywhere; a few trials tell which slopes there are. Scores are modelled as log(r + a) - log(1 + b - r), r
 their height above the worst in units of their range, both offsets fitted with the lengthscales. a is small
 where scores grow by factors (ten times the steps, ten times the score), so that what cheap trials show
 carries over to dear ones; b is small where they saturate (500 of 500 steps), so that the luck of the middle
@@ -34,7 +35,7 @@ from scipy.special import expit
 from threadpoolctl import ThreadpoolController
 
 _JITTER = 1e-8
-_LEVEL = 1.0  # variance of a linear kernel's constant, in standardised targets
+_LEVEL = 1.0  # variance of the level, in standardised targets
 # Of a warp: below, the worst or best scores stretch until luck among them rules; beyond, it is the identity.
 _OFFSETS = 0.005, 100.0
 _SHARED_NOISE = 0.7  # of the noise is one draw for all points of a trial's curve: they share a seed
@@ -210,7 +211,7 @@ class GaussianProcess:
         noise = math.exp(hyper[self.dim + 1])
         z = self._scaled(self.x, hyper)
         matern, slope = _matern(_squared(z, z), math.exp(hyper[self.dim]))
-        kernel = matern + self._line(self.x, self.x, hyper) if self.linear else matern
+        kernel = matern + self._rest(self.x, self.x, hyper)
         factor = _cholesky(kernel + noise * self.noise_shape)
         alpha = _solve(factor, self.y)
         value = 0.5 * float(self.y @ alpha) + float(np.log(factor.diagonal()).sum())
@@ -313,9 +314,9 @@ class GaussianProcess:
         cross = self._kernel(x, self.x)
         mean = cross @ alpha
         solved = lapack.dtrtrs(factor, cross.T, lower=1, overwrite_b=1)[0]
-        prior = np.full(len(x), math.exp(self.hyper[self.dim]))
+        prior = np.full(len(x), _LEVEL + math.exp(self.hyper[self.dim]))
         if self.linear:
-            prior += _LEVEL + (x * x) @ np.exp(self.hyper[self.dim + 2 :])[self.groups]
+            prior += (x * x) @ np.exp(self.hyper[self.dim + 2 :])[self.groups]
         variance = prior - np.einsum("ij,ij->j", solved, solved)
         return mean, np.sqrt(np.maximum(variance, 1e-12))
 
@@ -392,14 +393,15 @@ class GaussianProcess:
                 matern = gpytorch.kernels.MaternKernel(nu=2.5, ard_num_dims=x.shape[1])
                 matern.lengthscale = hyper[process.groups]
                 self.mean_module = gpytorch.means.ZeroMean()
-                self.covar_module = gpytorch.kernels.ScaleKernel(matern)
-                self.covar_module.outputscale = hyper[process.dim]
+                scaled = gpytorch.kernels.ScaleKernel(matern)
+                scaled.outputscale = hyper[process.dim]
+                level = gpytorch.kernels.ConstantKernel()
+                level.constant = torch.as_tensor(_LEVEL)
+                self.covar_module = scaled + level
                 if process.linear:
                     line = gpytorch.kernels.LinearKernel(ard_num_dims=x.shape[1])
                     line.variance = hyper[process.dim + 2 :][process.groups]
-                    level = gpytorch.kernels.ConstantKernel()
-                    level.constant = torch.as_tensor(_LEVEL)
-                    self.covar_module = self.covar_module + line + level
+                    self.covar_module = self.covar_module + line
 
             def forward(self, x: torch.Tensor) -> Any:
                 return gpytorch.distributions.MultivariateNormal(self.mean_module(x), self.covar_module(x))
@@ -415,11 +417,12 @@ class GaussianProcess:
 
     def _kernel(self, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
         squared = _squared(self._scaled(x1, self.hyper), self._scaled(x2, self.hyper))
-        kernel = _matern(squared, math.exp(self.hyper[self.dim]))[0]
-        return kernel + self._line(x1, x2, self.hyper) if self.linear else kernel
+        return _matern(squared, math.exp(self.hyper[self.dim]))[0] + self._rest(x1, x2, self.hyper)
 
-    def _line(self, x1: np.ndarray, x2: np.ndarray, hyper: np.ndarray) -> np.ndarray:
-        """The linear kernel, [n1, n2], with a slope of its own variance for each parameter."""
+    def _rest(self, x1: np.ndarray, x2: np.ndarray, hyper: np.ndarray) -> np.ndarray | float:
+        """The level and, [n1, n2], the linear kernel with a slope of its own variance for each parameter."""
+        if not self.linear:
+            return _LEVEL
         return _LEVEL + (x1 * np.exp(hyper[self.dim + 2 :])[self.groups]) @ x2.T
 
     def _factored(self) -> tuple[np.ndarray, np.ndarray]:

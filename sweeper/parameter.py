@@ -64,6 +64,13 @@ class Parameter:
         warped = np.round(warped) if self.kind == "int" else self._rounded(warped)
         return np.clip(warped, self.min, self.max)
 
+    def cell(self, unit: np.ndarray) -> np.ndarray:
+        """Of whole numbers and powers of two: how wide in [-1, 1] the cell is that rounds to the value at `unit` [n], [n]."""
+        value = self.from_unit(unit)
+        if self.distribution == "pow2":
+            return self.to_unit(value * math.sqrt(2)) - self.to_unit(value / math.sqrt(2))
+        return self.to_unit(value + 0.5) - self.to_unit(np.maximum(value - 0.5, self.min))
+
     def _rounded(self, values: np.ndarray) -> np.ndarray:
         """Floats [n] without the digits that nobody asked for; near 1, log odds need those of 1 - value."""
         width = float(self._warp(self.max) - self._warp(self.min))
