@@ -118,7 +118,8 @@ class Acquisition:
 
     @property
     def rise(self) -> float:
-        return float(np.ptp(self.means[self.members]))
+        """Of the front; where it is a single trial (costs are alike, the cheapest is the best), over all."""
+        return float(np.ptp(self.means[self.members] if len(self.members) > 1 else self.means))
 
     @property
     def noisy(self) -> bool:

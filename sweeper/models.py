@@ -3,17 +3,18 @@
 A model is what `GaussianProcess.as_gpytorch` builds: an exact process on standardised targets of an unknown
 level: Matern-5/2 with one lengthscale a parameter, plus a constant, so that what nobody has tried is not
 taken for as good as the mean of all trials, most of which lie where it is good. For cost and success a linear
-kernel with one slope variance a parameter comes on top: cost extrapolates beyond the dearest trial, a category
-that always fails does so everywhere; a few trials tell which slopes there are. Scores are modelled as log(r + a) - log(1 + b - r), r
-their height above the worst in units of their range, both offsets fitted with the lengthscales. a is small
-where scores grow by factors (ten times the steps, ten times the score), so that what cheap trials show
-carries over to dear ones; b is small where they saturate (500 of 500 steps), so that the luck of the middle
-does not pass for promise at the top. Large, they leave scores as they are. Some trials are accidents (a seed
-that collapsed, a machine that was busy): where all others contradict a score or a cost, it hardly counts.
-Many of them drown in noise that is taken for large, and there are other explanations that a fit may be caught
-in: every few results it is tried from next to no noise and from draws of the prior too, and what explains the
-trials best, each by the others, is kept. Collapses that come of the params (a learning rate beyond a cliff)
-crowd together: success is a process over failures and collapses alike, which finds out where.
+kernel with one slope variance a parameter comes on top: cost extrapolates beyond the dearest trial, a
+category that always fails does so everywhere; a few trials tell which slopes there are. Scores are modelled
+as log(r + a) - log(1 + b - r), r their height above the worst in units of their range, both offsets fitted
+with the lengthscales. a is small where scores grow by factors (ten times the steps, ten times the score), so
+that what cheap trials show carries over to dear ones; b is small where they saturate (500 of 500 steps), so
+that the luck of the middle does not pass for promise at the top. Large, they leave scores as they are. Some
+trials are accidents (a seed that collapsed, a machine that was busy): where all others contradict a score or
+a cost, it hardly counts. Many of them drown in noise that is taken for large, and there are other
+explanations that a fit may be caught in: every few results it is tried from next to no noise and from draws
+of the prior too, and what explains the trials best, each by the others, is kept. Collapses that come of the
+params (a learning rate beyond a cliff) crowd together: success is a process over failures and collapses
+alike, which finds out where.
 gpytorch takes some ten milliseconds of Python for one likelihood, so the same likelihood and its gradient are
 written out here over numpy's float64 matrices; a test holds the two against each other.
 """

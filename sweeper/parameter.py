@@ -65,7 +65,7 @@ class Parameter:
         return np.clip(warped, self.min, self.max)
 
     def cell(self, unit: np.ndarray) -> np.ndarray:
-        """Of whole numbers and powers of two: how wide in [-1, 1] the cell is that rounds to the value at `unit` [n], [n]."""
+        """Of whole numbers and powers of two: how much of [-1, 1] rounds to what is at `unit` [n], [n]."""
         value = self.from_unit(unit)
         if self.distribution == "pow2":
             return self.to_unit(value * math.sqrt(2)) - self.to_unit(value / math.sqrt(2))

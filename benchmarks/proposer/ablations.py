@@ -17,13 +17,14 @@ import numpy as np
 
 from benchmarks.proposer.report import CHECKPOINTS, gap, share_at
 from benchmarks.proposer.run import run_sweep
-from sweeper import acquisition, models, proposer
+from sweeper import acquisition, models, parameter, proposer
 
 NEVER = 10**9
 
 # ingredient -> (module, attribute, value) that take it out
 WITHOUT: dict[str, list[tuple[Any, str, Any]]] = {
     "the warp of scores": [(models, "_OFFSETS", (100.0, 100.0))],
+    "the unknown level": [(models, "_LEVEL", 1e-6)],
     "the discount of accidents": [(models.GaussianProcess, "_weigh", lambda self: None)],
     "the retry of fits": [(models, "_RETRIED", NEVER)],
     "draws in the retry of fits": [(models, "_DRAWS", 0)],
@@ -49,6 +50,7 @@ WITHOUT: dict[str, list[tuple[Any, str, Any]]] = {
     "repeats of a noisy end": [(acquisition, "SETTLE_FROM", NEVER)],
     "other categories": [(acquisition, "SWAP_EVERY", NEVER)],
     "probes": [(acquisition, "PROBE_SHARE", 0.0)],
+    "whole numbers by chance": [(parameter.Parameter, "cell", lambda self, unit: np.zeros(len(unit)))],
     "refining candidates": [(acquisition, "_ROUNDS", 0)],
     "the ladder at the cheap end": [(proposer, "LADDER", 1.0)],
 }

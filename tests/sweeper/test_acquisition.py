@@ -9,7 +9,8 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from sweeper import Sweeper
-from sweeper.acquisition import Acquisition, keys, log_expected_improvement
+from sweeper.acquisition import Acquisition, keys, log_expected_improvement, perturb
+from sweeper.space import Space
 
 
 @pytest.mark.parametrize("mean", [-3.0, -0.5, 0.0, 0.4, 2.0])
@@ -47,6 +48,34 @@ def test_nothing_is_proposed_beside_a_trial_that_runs() -> None:
         tuner.tell(trial, score=-((trial.params["x"] - 0.3) ** 2) + 0.01 * luck.standard_normal(), cost=1)
     running = sorted(trial.params["x"] for trial in tuner.ask(60))
     assert np.diff(running).min() > 0.000999
+
+
+def test_small_steps_lead_whole_numbers_to_their_neighbours_too() -> None:
+    """As often as keeps their mean length: among 7 batch sizes, a third of the box apart, 1 step in 8."""
+    space = Space({
+        "batch": {"distribution": "pow2", "min": 512, "max": 32768},
+        "share": {"distribution": "pow2", "min": 0.125, "max": 8},
+        "layers": {"type": "int", "min": 1, "max": 7},
+        "steps": {"distribution": "log", "type": "int", "min": 1e3, "max": 1e6},
+    })  # fmt: skip
+    units = perturb(space, np.zeros((20_000, 4)), np.full(20_000, 0.05), np.random.default_rng(0))
+    away = np.abs(units)
+    assert set(np.round(away[:, :3].ravel(), 6)) == {0, round(1 / 3, 6)}
+    wanted = 0.05 * np.sqrt(2 / np.pi)  # the mean length of a step
+    np.testing.assert_allclose(away.mean(axis=0), wanted, rtol=0.06)
+
+
+def test_without_costs_the_models_choose_as_soon_as_they_know_something() -> None:
+    """Costs that are all alike leave a front of one trial: it rises over all others."""
+    tuner = Sweeper({"x": {"min": 0, "max": 1}, "y": {"min": 0, "max": 1}}, seed=3)
+    luck, origins = np.random.default_rng(0), []
+    for _ in range(40):
+        trial = tuner.ask()
+        origins.append(trial.origin)
+        away = [trial.params["x"] - 0.7, trial.params["y"] - 0.2]
+        tuner.tell(trial, score=np.exp(-10 * np.dot(away, away)) + 0.01 * luck.standard_normal(), cost=1.0)
+    assert origins[12:].count("design") == 0
+    assert np.exp(-10 * np.dot(away, away)) > 0.98
 
 
 def test_a_swap_is_of_another_category_where_scores_tell_settings_apart() -> None:

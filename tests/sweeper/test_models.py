@@ -70,6 +70,16 @@ def test_believing_its_own_mean_keeps_the_mean_and_shrinks_the_doubt() -> None:
     assert hopeful_sd == believing_sd
 
 
+def test_what_nobody_tried_is_not_as_good_as_the_mean_of_many_good_trials() -> None:
+    generator = np.random.default_rng(0)
+    good, others = 0.5 + 0.1 * generator.standard_normal((40, 2)), generator.uniform(-1, 0, (8, 2))
+    x = np.concatenate([good, others])
+    scores = np.exp(-8 * ((x - 0.5) ** 2).sum(axis=1))
+    process = GaussianProcess(x, scores, np.arange(2))
+    far = process.predict(np.array([[30.0, -30.0]]))[0][0]
+    assert scores[40:].max() < far < (scores.mean() + scores[40:].mean()) / 2
+
+
 def test_the_linear_part_extrapolates_costs() -> None:
     x = np.linspace(-1, 0, 8)[:, None]
     process = GaussianProcess(x, 3 * x[:, 0], np.array([0]), linear=True, noise_variance=1e-3)
