@@ -17,9 +17,10 @@ trial is not free, for it takes its place among the hundred that a user waits fo
 the front's end costs, so that growth never becomes dear.
 
 Params that may cost more than a cap (by their predicted log cost and one sd of it) are not looked at: twice
-the end of the front, where members that buy almost nothing are left out. So money follows score, not the
-other way round. Pending trials may stand on the front, but on them alone nothing climbs
-beyond eight times the dearest that is finished. There are two exceptions:
+the end of the front, where members that buy almost nothing are left out, or the next cost that there is where
+costs come in wider steps. So money follows score, not the other way round. Pending trials may stand on the
+front, but on them alone nothing climbs beyond eight times the dearest that is finished. There are two
+exceptions:
 
     every fifth trial is a probe, if with it probes are no more than a twentieth of all spending, the trials'
     places counted: it lies beyond the end of the front, up to twice the dearest trial (from a finite pool,
@@ -164,6 +165,21 @@ class Acquisition:
         self.swaps = self.front_costs[risen], self.front_costs[risen] + SWAP_WITHIN
         return True
 
+    def _step_up(self, units: np.ndarray) -> None:
+        """Where costs come in steps (model sizes, data sets) wider than a leap, the cap is at the next one.
+
+        `units` [n, dim] are what there is to choose from.
+        """
+        if self.bottom > -math.inf:  # a probe, or in the dark: they have bounds of their own
+            return
+        log_cost, cost_sd = self.models.log_cost.predict(self.space.features(units))
+        beyond = log_cost > self.end + self.near
+        step = min(float((log_cost + cost_sd)[beyond].min(initial=math.inf)), self.limit)
+        if self.cap < step < math.inf:
+            self.cap = step
+            if self.swaps is not None:
+                self.swaps = self.swaps[0], step
+
     def _categories(self, units: np.ndarray) -> np.ndarray:
         """[n, dim] to their categories, [n, how many]; exact, for units are rounded to what can run."""
         return units[:, [p.kind == "categorical" for p in self.space.parameters.values()]]
@@ -216,6 +232,7 @@ class Acquisition:
         around = self.done[self.members[generator.integers(len(self.members), size=_AROUND)]]
         sds = np.exp(generator.uniform(math.log(0.02), math.log(0.8), _AROUND))
         units = perturb(self.space, around, sds, generator)
+        self._step_up(units)
         ratings = self.rating(units)
         for sd in 0.2 * 0.4 ** np.arange(_ROUNDS):
             best = np.argsort(-ratings, kind="stable")[:_REFINED]
@@ -230,6 +247,7 @@ class Acquisition:
 
     def best_of(self, units: np.ndarray) -> np.ndarray:
         """The best of a finite pool [n, dim]; the cheapest where all are out of bounds; taken ones last."""
+        self._step_up(units)
         ratings = self.rating(units)
         if not np.isfinite(ratings).any():  # nothing up there: look lower
             self.bottom = -math.inf

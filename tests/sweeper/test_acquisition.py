@@ -78,6 +78,30 @@ def test_without_costs_the_models_choose_as_soon_as_they_know_something() -> Non
     assert np.exp(-10 * np.dot(away, away)) > 0.98
 
 
+@pytest.mark.parametrize("seed", [0, 4])  # in which the first large ones are all bad
+def test_costs_that_come_in_steps_are_climbed(seed: int) -> None:
+    """The large size costs ten times the small one, with nothing between: no leap of two leads there."""
+    space = {"x": {"min": 0, "max": 1}, "y": {"min": 0, "max": 1}, "size": {"values": ["small", "large"]}}
+    tuner, luck, large = Sweeper(space, seed=seed), np.random.default_rng(0), 0
+    for number in range(40):
+        trial = tuner.ask()
+        away, is_large = [trial.params["x"] - 0.7, trial.params["y"] - 0.2], trial.params["size"] == "large"
+        large += number >= 10 and is_large
+        score = np.exp(-30 * np.dot(away, away)) * (1.0 if is_large else 0.7)
+        tuner.tell(trial, score=score + 0.01 * luck.standard_normal(), cost=10.0 if is_large else 1.0)
+    assert large >= 2
+
+
+def test_a_step_up_keeps_within_the_cost_limit() -> None:
+    space = {"x": {"min": 0, "max": 1}, "size": {"values": ["small", "large"]}}
+    tuner, sizes = Sweeper(space, seed=1, cost_limit=5.0), []
+    for _ in range(30):
+        trial = tuner.ask()
+        sizes.append(trial.params["size"])
+        tuner.tell(trial, score=trial.params["x"], cost=10.0 if sizes[-1] == "large" else 1.0)
+    assert "large" not in sizes[8:]
+
+
 def test_a_swap_is_of_another_category_where_scores_tell_settings_apart() -> None:
     parameters = {
         "optimizer": {"values": ["adam", "sgd", "muon"]},
