@@ -20,6 +20,7 @@ SMALL = {
     "ocean": ["--envs", "64", "--seconds", "0.05"],
     "overhead": ["--trials", "3"],
     "pufferlib": [os.environ.get("PUFFERLIB_PYTHON", ""), "cartpole", "--rounds", "1", "--seconds", "0.01"],
+    "same_cost": ["--seeds", "1", "--after", "8", "--functions", "branin"],
     "scale": ["--workers", "20", "--trials", "60", "--soak", "20", "--sizes", "30"],
     "solved": ["--seeds", "1"],
     "storm": ["--kills", "6", "--seconds", "0.2"],
