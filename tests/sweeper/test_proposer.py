@@ -137,8 +137,8 @@ def test_few_trials_go_where_nothing_is_learned_yet() -> None:
     """Scores that rise late: below some cost all are nothing, and eight dimensions leave room for hope."""
     space = {"steps": {"distribution": "log", "type": "int", "min": 1000, "max": 1_000_000}, "lr": TWO["lr"]}
     space |= {f"p{i}": {"min": 0.0, "max": 1.0} for i in range(6)}
-    cheap = 0
-    for seed in range(4):
+    cheap = np.zeros(7, int)
+    for seed in range(7):
         tuner, generator = Sweeper(space, seed=seed), np.random.default_rng(seed)
         for number in range(70):
             trial = tuner.ask()
@@ -147,9 +147,9 @@ def test_few_trials_go_where_nothing_is_learned_yet() -> None:
             quality *= 1 - 0.3 * sum(abs(trial.params[name] - 0.4) for name in ("p0", "p1", "p2"))
             truth = max(0.0, grown * quality) ** 4
             luck = (0.002 + 0.15 * truth * (1 - truth)) * generator.standard_normal()
-            cheap += number >= 30 and grown < 0.45  # 0.04 at the very best
+            cheap[seed] += number >= 30 and grown < 0.45  # 0.04 at the very best
             tuner.tell(trial, score=truth + luck, cost=trial.params["steps"] / 1000)
-    assert cheap <= 52  # of 160, of which random search spends 72; 8 in 40 is what twelve sweeps did
+    assert np.median(cheap) <= 8  # of 40, of which random search spends 18; 19 of 24 sweeps do with as few
 
 
 def test_the_front_says_how_often_its_params_collapse() -> None:
@@ -715,7 +715,8 @@ def test_many_workers_climb_as_one_would_and_keep_apart() -> None:
         units = np.stack([trial.unit for trial in [*first, *more]])
         apart = np.abs(units[:, None] - units[None]).max(axis=2) + np.eye(len(units))
         assert apart.min() > 1e-3
-    assert sum(steps > 140_000 and ratio > 1.1 for steps, ratio in zip(further, ratios, strict=True)) >= 7
+    # Of 24 sweeps 19 do.
+    assert sum(steps > 140_000 and ratio > 1.1 for steps, ratio in zip(further, ratios, strict=True)) >= 6
     assert np.median(further) > 250_000
     assert np.median(ratios) > 1.9
 
