@@ -700,7 +700,7 @@ def test_probes_take_a_twentieth_and_blind_climbing_is_paid_for_first() -> None:
 def test_many_workers_climb_as_one_would_and_keep_apart() -> None:
     """Once each waited for the others' results: sixteen sat at the cheap end for three rounds."""
     further, ratios = [], []
-    for seed in range(8):
+    for seed in range(16):
         tuner = Sweeper(TWO, seed=seed)
         first = tuner.ask(32)
         assert {trial.origin for trial in first} == {"start", "design"}
@@ -716,7 +716,7 @@ def test_many_workers_climb_as_one_would_and_keep_apart() -> None:
         apart = np.abs(units[:, None] - units[None]).max(axis=2) + np.eye(len(units))
         assert apart.min() > 1e-3
     # Of 24 sweeps 19 do.
-    assert sum(steps > 140_000 and ratio > 1.1 for steps, ratio in zip(further, ratios, strict=True)) >= 6
+    assert sum(steps > 140_000 and ratio > 1.1 for steps, ratio in zip(further, ratios, strict=True)) >= 11
     assert np.median(further) > 250_000
     assert np.median(ratios) > 1.9
 
