@@ -150,7 +150,7 @@ class Acquisition:
         the dearer half. `units` [n, dim] are from all of the space."""
         dearest = max(float(self.costs.max()), float(self.running.max(initial=-math.inf)))
         affordable = math.log((spent + float(np.exp(self.running).sum())) / BLIND)
-        reach = float(self.models.log_cost.predict(self.space.features(units))[0].max())
+        reach = float(self._predicted_costs(units)[0].max())
         climbs = min(affordable, reach, self.limit) > dearest + LEAP / 2
         self.cap = min(dearest + LEAP, max(affordable, dearest + LEAP / 2), self.limit)
         self.bottom = dearest if climbs else float(np.median(self.costs)) - LEAP / 2
@@ -165,14 +165,13 @@ class Acquisition:
         self.swaps = self.front_costs[risen], self.front_costs[risen] + SWAP_WITHIN
         return True
 
-    def _step_up(self, units: np.ndarray) -> None:
+    def _step_up(self, log_cost: np.ndarray, cost_sd: np.ndarray) -> None:
         """Where costs come in steps (model sizes, data sets) wider than a leap, the cap is at the next one.
 
-        `units` [n, dim] are what there is to choose from.
+        `log_cost`, `cost_sd` [n]: of what there is to choose from.
         """
         if self.bottom > -math.inf:  # a probe, or in the dark: they have bounds of their own
             return
-        log_cost, cost_sd = self.models.log_cost.predict(self.space.features(units))
         beyond = log_cost > self.end + self.near
         step = min(float((log_cost + cost_sd)[beyond].min(initial=math.inf)), self.limit)
         if self.cap < step < math.inf:
@@ -184,10 +183,10 @@ class Acquisition:
         """[n, dim] to their categories, [n, how many]; exact, for units are rounded to what can run."""
         return units[:, [p.kind == "categorical" for p in self.space.parameters.values()]]
 
-    def rating(self, units: np.ndarray) -> np.ndarray:
+    def rating(self, units: np.ndarray, costs: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
         """Log of the rating of [n, dim]; -inf for what is taken, beside a trial that runs, out of bounds or
-        breaks a constraint."""
-        log_cost, cost_sd = self.models.log_cost.predict(self.space.features(units))
+        breaks a constraint. `costs`: their predicted log costs and sds, where these are known."""
+        log_cost, cost_sd = costs or self._predicted_costs(units)
         inside = (log_cost >= self.bottom) & (log_cost + cost_sd <= self.cap)
         inside &= self.space.feasible(units) & ~among(units, self.taken)
         if self._pending_tree is not None:
@@ -215,6 +214,9 @@ class Acquisition:
             rating[np.flatnonzero(inside)[success < SWAP_SAFE]] = -np.inf
         return rating
 
+    def _predicted_costs(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.models.log_cost.predict(self.space.features(units))
+
     def distance(self, log_cost: np.ndarray) -> np.ndarray:
         """Along log cost to the nearest member of the front, as a share of its span."""
         away = np.abs(log_cost[:, None] - self.front_costs[None, :]).min(axis=1)
@@ -232,8 +234,9 @@ class Acquisition:
         around = self.done[self.members[generator.integers(len(self.members), size=_AROUND)]]
         sds = np.exp(generator.uniform(math.log(0.02), math.log(0.8), _AROUND))
         units = perturb(self.space, around, sds, generator)
-        self._step_up(units)
-        ratings = self.rating(units)
+        costs = self._predicted_costs(units)
+        self._step_up(*costs)
+        ratings = self.rating(units, costs)
         for sd in 0.2 * 0.4 ** np.arange(_ROUNDS):
             best = np.argsort(-ratings, kind="stable")[:_REFINED]
             best = best[np.isfinite(ratings[best])]
@@ -247,15 +250,16 @@ class Acquisition:
 
     def best_of(self, units: np.ndarray) -> np.ndarray:
         """The best of a finite pool [n, dim]; the cheapest where all are out of bounds; taken ones last."""
-        self._step_up(units)
-        ratings = self.rating(units)
+        costs = self._predicted_costs(units)
+        self._step_up(*costs)
+        ratings = self.rating(units, costs)
         if not np.isfinite(ratings).any():  # nothing up there: look lower
             self.bottom = -math.inf
-            ratings = self.rating(units)
+            ratings = self.rating(units, costs)
         if not np.isfinite(ratings).any():
             free = ~among(units, self.taken)
             units = units[free] if free.any() else units
-            ratings = -self.models.log_cost.predict(self.space.features(units))[0]
+            ratings = -self._predicted_costs(units)[0]
         return units[np.argmax(ratings)]
 
 

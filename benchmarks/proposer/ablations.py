@@ -24,7 +24,7 @@ NEVER = 10**9
 # ingredient -> (module, attribute, value) that take it out
 WITHOUT: dict[str, list[tuple[Any, str, Any]]] = {
     "the warp of scores": [(models, "_OFFSETS", (100.0, 100.0))],
-    "the unknown level": [(models, "_LEVEL", 1e-6)],
+    "the unknown level": [(models, "_LEVEL", 1e-6)],  # that of costs and success too
     "the discount of accidents": [(models.GaussianProcess, "_weigh", lambda self: None)],
     "the retry of fits": [(models, "_RETRIED", NEVER)],
     "draws in the retry of fits": [(models, "_DRAWS", 0)],
