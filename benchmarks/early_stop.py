@@ -14,8 +14,8 @@ trial reports a curve of so many points, whose noise is shared within the trial 
 not run   the share of its trials' cost that a sweep with early stop does not spend
 cost      what it spends, beside the sweep without, for as many trials (the trials differ: what is saved early
           may go into dearer ones later)
-area      the area under its trials' true front, beside the sweep without, after as many trials; one that was
-          ended counts as the shorter trial that it was, which can be run again
+area      the area under its trials' true front, beside the sweep without, after as many trials; in both each
+          point of a curve counts as the shorter trial that it is
 equal     the same when both have spent what the thriftier one spends
 wrongly   of the trials that were ended, those which would have lifted the true front by more than two
           hundredths of the best score somewhere on the rest of their way
@@ -63,9 +63,10 @@ class Sweep:
 
     spent: float = 0.0
     full: float = 0.0  # what its trials would have cost, run to their ends
-    costs: list[float] = field(default_factory=list)
+    costs: list[float] = field(default_factory=list)  # of all points, as below
     scores: list[float] = field(default_factory=list)
     when: list[float] = field(default_factory=list)  # what was spent when each of them was over
+    ran: list[dict[str, float]] = field(default_factory=list)  # params of its trials, as far as each was run
     ended: int = 0
     wrong: int = 0
 
@@ -109,10 +110,12 @@ def sweep(
             tuner.stop(trial, points[:shown])
             result.ended += 1
             result.wrong += lifts(task, result, trial.params, points[shown - 1].step, LIFT)
-        score, cost = task.truth({**trial.params, "steps": max(points[shown - 1].step, 1.0)})
-        result.costs.append(cost)
-        result.scores.append(score)
-        result.when.append(result.spent)
+        result.ran.append({**trial.params, "steps": points[shown - 1].step})
+        for point in points[:shown]:
+            score, cost = task.truth({**trial.params, "steps": max(point.step, 1.0)})
+            result.costs.append(cost)
+            result.scores.append(score)
+            result.when.append(result.spent)
     return result
 
 
@@ -127,12 +130,10 @@ def hopeless(
 
 def lifts(task: Task, known: Sweep, params: dict[str, float], step: float, by: float) -> bool:
     """Whether these params would lift the true front so far, somewhere between this step and their end, by
-    more than a share `by` of the best score."""
-    trials = list(zip(known.costs, known.scores, strict=True))
+    more than a share `by` of the best score. Trials could have been ended anywhere on their way."""
     for further in np.linspace(step, params["steps"], 50)[1:]:
-        score, cost = task.truth({**params, "steps": further})
-        left = max((s for c, s in trials if c <= cost), default=task.floor)
-        if score > left + by * task.best:
+        left = max((task.truth({**p, "steps": min(further, p["steps"])})[0] for p in known.ran), default=0.0)
+        if task.truth({**params, "steps": further})[0] > left + by * task.best:
             return True
     return False
 

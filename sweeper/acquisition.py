@@ -12,7 +12,8 @@ The front is the posterior one: denoised means, so that lucky runs do not stand 
 x is the best member of the front that costs no more, or what rises 3 % of the front's range above
 the worst score, if that is higher: where trials have not begun to learn there is always one more place to
 hope for a little. One so improves on what is known and fills what is empty: between two members of equal
-score the best place is the middle. The price counts both what is spent and that it takes a trial: a cheap
+score the best place is the middle. Where curves are honest each of their points is a shorter trial, and
+stands on the front like any other. The price counts both what is spent and that it takes a trial: a cheap
 trial is not free, for it takes its place among the hundred that a user waits for. Such a place is worth what
 the front's end costs, so that growth never becomes dear.
 
@@ -80,10 +81,10 @@ _NODES, _LOG_WEIGHTS = (_NODES + 1) / 2, np.log(_WEIGHTS / 2)  # on [0, 1]
 class Acquisition:
     """The rating and its bounds over one state of knowledge; pending trials count as the models believe.
 
-    `done`, `pending`, `stopped` [n, dim]: final params of trials; `taken`: the keys of what is not to be
-    proposed again. Scores: modelled, higher is better. Pending trials may move the front's end, and a place
-    among many workers is worth what the dearest that runs costs: all wait for it. Stopped ones keep others
-    away.
+    `done`, `pending`, `stopped` [n, dim]: final params of trials; `shorter` [n, dim]: of what their curves
+    show besides; `taken`: the keys of what is not to be proposed again. Scores: modelled, higher is better.
+    Pending trials may move the front's end, and a place among many workers is worth what the dearest that
+    runs costs: all wait for it. Stopped ones keep others away.
     """
 
     space: Space
@@ -91,20 +92,22 @@ class Acquisition:
     done: np.ndarray
     pending: np.ndarray
     stopped: np.ndarray
+    shorter: np.ndarray
     taken: set[bytes]
     cost_limit: float | None = None
 
     def __post_init__(self) -> None:
-        units = np.concatenate([self.done, self.pending, self.stopped])
+        units = np.concatenate([self.shorter, self.done, self.pending, self.stopped])
         features = self.space.features(units)
-        means, costs = (gp.predict(features)[0] for gp in (self.models.score, self.models.log_cost))
+        means, costs = self.models.score.mean(features), self.models.log_cost.mean(features)
         front = pareto.front(costs, means)
         self.front_scores, self.front_costs = means[front], costs[front]  # cheapest first
         self.front_categories = self._categories(units[front])
-        self.means, self.costs = means[: len(self.done)], costs[: len(self.done)]
-        self.running = costs[len(self.done) :][: len(self.pending)]
-        self.members = pareto.prune(self.costs, self.models.score.unwarp(self.means), PRUNE)
-        reached = expit(self.means.min()) + RISEN * np.ptp(expit(self.means[self.members]))
+        ends, known = len(self.shorter), len(self.shorter) + len(self.done)
+        self.costs, self.running = costs[ends:known], costs[known:][: len(self.pending)]
+        self.known, self.means = units[:known], means[:known]
+        self.members = pareto.prune(costs[:known], self.models.score.unwarp(self.means), PRUNE)
+        reached = expit(means[ends:known].min()) + RISEN * np.ptp(expit(self.means[self.members]))
         self.least = float(logit(np.clip(reached, 1e-12, 1 - 1e-12)))
         self.span = max(float(np.ptp(costs)), 1.0)  # of log cost; below it all costs are much the same
         self.near = max(NEAR * self.span, TIMING)  # an improvement at equal cost counts too
@@ -231,7 +234,7 @@ class Acquisition:
 
         Candidates lie around the front's members, near and far; the best are refined by steps that shrink.
         """
-        around = self.done[self.members[generator.integers(len(self.members), size=_AROUND)]]
+        around = self.known[self.members[generator.integers(len(self.members), size=_AROUND)]]
         sds = np.exp(generator.uniform(math.log(0.02), math.log(0.8), _AROUND))
         units = perturb(self.space, around, sds, generator)
         costs = self._predicted_costs(units)

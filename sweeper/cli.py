@@ -257,7 +257,7 @@ def best(run: str | None, cost: str | None, form: str) -> None:
     if form == "yaml":
         click.echo(settings_yaml(config, member.params), nl=False)
     elif form == "json":
-        names = ("score", "cost", "trial", "score_sd", "success", "low", "high")
+        names = ("score", "cost", "trial", "shorter", "score_sd", "success", "low", "high")
         row = {name: getattr(member, name) for name in names}
         click.echo(json.dumps({**row, "params": settings(config, member.params)}, indent=1))
     else:

@@ -79,7 +79,8 @@ def plot_pareto(
     if done:
         bottom, top = _score_limits(axes, done, members, goal, bool(rest))
         colours = _colour_bar(figure, [t.number for t in trials])
-        legend += _draw_trials(axes, done, {m.trial for m in members}, colours, bottom, top)
+        legend += _draw_trials(axes, done, {m.trial for m in members if not m.shorter}, colours, bottom, top)
+        legend += _draw_shorter(axes, [m for m in members if m.shorter], colours)
     else:
         axes.set_ylim(0, 1)
         axes.yaxis.set_major_locator(NullLocator())
@@ -315,6 +316,17 @@ def _draw_trials(
     return kinds
 
 
+def _draw_shorter(axes: Any, members: Sequence[Any], colours: ScalarMappable) -> list[Any]:
+    """Members that lie on a trial's curve, in that trial's colour."""
+    for m in members:
+        colour = GREY if m.trial is None else colours.to_rgba(np.array([float(m.trial)]))[0]
+        axes.plot(
+            m.cost, m.score, marker="D", color=colour, markersize=6, markeredgecolor="white",
+            markeredgewidth=0.9, zorder=5, linestyle="none",
+        )  # fmt: skip
+    return [_marker("D", "on a trial's curve")] if members else []
+
+
 def _marker(marker: str, label: str, size: float = 5.5) -> Line2D:
     return Line2D([], [], linestyle="none", marker=marker, color="#9ca3af", markersize=size, label=label)
 
@@ -340,7 +352,7 @@ def _draw_pulls(axes: Any, members: Sequence[Any], done: Sequence[Any], bottom: 
     """A thin line from each trial on the front to where the model, knowing its neighbours, puts it."""
     observed = {t.number: t for t in done if bottom <= t.score <= top}
     for m in members:
-        if m.trial in observed:
+        if m.trial in observed and not m.shorter:
             t = observed[m.trial]
             axes.plot([t.cost, m.cost], [t.score, m.score], color=GREY, alpha=0.7, linewidth=0.9, zorder=3.5)
 
@@ -386,7 +398,7 @@ def _annotate(
     frame = axes.get_window_extent(renderer)
     scale = DPI / 72  # pixels a point
     trials = axes.transData.transform([(t.cost, t.score) for t in done])
-    on_front = {m.trial for m in members}
+    on_front = {m.trial for m in members if not m.shorter}
     stars = trials[[t.number in on_front for t in done]]
     line = _staircase_pixels(axes, members)
     taken: list[tuple[float, float, float, float]] = []

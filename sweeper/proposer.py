@@ -35,7 +35,8 @@ STOPPED = 100  # stopped trials, the latest, that keep others away from where th
 # Finished trials, and the share of their variance that is predictable: with less, no trial is hopeless.
 JUDGED_FROM, PREDICTABLE = 12, 0.5
 _NINE_OF_TEN = 1.645  # sds to either side of a normal's mean
-_AHEAD = 16  # places between here and a running trial's end
+_AHEAD = 16  # steps from a place on a trial's way to its end
+_BEYOND = ("score_sd", "success", "low", "high")  # what `_expected` tells of a Member besides
 _TRIED = ("pending", "done", "failed", "stopped")
 _STEPS_WORDS = ("steps", "timesteps", "epochs", "iterations", "updates", "frames", "episodes")
 
@@ -69,10 +70,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Member:
-    """One point of the front. `trial` is its number, None for what was told by `observe`; `score_sd`: the
-    doubt about `score`, luck aside; `success`: how probable it is that a trial of these params neither fails
-    nor collapses; `low` and `high`: the models' 90 % interval of what a single such trial scores, luck and
-    doubt together (nan where no models were asked)."""
+    """One point of the front. `trial` is its number, None for what was told by `observe`; `shorter`: it lies
+    on that trial's curve, and `params` are of the trial that would have ended there; `score_sd`: the doubt
+    about `score`, luck aside; `success`: how probable it is that a trial of these params neither fails nor
+    collapses; `low` and `high`: the models' 90 % interval of what a single such trial scores, luck and doubt
+    together (nan where no models were asked)."""
 
     params: dict[str, Any]
     score: float
@@ -82,11 +84,15 @@ class Member:
     success: float = 1.0
     low: float = math.nan
     high: float = math.nan
+    shorter: bool = False
 
 
 @dataclass
 class _Entry:
-    """A trial of the history with what became of it: pending, done, failed, stopped or withdrawn."""
+    """A trial of the history with what became of it: pending, done, failed, stopped or withdrawn.
+
+    `shorter`: what its curve shows besides, each point with the trial that would have ended there.
+    """
 
     trial: Trial
     status: str
@@ -94,6 +100,7 @@ class _Entry:
     score: float = math.nan
     cost: float = math.nan
     asked: bool = True
+    shorter: tuple[tuple[Trial, Point], ...] = ()
     key: bytes = b""  # of its unit, see `keys`
 
     def __post_init__(self) -> None:
@@ -198,6 +205,7 @@ class Sweeper:
         entry = self._pending(trial)
         status, result, score, cost = self._checked(score, cost, points, failure)
         entry.status, entry.points, entry.score, entry.cost = status, result, score, cost
+        entry.shorter = self._shown(entry)
 
     def observe(
         self,
@@ -213,7 +221,9 @@ class Sweeper:
         status, result, score, cost = self._checked(score, cost, points, failure)
         params = {k: v for k, v in params.items() if k in self.space.parameters}
         trial = Trial(-1, params, self.space.to_unit(params), "observed")
-        self._entries.append(_Entry(trial, status, result, score, cost, asked=False))
+        entry = _Entry(trial, status, result, score, cost, asked=False)
+        entry.shorter = self._shown(entry)
+        self._entries.append(entry)
 
     def withdraw(self, trial: Trial | int) -> None:
         """A pending trial will never be told. Raises ValueError where it is not pending."""
@@ -232,7 +242,9 @@ class Sweeper:
         entry.status = "stopped"
         shorter = self._shorter(entry.trial, points[-1].step)
         if shorter is not None:
-            self._entries.append(_Entry(shorter, status, curve, score, cost, asked=False))
+            so_far = _Entry(shorter, status, curve, score, cost, asked=False)
+            so_far.shorter = self._shown(so_far)
+            self._entries.append(so_far)
 
     def chance(self, trial: Trial | int, points: Sequence[Point]) -> float:
         """The probability that a pending trial with these points so far lifts the front, where on the rest of
@@ -245,35 +257,48 @@ class Sweeper:
         entry, before = self._pending(trial), self._models
         self._checked(None, None, points, None)
         shorter = self._shorter(entry.trial, points[-1].step)
-        done = self._units("done")
+        done = [e for e in self._entries if e.status == "done"]
         if shorter is None or "score" not in before or len(done) < JUDGED_FROM:
             return 1.0
-        assert self.fidelity is not None
-        column = self.space.column[self.fidelity]
-        ahead = np.repeat(shorter.unit[None], _AHEAD, axis=0)
-        ahead[:, column] = np.linspace(shorter.unit[column], entry.trial.unit[column], _AHEAD + 1)[1:]
-        features = self.space.features(ahead)
+        ahead = self.space.features(self._way(shorter.unit, entry.trial.unit)[1:])
         so_far = _Entry(shorter, "done", tuple(points), points[-1].score, points[-1].cost)
         self._entries.append(so_far)
         try:
             seen = self._observations()
         finally:
             self._entries.pop()
-        known, as_before = self.space.features(done), {**before, "seen": math.inf}
+        as_before = {**before, "seen": math.inf}
+        results = [(shown, e) for e in done for shown, _ in self._results(e)]
         with one_thread():
             models = fit_models(seen, self.space.groups, as_before, np.random.default_rng(0))
             if models.explained < PREDICTABLE:
                 return 1.0
-            means, costs = (process.predict(known)[0] for process in (models.score, models.log_cost))
-            mean, sd = models.score.predict(features)
-            log_costs = models.log_cost.predict(features)[0]
-        front = pareto.front(costs, means)
+
+            def means(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+                features = self.space.features(units)
+                return models.score.mean(features), models.log_cost.mean(features)
+
+            known, costs = means(np.stack([shown.unit for shown, _ in results]))
+            # What leads could have been ended anywhere on its way, not only where it was looked at.
+            leading = {id(results[i][1]): results[i][1] for i in pareto.front(costs, known)}.values()
+            ways = [self._way(e.shorter[0][0].unit, e.trial.unit) for e in leading if e.shorter]
+            if ways:
+                between = means(np.concatenate(ways))
+                known, costs = np.append(known, between[0]), np.append(costs, between[1])
+            mean, sd = models.score.predict(ahead)
+            log_costs = models.log_cost.mean(ahead)
+        front = pareto.front(costs, known)
         left = np.searchsorted(costs[front], log_costs, side="right") - 1
         if (left < 0).any():  # cheaper than all that is known
             return 1.0
-        scores = models.score.unwarp(means[front])
+        scores = models.score.unwarp(known[front])
         least = models.score.warp(scores[left] + PRUNE * float(np.ptp(scores)))
         return float(ndtr((mean - least) / sd).max())
+
+    @staticmethod
+    def _way(here: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Units [places, dim] from one to the other, both [dim]: of trials that differ in their length."""
+        return here + np.linspace(0, 1, _AHEAD + 1)[:, None] * (end - here)
 
     def _shorter(self, trial: Trial, step: float) -> Trial | None:
         """The trial that would have ended at this step; None where the space has none: without a fidelity,
@@ -284,6 +309,20 @@ class Sweeper:
         if not self.space.satisfied(params) or not math.isclose(params[self.fidelity], step, rel_tol=0.01):
             return None
         return Trial(-1, params, self.space.to_unit(params), trial.origin)
+
+    def _shown(self, entry: _Entry) -> tuple[tuple[Trial, Point], ...]:
+        """What a finished trial's curve shows before its end, in as many points as the models see of it."""
+        if entry.status != "done" or self.fidelity not in entry.trial.params:
+            return ()
+        shorter = (
+            (self._shorter(entry.trial, point.step), point) for point in self._thinned(entry, CURVE_POINTS)
+        )
+        return tuple((trial, point) for trial, point in shorter if trial is not None)
+
+    @staticmethod
+    def _results(entry: _Entry) -> list[tuple[Trial, Point]]:
+        """All that a finished trial is a result of: itself and the shorter ones on its curve."""
+        return [*entry.shorter, (entry.trial, Point(math.nan, entry.cost, entry.score))]
 
     def restore(self, record: Mapping[str, Any]) -> Trial:
         """A past ask from its `Trial.record()`, computing nothing: resuming is restoring, telling and so on
@@ -300,29 +339,39 @@ class Sweeper:
         done = [entry for entry in self._entries if entry.status == "done"]
         if not done:
             return []
+        results = [(entry, *result) for entry in done for result in self._results(entry)]
         if observed or len(done) < 3:
-            best = pareto.front([e.cost for e in done], [e.score for e in done], self.goal)
-            chosen = [done[i] for i in best]
-            return [Member(dict(e.trial.params), e.score, e.cost, self._number(e)) for e in chosen]
+            costs, scores = zip(*((point.cost, point.score) for _, _, point in results), strict=True)
+            return [
+                Member(
+                    dict(trial.params),
+                    point.score,
+                    point.cost,
+                    self._number(entry),
+                    shorter=trial is not entry.trial,
+                )
+                for entry, trial, point in (results[i] for i in pareto.front(costs, scores, self.goal))
+            ]
         known = (sum(e.status in ("done", "failed") for e in self._entries), self._models)
         if self._front is not None and self._front[0] == known[0] and self._front[1] is known[1]:
             return [replace(member, params=dict(member.params)) for member in self._front[2]]
         with one_thread():
             models = self._fitted(np.random.default_rng([self.seed, 0]))[1]
-            shown = self._to_value(np.array([e.score for e in done])).max()
-            expected = self._expected(models, self._units("done"), shown)
+            shown = self._to_value(np.array([point.score for _, _, point in results])).max()
+            expected = self._expected(models, np.stack([trial.unit for _, trial, _ in results]), shown)
             mean, log_costs, success = expected[0], expected[1], expected[3]
             # No settings to hand out: what mostly fails, and what did far worse than all others promise.
             worse = {id(entry) for entry in self._contradicted(models)}
-            kept = np.array([id(entry) not in worse for entry in done])
+            kept = np.array([id(entry) not in worse for entry, _, _ in results])
             safe = np.flatnonzero(kept & (success >= 0.5))
-        safe = safe if len(safe) else np.arange(len(done))
+        safe = safe if len(safe) else np.arange(len(results))
         members = []
         for i in safe[pareto.prune(log_costs[safe], mean[safe], PRUNE)]:
-            params, number = done[i].trial.params, self._number(done[i])
+            entry, trial, _ = results[i]
             score = self._to_score(min(mean[i], shown))  # luck aside, none is better than the best run of all
-            beyond = (float(column[i]) for column in expected[2:])
-            members.append(Member(params, score, _exp(log_costs[i]), number, *beyond))
+            beyond = {name: float(column[i]) for name, column in zip(_BEYOND, expected[2:], strict=True)}
+            cost, shorter = _exp(log_costs[i]), trial is not entry.trial
+            members.append(Member(trial.params, score, cost, self._number(entry), shorter=shorter, **beyond))
         self._front = (*known, members)
         return [replace(member, params=dict(member.params)) for member in members]
 
@@ -340,7 +389,14 @@ class Sweeper:
             units = np.array([self.space.to_unit(one) for one in params]).reshape(-1, self.space.dim)
             expected = zip(params, *self._expected(models, units), strict=True)
         return [
-            Member(dict(one), self._to_score(value), _exp(log_cost), None, *map(float, beyond))
+            Member(
+                dict(one),
+                self._to_score(value),
+                _exp(log_cost),
+                None,
+                shorter=False,
+                **{name: float(figure) for name, figure in zip(_BEYOND, beyond, strict=True)},
+            )
             for one, value, log_cost, *beyond in expected
         ]
 
@@ -522,12 +578,16 @@ class Sweeper:
         pending, stopped = self._units("pending"), self._units("stopped")[-STOPPED:]
         self._fit = self._fitted(generator)
         _, models, done = self._fit
+        shorter = [trial.unit for entry in self._kept("done") for trial, _ in entry.shorter]
         # Where little is known a mean is a poor score: workers that took it for a pending trial's would be
         # sure that nothing is to be had beyond what runs. So the more run beside what is done, the more hope.
         hope = min(1.0, len(pending) / len(done))
         believed = models.believe(space.features(stopped)).believe(space.features(pending), hope)
-        acquisition = Acquisition(space, believed, done, pending, stopped, self._taken(), self.cost_limit)
-        top, origin = done[acquisition.members[-1]], "model"
+        acquisition = Acquisition(
+            space, believed, done, pending, stopped, np.array(shorter).reshape(-1, space.dim),
+            self._taken(), self.cost_limit,
+        )  # fmt: skip
+        top, origin = acquisition.known[acquisition.members[-1]], "model"
         if acquisition.low_signal:
             units = space.snap(self._sobol(number)) if options is None else options
             acquisition.grope(self._spent(), units)
@@ -632,14 +692,19 @@ class Sweeper:
         seen = []
         if self.fidelity is not None and self.fidelity in entry.trial.params:
             parameter, column = self.space.parameters[self.fidelity], self.space.column[self.fidelity]
-            final = float(entry.trial.params[self.fidelity])
-            inside = [p for p in entry.points if parameter.min <= p.step < final and p.cost > 0]
-            wanted = np.linspace(0, len(inside) - 1, min(len(inside), points - 1)).round().astype(int)
-            for point in (inside[i] for i in wanted):
+            for point in self._thinned(entry, points):
                 unit = entry.trial.unit.copy()
                 unit[column] = parameter.to_unit(point.step)
                 seen.append((unit, point.score, point.cost))
         return [*seen, (entry.trial.unit, entry.score, entry.cost)]
+
+    def _thinned(self, entry: _Entry, points: int) -> list[Point]:
+        """Of a curve, at most so many points less the last, which is the trial's own."""
+        assert self.fidelity is not None
+        lowest, final = self.space.parameters[self.fidelity].min, float(entry.trial.params[self.fidelity])
+        inside = [p for p in entry.points if lowest <= p.step < final and p.cost > 0]
+        wanted = np.linspace(0, len(inside) - 1, min(len(inside), points - 1)).round().astype(int)
+        return [inside[i] for i in wanted]
 
     def _to_value(self, scores: np.ndarray) -> np.ndarray:
         """Scores to what is modelled: higher is better, on the declared scale."""

@@ -37,6 +37,8 @@ class FrontMember(Protocol):
     @property
     def trial(self) -> int | None: ...
     @property
+    def shorter(self) -> bool: ...
+    @property
     def score_sd(self) -> float | None: ...
     @property
     def success(self) -> float: ...
@@ -223,7 +225,8 @@ def member_summary(config: SweepConfig, member: FrontMember, label: str = "") ->
     sure = f" ± {format_number(doubt)}" if doubt > known else ""
     price = format_cost(member.cost, config.cost.name)
     head = f"{config.metric.name} {format_number(member.score)}{sure} for {price}"
-    trial = f" (trial {member.trial})" if member.trial is not None else ""
+    where = "on the curve of " if member.shorter else ""
+    trial = f" ({where}trial {member.trial})" if member.trial is not None else ""
     text = f"{label}: {head}{trial}" if label else f"{head}{trial}"
     if member.high - member.low > known:
         text += f", single trials {format_number(member.low)} to {format_number(member.high)}"
@@ -332,7 +335,8 @@ def status_summary(store: Store, config: SweepConfig, live: bool) -> str:
     done = [t for t in counted if t.score is not None and t.cost is not None]
     if done:
         best = pareto.front([t.cost for t in done], [t.score for t in done], config.metric.goal)
-        lines.append("front as observed (`sweep best` removes luck)")
+        curves = " and counts the curves" if config.fidelity else ""
+        lines.append(f"front as observed (`sweep best` removes luck{curves})")
         lines += front_lines(
             config, [(done[i].cost or 0.0, done[i].score or 0.0, done[i].number) for i in best]
         )

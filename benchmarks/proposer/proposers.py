@@ -496,5 +496,10 @@ PROPOSERS: dict[str, Callable[[Task, int], Any]] = {
     "gpsampler": GpSampler,
     "botorch": Botorch,
     "hebo": Hebo,
+    # The same sweeps; where curves are honest each of their points counts as a result, see `run`.
+    "random-curves": Random,
+    "genetic-curves": Genetic,
+    "tpe-curves": Tpe,
 }
-PEERS = [name for name in PROPOSERS if name not in ("ours", "ours-curves", "random")]
+CURVES = "-curves"  # ends the names of those whose curves count
+PEERS = [name for name in PROPOSERS if name.removesuffix(CURVES) not in ("ours", "random")]

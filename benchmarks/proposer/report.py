@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.proposer.proposers import PEERS, PROPOSERS
+from benchmarks.proposer.proposers import CURVES, PEERS, PROPOSERS
 from benchmarks.proposer.run import Sweep, read
 from benchmarks.proposer.tasks import SPENT, Task, task
 from sweeper import bench
@@ -61,7 +61,9 @@ def share_at(sweep: Sweep, checkpoint: tuple[str, float]) -> float | None:
 
 
 def share_of(sweep: Sweep, one: Task, count: int) -> float:
-    """The share after `count` trials; failures count for nothing."""
+    """The share after `count` trials; failures count for nothing, curves where they are to."""
+    if sweep.shares:
+        return sweep.shares[count - 1] if count else 0.0
     costs, scores = np.array(sweep.costs[:count]), np.array(sweep.scores[:count])
     done = np.isfinite(scores)
     return one.share(costs[done], scores[done])
@@ -109,18 +111,28 @@ def gap(share: float) -> float:
 
 
 def best_peer(
-    made: Cells, name: str, checkpoint: str, median: Callable[[np.ndarray], float]
+    made: Cells, ours: str, name: str, checkpoint: str, median: Callable[[np.ndarray], float]
 ) -> tuple[str, float]:
-    """The peer of the highest median share there, of those with enough seeds; ("", nan) without any."""
+    """The peer of the highest median share there, of those with enough seeds; ("", nan) without any.
+
+    One whose curves count stands only beside ours whose curves count.
+    """
     shares = {
         peer: median(made[peer, name, checkpoint])
         for peer in PEERS
         if len(made.get((peer, name, checkpoint), ())) >= LEAST_SEEDS
+        and (ours.endswith(CURVES) or not peer.endswith(CURVES))
     }
     if not shares:
         return "", math.nan
     best = max(shares, key=lambda peer: shares[peer])
     return best, shares[best]
+
+
+def blind(made: Cells, ours: str, name: str, checkpoint: str) -> np.ndarray | None:
+    """Random search's shares, with its curves where ours count."""
+    without = made.get(("random", name, checkpoint))
+    return made.get(("random" + CURVES, name, checkpoint), without) if ours.endswith(CURVES) else without
 
 
 def ratio(
@@ -131,9 +143,9 @@ def ratio(
     if (ours, name, checkpoint) not in made:
         return math.nan
     if against == "peer":
-        theirs = best_peer(made, name, checkpoint, median)[1]
+        theirs = best_peer(made, ours, name, checkpoint, median)[1]
     else:
-        shares = made.get((against, name, checkpoint))
+        shares = blind(made, ours, name, checkpoint)
         theirs = math.nan if shares is None else median(shares)
     return gap(median(made[ours, name, checkpoint])) / gap(theirs) if math.isfinite(theirs) else math.nan
 
@@ -201,6 +213,10 @@ def _preamble() -> list[str]:
         "- `perfect`: the best that a chooser who knows the task could do.",
         "- A ratio is the gap (1 - share) of one median over that of another, both gaps at least "
         f"{LEAST_GAP:g}. `peer` is the best of that very cell, be it by the luck of few seeds.",
+        "- Names that end in -curves: where a task's curves are honest each of their points counts as the "
+        "result of a shorter trial (not of the table of real trainings, whose ideal front is made of ends). Ours "
+        "learns from them, the others do not; Protein, GPSampler, BoTorch and HEBO stand beside `ours-curves` by "
+        "the ends of their trials alone.",
         "- Tasks marked * are held out: nothing was chosen on them.",
     ]
 
@@ -257,7 +273,9 @@ def _one_table(made: Cells, here: list[str], mine: list[str], names: list[str], 
             low, middle, high = np.quantile(shares, [0.25, 0.5, 0.75])
             row.append(f"{middle:.3f} ({low:.2f}-{high:.2f}) {len(shares)}")
         row.append(f"{perfect(name, (checkpoint, size)):.3f}")
-        row.append(best_peer(made, name, checkpoint, lambda shares: float(np.median(shares)))[0] or "-")
+        row.append(
+            best_peer(made, "ours", name, checkpoint, lambda shares: float(np.median(shares)))[0] or "-"
+        )
         for ours in mine:
             row += [_shown(ratio(made, ours, name, checkpoint, against)) for against in ("peer", "random")]
         lines.append(f"| {_marked(name)} | " + " | ".join(row) + " |")
@@ -277,10 +295,10 @@ def _short(made: Cells, mine: list[str], names: list[str]) -> list[str]:
                     worse.append((against, f"{where} ({against:.2f})"))
                 elif against > GOAL:
                     over.append((against, f"{where} ({against:.2f})"))
-                shares, blind = made.get((ours, name, checkpoint)), made.get(("random", name, checkpoint))
-                if shares is None or blind is None:
+                shares, random = made.get((ours, name, checkpoint)), blind(made, ours, name, checkpoint)
+                if shares is None or random is None:
                     continue
-                count = int((shares < np.median(blind)).sum())
+                count = int((shares < np.median(random)).sum())
                 if count:
                     below.append((count / len(shares), f"{where} ({count} of {len(shares)})"))
         for title, entries in (
@@ -312,6 +330,7 @@ def _times(found: Found, here: list[str]) -> list[str]:
 COLOURS = {
     "ours": "#0b5fa5", "ours-curves": "#17a2c4", "random": "#9a9a9a", "genetic": "#b08b57",
     "protein": "#d97706", "tpe": "#2f9e44", "gpsampler": "#8bc34a", "botorch": "#c2255c", "hebo": "#7048c8",
+    "random-curves": "#c9c9c9", "genetic-curves": "#d9c7ad", "tpe-curves": "#8fd19e",
 }  # fmt: skip
 BAND = ("ours", "ours-curves")  # quartiles are drawn for these; bands of all would hide one another
 

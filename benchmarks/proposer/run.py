@@ -1,6 +1,7 @@
 """Runs sweeps and keeps them: one compact CSV a proposer, appended sweep by sweep.
 
-A line is (task, proposer, seed, trial, noise-free score, cost, failed, CPU milliseconds of its proposal).
+A line is (task, proposer, seed, trial, noise-free score, cost, failed, CPU milliseconds of its proposal), and
+where curves count the share of the ideal area after it: each point of a curve is a shorter trial's result.
 What is in the file is not run again, so an interrupted run goes on where it stopped.
 """
 
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.proposer.proposers import PROPOSERS
+from benchmarks.proposer.proposers import CURVES, PROPOSERS
 from benchmarks.proposer.tasks import SPENT, Task, task
 
 RESULTS = Path(__file__).parent / "results"
@@ -35,6 +36,7 @@ class Sweep:
     scores: list[float] = field(default_factory=list)
     costs: list[float] = field(default_factory=list)
     milliseconds: list[float] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)  # of the ideal area, where curves count; else empty
 
 
 def run_sweep(
@@ -45,6 +47,7 @@ def run_sweep(
     tuner, sweep = PROPOSERS[proposer](one, seed), Sweep(one.name, proposer, seed)
     pool = _Pool(one) if one.pool else None
     large = SPENT[-1] * one.random_cost
+    shown: list[tuple[float, float]] = []  # noise-free (cost, score) of all points of all curves
     for number in range(trials):
         if enough is not None and number >= enough and sum(sweep.costs) >= large:
             break
@@ -62,6 +65,7 @@ def run_sweep(
             score, cost = one.evaluate(params, luck)
             points = one.curve(params, luck)
             sweep.scores.append(one.truth(params)[0])
+            shown += [point[1:] for point in one.curve(params)]
         else:
             score, cost, points = None, failure[1], []
             sweep.scores.append(float("nan"))
@@ -69,6 +73,8 @@ def run_sweep(
         tuner.tell(params, score, cost, None if failure is None else failure[0], points)
         sweep.milliseconds.append(1e3 * (spent + time.process_time() - before))
         sweep.costs.append(cost if failure is not None else one.truth(params)[1])
+        if proposer.endswith(CURVES):
+            sweep.shares.append(one.share(*zip(*shown, strict=True)) if shown else 0.0)
     return sweep
 
 
@@ -121,6 +127,7 @@ def run(
                 one = task(name)
                 done = ~np.isnan(sweep.scores)
                 share = one.share(np.array(sweep.costs)[done], np.array(sweep.scores)[done])
+                share = sweep.shares[-1] if sweep.shares else share
                 echo(
                     f"{proposer}, {name}, seed {seed}: {len(sweep.costs)} trials, share {share:.3f}, "
                     f"{time.process_time() - before:.1f} CPU s"
@@ -130,9 +137,13 @@ def run(
 def append(out: Path, sweep: Sweep) -> None:
     """Adds a sweep to its proposer's file, all lines in one write."""
     path = out / f"{sweep.proposer}.csv"
-    head = "" if path.exists() else ",".join(HEADER) + "\n"
+    head = "" if path.exists() else _head(sweep.proposer)
     with path.open("a") as file:
         file.write(head + _lines(sweep))
+
+
+def _head(proposer: str) -> str:
+    return ",".join([*HEADER, "share"] if proposer.endswith(CURVES) else HEADER) + "\n"
 
 
 def _lines(sweep: Sweep) -> str:
@@ -143,9 +154,8 @@ def _lines(sweep: Sweep) -> str:
     ):
         failed = int(np.isnan(score))
         shown = "" if failed else f"{score:.5g}"
-        writer.writerow(
-            (sweep.task, sweep.proposer, sweep.seed, trial, shown, f"{cost:.5g}", failed, f"{ms:.3g}")
-        )
+        line = [sweep.task, sweep.proposer, sweep.seed, trial, shown, f"{cost:.5g}", failed, f"{ms:.3g}"]
+        writer.writerow([*line, *(f"{share:.5f}" for share in sweep.shares[trial - 1 : trial])])
     return text.getvalue()
 
 
@@ -163,6 +173,8 @@ def read(out: Path, proposer: str) -> list[Sweep]:
                 sweeps[key].scores.append(float(row["score"] or "nan"))
                 sweeps[key].costs.append(float(row["cost"]))
                 sweeps[key].milliseconds.append(float(row["ms"]))
+                if row.get("share"):
+                    sweeps[key].shares.append(float(row["share"]))
     return list(sweeps.values())
 
 
@@ -174,7 +186,7 @@ def pack(out: Path) -> list[Path]:
         if not sweeps:
             continue
         plain, packed = out / f"{name}.csv", out / f"{name}.csv.gz"
-        content = (",".join(HEADER) + "\n" + "".join(map(_lines, sweeps))).encode()
+        content = (_head(name) + "".join(map(_lines, sweeps))).encode()
         large = len(content) > LARGEST
         made.append(packed if large else plain)
         made[-1].write_bytes(gzip.compress(content, mtime=0) if large else content)

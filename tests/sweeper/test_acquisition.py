@@ -116,7 +116,7 @@ def test_a_swap_is_of_another_category_where_scores_tell_settings_apart() -> Non
         tuner.tell(trial, score=score + 0.01 * luck.standard_normal(), cost=trial.params["steps"] / 1e3)
     space, (_, models, done) = tuner.space, tuner._fitted(np.random.default_rng(0))
     nothing = np.zeros((0, space.dim))
-    acquisition = Acquisition(space, models, done, nothing, nothing, keys(done))
+    acquisition = Acquisition(space, models, done, nothing, nothing, nothing, keys(done))
     heights = models.score.unwarp(acquisition.front_scores)
     risen = acquisition.front_costs[np.argmax(heights - heights[0] >= np.ptp(heights) / 3)]
     assert not acquisition.swap(30)  # not its turn
@@ -147,7 +147,7 @@ def test_a_swap_keeps_away_from_a_category_that_fails() -> None:
             tuner.tell(trial, score=height * trial.params["x"], cost=1 + trial.params["x"])
     _, models, done = tuner._fitted(np.random.default_rng(0))
     nothing = np.zeros((0, tuner.space.dim))
-    acquisition = Acquisition(tuner.space, models, done, nothing, nothing, keys(done))
+    acquisition = Acquisition(tuner.space, models, done, nothing, nothing, nothing, keys(done))
     assert acquisition.swap(31)
     units = tuner.space.sample(200, np.random.default_rng(0))
     rated = np.isfinite(acquisition.rating(units))
@@ -163,7 +163,7 @@ def test_later_swaps_are_rare_and_without_categories_there_are_none() -> None:
             tuner.tell(trial, score=trial.params["x"], cost=1 + trial.params["x"])
         _, models, done = tuner._fitted(np.random.default_rng(0))
         nothing = np.zeros((0, tuner.space.dim))
-        acquisition = Acquisition(tuner.space, models, done, nothing, nothing, set())
+        acquisition = Acquisition(tuner.space, models, done, nothing, nothing, nothing, set())
         return sum(acquisition.swap(number) for number in numbers)
 
     category: dict[str, dict[str, object]] = {"c": {"values": ["a", "b"]}}

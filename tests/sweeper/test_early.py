@@ -25,12 +25,11 @@ def curve(x: float, steps: int, count: int = 8) -> list[Point]:
 
 @pytest.fixture(scope="module")
 def experienced() -> Sweeper:
+    """Of seven settings, the best of which is not among them."""
     tuner = Sweeper(SPACE, seed=3, fidelity="steps")
-    for _ in range(16):
-        trial = tuner.ask()
-        tuner.tell(trial, points=curve(**trial.params))
-    for x in (0.9, 0.7, 0.6):
-        tuner.observe({"x": x, "steps": 80}, points=curve(x, 80))
+    for x in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+        for steps in (80, 500):
+            tuner.observe({"x": x, "steps": steps}, points=curve(x, steps))
     tuner.ask()
     return tuner
 
@@ -41,11 +40,11 @@ def pending(tuner: Sweeper, x: float, steps: int) -> Trial:
 
 
 def test_the_hopeless_have_no_chance_and_the_good_have(experienced: Sweeper) -> None:
-    hopeless, good = pending(experienced, 0.8, 900), pending(experienced, 0.0, 1000)
-    assert experienced.chance(hopeless, curve(0.8, 900)[:3]) < loop.HOPELESS
-    assert experienced.chance(good, curve(-0.3, 1000)[:3]) > 0.5
-    experienced.withdraw(hopeless)
-    experienced.withdraw(good)
+    for x, steps, hopeless in ((0.8, 450, True), (0.31, 450, True), (0.1, 450, False), (0.31, 1000, False)):
+        trial = pending(experienced, x, steps)
+        chance = experienced.chance(trial, curve(x, steps)[:3])
+        assert chance < loop.HOPELESS if hopeless else chance > 0.5, (x, steps, chance)
+        experienced.withdraw(trial)
 
 
 def test_nobody_is_judged_before_enough_is_known() -> None:
@@ -79,8 +78,13 @@ def test_what_a_stopped_trial_has_shown_is_a_shorter_one(
     trial = pending(tuner, 0.5, 500)
     tuner.stop(trial, [Point(steps / 2, 5.0, 1.0), Point(steps, 10.0, 2.0)])
     members = tuner.front()
-    assert [(m.params, m.score, m.cost, m.trial) for m in members] == (
-        [] if shown is None else [({"x": 0.5, "steps": shown}, 2.0, 10.0, None)]
+    assert [(m.params, m.score, m.cost, m.trial, m.shorter) for m in members] == (
+        []
+        if shown is None
+        else [
+            ({"x": 0.5, "steps": 50}, 1.0, 5.0, None, True),
+            ({"x": 0.5, "steps": shown}, 2.0, 10.0, None, False),
+        ]
     )
 
 

@@ -28,6 +28,7 @@ class Member:
     trial: int | None
     score_sd: float | None = None
     params: tuple = ()
+    shorter: bool = False
 
 
 def pixels(path: Path) -> np.ndarray:

@@ -87,6 +87,7 @@ class Member:
     success: float = 1.0
     low: float = math.nan
     high: float = math.nan
+    shorter: bool = False
 
 
 def test_three_budgets_are_cheap_middle_and_best():
