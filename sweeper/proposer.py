@@ -308,7 +308,7 @@ class Sweeper:
         params = self.space.to_params(self.space.to_unit({**trial.params, self.fidelity: step}))
         if not self.space.satisfied(params) or not math.isclose(params[self.fidelity], step, rel_tol=0.01):
             return None
-        return Trial(-1, params, self.space.to_unit(params), trial.origin)
+        return Trial(trial.number, params, self.space.to_unit(params), trial.origin)
 
     def _shown(self, entry: _Entry) -> tuple[tuple[Trial, Point], ...]:
         """What a finished trial's curve shows before its end, in as many points as the models see of it."""
@@ -342,16 +342,11 @@ class Sweeper:
         results = [(entry, *result) for entry in done for result in self._results(entry)]
         if observed or len(done) < 3:
             costs, scores = zip(*((point.cost, point.score) for _, _, point in results), strict=True)
-            return [
-                Member(
-                    dict(trial.params),
-                    point.score,
-                    point.cost,
-                    self._number(entry),
-                    shorter=trial is not entry.trial,
-                )
-                for entry, trial, point in (results[i] for i in pareto.front(costs, scores, self.goal))
-            ]
+            members = []
+            for entry, trial, point in (results[i] for i in pareto.front(costs, scores, self.goal)):
+                number, shorter = self._source(entry, trial)
+                members.append(Member(dict(trial.params), point.score, point.cost, number, shorter=shorter))
+            return members
         known = (sum(e.status in ("done", "failed") for e in self._entries), self._models)
         if self._front is not None and self._front[0] == known[0] and self._front[1] is known[1]:
             return [replace(member, params=dict(member.params)) for member in self._front[2]]
@@ -370,8 +365,8 @@ class Sweeper:
             entry, trial, _ = results[i]
             score = self._to_score(min(mean[i], shown))  # luck aside, none is better than the best run of all
             beyond = {name: float(column[i]) for name, column in zip(_BEYOND, expected[2:], strict=True)}
-            cost, shorter = _exp(log_costs[i]), trial is not entry.trial
-            members.append(Member(trial.params, score, cost, self._number(entry), shorter=shorter, **beyond))
+            number, shorter = self._source(entry, trial)
+            members.append(Member(trial.params, score, _exp(log_costs[i]), number, shorter=shorter, **beyond))
         self._front = (*known, members)
         return [replace(member, params=dict(member.params)) for member in members]
 
@@ -437,8 +432,10 @@ class Sweeper:
         return [entry for entry, is_far in zip(self._kept("done"), far, strict=True) if is_far]
 
     @staticmethod
-    def _number(entry: _Entry) -> int | None:
-        return entry.trial.number if entry.asked else None
+    def _source(entry: _Entry, result: Trial) -> tuple[int | None, bool]:
+        """`trial` and `shorter` of a Member that is this result of a finished trial."""
+        number = result.number if result.number > 0 else None
+        return number, result is not entry.trial or (number is not None and not entry.asked)
 
     def _register(self, trial: Trial) -> Trial:
         # A copy: what the caller does to the params that it was given changes nothing here.

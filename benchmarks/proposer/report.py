@@ -214,9 +214,9 @@ def _preamble() -> list[str]:
         "- A ratio is the gap (1 - share) of one median over that of another, both gaps at least "
         f"{LEAST_GAP:g}. `peer` is the best of that very cell, be it by the luck of few seeds.",
         "- Names that end in -curves: where a task's curves are honest each of their points counts as the "
-        "result of a shorter trial (not of the table of real trainings, whose ideal front is made of ends). Ours "
-        "learns from them, the others do not; Protein, GPSampler, BoTorch and HEBO stand beside `ours-curves` by "
-        "the ends of their trials alone.",
+        "result of a shorter trial (not of the table of real trainings, whose ideal front is made of "
+        "ends). Ours learns from them, the others do not; Protein, GPSampler, BoTorch and HEBO stand "
+        "beside `ours-curves` by the ends of their trials alone.",
         "- Tasks marked * are held out: nothing was chosen on them.",
     ]
 

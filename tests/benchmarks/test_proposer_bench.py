@@ -117,7 +117,7 @@ def test_constant_cost_is_constant() -> None:
     assert max(costs) / min(costs) < 1.02
 
 
-@pytest.mark.parametrize("name", ["random", "genetic", "protein", "ours", "ours-curves"])
+@pytest.mark.parametrize("name", ["random", "random-curves", "genetic", "protein", "ours", "ours-curves"])
 def test_proposers_run_on_categories_failures_and_a_pool(name: str) -> None:
     sweep = run.run_sweep("mixed", name, 0, 9)
     assert len(sweep.scores) == len(sweep.costs) == len(sweep.milliseconds) == 9
@@ -153,6 +153,46 @@ def test_run_goes_on_and_table_and_pictures_come_out(tmp_path: Path, capsys: pyt
     assert "1.00 (" in row  # against itself
     assert bench("plot", str(tmp_path)) == 0
     assert all((tmp_path / f"share-{kind}.png").stat().st_size > 5000 for kind in ("cost", "trials"))
+
+
+def test_curves_count_for_those_whose_names_say_so(tmp_path: Path) -> None:
+    ends, curves = (run.run_sweep("log", name, 0, 12) for name in ("random", "random-curves"))
+    assert ends.costs == curves.costs
+    assert (ends.shares, len(curves.shares)) == ([], 12)
+    for sweep in (ends, curves):
+        run.append(tmp_path, sweep)
+        (kept,) = run.read(tmp_path, sweep.proposer)
+        assert kept.shares == pytest.approx(sweep.shares, abs=1e-5)
+    one = TASKS["log"]
+    for count in (0, 5, 12):
+        without, with_them = (report.share_of(sweep, one, count) for sweep in (ends, curves))
+        assert with_them > without if count else with_them == without == 0
+    # Where there is a table of trainings, what lies on a curve is no member of it.
+    if "ppo-cartpole" in TASKS:
+        sweep = run.run_sweep("ppo-cartpole", "random-curves", 0, 12)
+        kept_shares, sweep.shares = sweep.shares, []
+        assert report.share_of(sweep, TASKS["ppo-cartpole"], 12) == pytest.approx(kept_shares[-1])
+
+
+def test_a_peer_with_curves_stands_beside_ours_with_curves_alone() -> None:
+    shares = {
+        "ours": 0.5,
+        "ours-curves": 0.5,
+        "tpe": 0.2,
+        "tpe-curves": 0.6,
+        "random": 0.1,
+        "random-curves": 0.3,
+    }
+    made = {(name, "log", "25 trials"): np.array([share]) for name, share in shares.items()}
+    ratios = {
+        (ours, against): report.ratio(made, ours, "log", "25 trials", against)
+        for ours in ("ours", "ours-curves")
+        for against in ("peer", "random")
+    }
+    assert ratios == pytest.approx({
+        ("ours", "peer"): 0.5 / 0.8, ("ours", "random"): 0.5 / 0.9,
+        ("ours-curves", "peer"): 0.5 / 0.4, ("ours-curves", "random"): 0.5 / 0.7,
+    })  # fmt: skip
 
 
 def test_packing_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

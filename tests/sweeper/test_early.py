@@ -82,8 +82,8 @@ def test_what_a_stopped_trial_has_shown_is_a_shorter_one(
         []
         if shown is None
         else [
-            ({"x": 0.5, "steps": 50}, 1.0, 5.0, None, True),
-            ({"x": 0.5, "steps": shown}, 2.0, 10.0, None, False),
+            ({"x": 0.5, "steps": 50}, 1.0, 5.0, 1, True),
+            ({"x": 0.5, "steps": shown}, 2.0, 10.0, 1, True),
         ]
     )
 

@@ -42,6 +42,7 @@ def test_likelihood_and_posterior_are_gpytorchs(linear: bool, robust: bool, grou
     mean, sd = process.predict(at)
     np.testing.assert_allclose(mean, process.shift + process.scale * posterior.mean.numpy(), atol=1e-5)
     np.testing.assert_allclose(sd, process.scale * posterior.stddev.numpy(), atol=1e-5)
+    np.testing.assert_array_equal(process.mean(at), mean)
 
 
 @pytest.mark.parametrize(("linear", "warped"), [(False, False), (True, False), (False, True)])

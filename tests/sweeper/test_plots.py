@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from sweeper.plots import _draw_trials, _score_limits, plot_pareto
+from sweeper.plots import _colour_bar, _draw_pulls, _draw_shorter, _draw_trials, _score_limits, plot_pareto
 
 
 @dataclass
@@ -66,6 +66,8 @@ CASES = {
     "huge numbers": (*sweep(scale=1e12), {}),
     "one": ([Trial(1, "done", 0.5, 12.0)], [Member(0.5, 12.0, 1, 0.1)], {}),
     "one at zero": ([Trial(1, "done", 0.0, 1.0)], [Member(0.0, 1.0, 1)], {}),
+    "on curves": (sweep()[0], [replace(m, shorter=True) for m in sweep()[1]], {}),
+    "on a curve of before": ([Trial(1, "done", 0.5, 12.0)], [Member(0.5, 6.0, None, 0.1, shorter=True)], {}),
     "none": ([], [], {}),
     "all failed": ([Trial(n, "failed", None, n + 1.0) for n in range(9)], [], {}),
     "failed, costs unknown": ([Trial(n, "failed", None, None) for n in range(3)], [], {}),
@@ -96,6 +98,20 @@ def test_the_same_sweep_gives_the_same_pixels(tmp_path):
     first = plot_pareto(tmp_path / "a.png", trials, front).read_bytes()
     assert plot_pareto(tmp_path / "b.png", trials, front).read_bytes() == first
     assert zlib.crc32(first) != zlib.crc32(plot_pareto(tmp_path / "c.png", trials[5:], front).read_bytes())
+
+
+def test_a_member_on_a_curve_is_marked_and_its_trials_end_is_not() -> None:
+    trials, members = (
+        [Trial(1, "done", 1.0, 9.0), Trial(2, "done", 0.5, 3.0)],
+        [Member(0.4, 2.0, 1, shorter=True)],
+    )
+    axes = Figure().add_subplot()
+    (said,) = _draw_shorter(axes, members, _colour_bar(axes.figure, [1, 2]))
+    (mark,) = axes.get_lines()
+    assert (mark.get_marker(), said.get_label()) == ("D", "on a trial's curve")
+    assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([2.0], [0.4])
+    _draw_pulls(axes, members, trials, 0.0, 1.0)
+    assert len(axes.get_lines()) == 1
 
 
 def test_one_hopeless_score_does_not_flatten_the_front(tmp_path):

@@ -17,7 +17,7 @@ from sweeper import synthetic
 from sweeper.acquisition import CLIMB
 from sweeper.bench import run_random, run_sweep
 from sweeper.errors import ConfigError
-from sweeper.proposer import ROWS, Point, Sweeper, Trial
+from sweeper.proposer import ROWS, Member, Point, Sweeper, Trial
 
 ONE = {"x": {"min": 0, "max": 1}}
 TWO = synthetic.PARAMETERS
@@ -491,6 +491,46 @@ def test_curves_teach_where_a_fidelity_is_declared() -> None:
     assert len(with_curves._observations().scores) == 6 + 3 * 4
     assert len(without._observations().scores) == 6
     assert [m.cost for m in with_curves.front()][-1] == pytest.approx(50, rel=0.1)
+
+
+@pytest.mark.parametrize("observed", [False, True])
+def test_each_point_of_an_honest_curve_is_the_result_of_a_shorter_trial(observed: bool) -> None:
+    told: dict[str, list[Member]] = {}
+    for fidelity in ("steps", None):
+        tuner = Sweeper(TWO, seed=1, fidelity=fidelity, constraints=["steps >= 20_000"])
+        tuner.observe({"lr": 1e-2, "steps": 20_000}, score=0.0, cost=2.0)
+        for lr in (3e-2, 3e-3, 1e-3):  # the last is the best at all costs
+            trial = tuner.ask(among=[{"lr": lr, "steps": 500_000}])
+            curve = [(s, *truth({"lr": lr, "steps": s})) for s in (2_000, 15_000, 31_250, 62_500, 500_000)]
+            tuner.tell(trial, points=[Point(step, cost, score) for step, score, cost in curve])
+        told[str(fidelity)] = tuner.front(observed)
+    assert [m.shorter for m in told["None"]] == [False] * len(told["None"])
+    shorter = [m for m in told["steps"] if m.shorter]
+    assert [m.params for m in shorter] == [
+        {"lr": 1e-3, "steps": s} for s in (31_250, 62_500)
+    ]  # as constrained
+    for member in shorter:
+        score, cost = truth(member.params)
+        assert member.trial == 3
+        assert member.cost == pytest.approx(cost, rel=0.1)
+        assert member.score == pytest.approx(score, abs=0.05)
+    end = told["steps"][-1]
+    assert (end.params, end.trial, end.shorter) == ({"lr": 1e-3, "steps": 500_000}, 3, False)
+
+
+def test_what_curves_have_shown_is_not_tried_again() -> None:
+    """Where dear trials show the cheap end too, fewer go there than where only ends are seen."""
+    cheap = {}
+    for curves in (False, True):
+        tuner = Sweeper(TWO, seed=2, fidelity="steps")
+        for _ in range(24):
+            trial = tuner.ask()
+            steps = trial.params["steps"]
+            places = [round(steps * part) for part in (0.05, 0.1, 0.2, 0.5, 1)] if curves else [steps]
+            points = [(s, *truth({**trial.params, "steps": s})) for s in places]
+            tuner.tell(trial, points=[Point(step, cost, score) for step, score, cost in points])
+        cheap[curves] = sum(entry.cost < 10 for entry in tuner._entries[8:])
+    assert cheap[True] < cheap[False]
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,8 @@ def test_a_setting_is_told_with_what_it_reaches():
     line = text.splitlines()[-1]
     assert line.startswith("sweep train cartpole --set train.num_envs=1024 --set x=0.5")
     assert line.endswith(" --seed 7")  # as trial 7 was run
+    shorter = member_summary(config("{train: cartpole}"), Member(431.52, 12.3, 7, shorter=True))
+    assert shorter.splitlines()[0] == "score 431.5 for 12.3 s (on the curve of trial 7)"
 
 
 def test_a_setting_on_which_one_cannot_rely_says_so():
