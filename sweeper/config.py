@@ -712,6 +712,13 @@ def _check(config: SweepConfig, data: dict[str, Any]) -> None:
             "needs to know how a trial's curve compares with shorter trials",
             "name the swept parameter that a point's step stands for: `objective: {fidelity: ...}`",
         )
+    set_here = {name.rpartition(".")[2] for name in (*config.fixed, *config.parameters)}
+    if config.early_stop and config.objective.kind == "train" and "curve_points" not in set_here:
+        raise ConfigError(
+            "early_stop",
+            "has no curve to go by: the trainer reports one point a trial, at its end",
+            "write `fixed: {train.curve_points: 10}`",
+        )
     if config.workers.timeout_factor is not None and cost.name != "seconds":
         raise ConfigError(
             "workers.timeout_factor",

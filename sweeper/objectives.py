@@ -124,6 +124,9 @@ class Curve:
     ) -> None:
         self.enough = enough
         self.metric, self.cost_name, self.last = spec["metric"], spec["cost"], spec["last"]
+        # A script that was not written for us says "epoch" where the swept parameter is `train.epochs`.
+        counted = (spec.get("fidelity") or "step").rpartition(".")[2]
+        self.step_names = (counted.removesuffix("s"), counted, "step", "steps")
         self.emit = emit
         self.started = time.monotonic()
         self.points: list[tuple[float | None, float, float]] = []
@@ -143,7 +146,7 @@ class Curve:
             return False
         said_cost = values.get(self.cost_name, values.get("cost"))
         score, cost = _number(said), _number(said_cost)
-        step = _number(values.get("step", values.get("steps")))
+        step = _number(next((values[name] for name in self.step_names if name in values), None))
         if cost is None and self.cost_name in ("step", "steps"):
             cost = step
         if cost is not None:
@@ -728,6 +731,7 @@ def make(config: Any) -> Objective:
             "metric": config.metric.name,
             "last": config.metric.last,
             "cost": config.cost.name,
+            "fidelity": config.fidelity,
             "parameters": dict(config.parameters),
             "fixed": dict(config.fixed),
             "constraints": list(config.constraints),

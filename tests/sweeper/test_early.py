@@ -192,3 +192,14 @@ def test_early_stop_needs_a_fidelity() -> None:
     text = "name: t\nobjective: {synthetic: log}\nearly_stop: true\nparameters: {lr: {min: 0, max: 1}}\n"
     with pytest.raises(config.ConfigError, match=r"early_stop: needs to know.*\n.*fidelity"):
         config.parse(text)
+
+
+def test_early_stop_of_the_trainer_needs_points_on_the_way() -> None:
+    text = (
+        "name: t\nobjective: {train: cartpole, fidelity: train.total_timesteps}\nearly_stop: true\n"
+        "parameters: {train.total_timesteps: {distribution: log, type: int, min: 5e3, max: 1e6}}\n"
+    )
+    with pytest.raises(config.ConfigError, match=r"early_stop: has no curve.*\n.*train.curve_points: 10"):
+        config.parse(text)
+    for name in ("train.curve_points", "curve_points"):
+        assert config.parse(f"{text}fixed: {{{name}: 10}}\n").early_stop

@@ -117,8 +117,9 @@ def test_a_metric_of_any_name_is_heard_however_its_json_is_written(tmp_path: Pat
 # Reports
 
 
-def curve(metric: str = "score", cost: str = "cost", last: int = 1) -> Curve:
-    return Curve({"metric": metric, "cost": cost, "last": last}, lambda *point: None)
+def curve(metric: str = "score", cost: str = "cost", last: int = 1, fidelity: str | None = None) -> Curve:
+    spec = {"metric": metric, "cost": cost, "last": last, "fidelity": fidelity}
+    return Curve(spec, lambda *point: None)
 
 
 def test_the_last_report_is_the_result() -> None:
@@ -130,6 +131,26 @@ def test_the_last_report_is_the_result() -> None:
     result = c.result("")
     assert (result.status, result.score, result.cost) == ("done", 0.4, 2)
     assert result.points == [(10, 1, 0.5), (20, 2, 0.4)]
+
+
+@pytest.mark.parametrize(
+    ("fidelity", "said", "step"),
+    [
+        (None, {"step": 7}, 7),
+        (None, {"steps": 7}, 7),
+        (None, {"epoch": 7}, None),
+        ("train.epochs", {"epoch": 7, "step": 700}, 7),  # in units of the swept parameter
+        ("epochs", {"epochs": 7}, 7),
+        ("epochs", {"step": 7}, 7),
+        ("budget", {"budget": 7}, 7),
+    ],
+)
+def test_a_point_is_counted_in_units_of_the_fidelity(
+    fidelity: str | None, said: dict[str, int], step: int | None
+) -> None:
+    c = curve(fidelity=fidelity)
+    assert c.take({"score": 0.5, "cost": 1, **said})
+    assert [point[0] for point in c.points] == [step]
 
 
 def test_a_failure_costs_what_was_known_before_it() -> None:
