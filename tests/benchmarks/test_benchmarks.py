@@ -115,11 +115,11 @@ def load(name: str) -> Any:
 def test_the_oracle_ends_what_lifts_nothing_and_nothing_else() -> None:
     bench = load("early_stop")
     task = bench.TASKS["log"]
-    known = bench.Sweep(costs=[10.0], scores=[0.5])  # the best params: 0.5 of 1 for 10 s
+    known = bench.Sweep(ran=[{"lr": 1e-3, "steps": 100_000}])  # the best params: 0.5 of 1 for 10 s
     good, bad = {"lr": 1e-3, "steps": 200_000}, {"lr": 1e-4, "steps": 200_000}
     assert [bench.lifts(task, known, good, 100_000, by) for by in (0.0, 0.14, 0.16)] == [True, True, False]
-    assert bench.lifts(task, known, bad, 20_000, 0.0)  # there is nothing yet for less than 10 s
-    assert not bench.lifts(task, known, bad, 100_000, 0.0)
+    assert bench.lifts(task, bench.Sweep(), bad, 20_000, 0.0)  # where there is nothing yet
+    assert not bench.lifts(task, known, bad, 20_000, 0.0)  # the good ones could have been ended there
     sweep = bench.sweep(task, 0, 14, 3, stop=True, blind=True, oracle=0.02)
     assert 0 < sweep.ended < 14
     assert sweep.wrong == 0
