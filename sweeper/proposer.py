@@ -113,7 +113,8 @@ class Sweeper:
     `parameters`, `constraints`, `fixed` are those of the YAML file (see `Space`). `goal`: maximize, minimize.
     `scale`: linear; percentile (scores in 0..1 count by their log odds); exponential (every halving of the
     distance to `scale_max` counts the same). `cost_limit`: nothing predicted to cost more is proposed.
-    `fidelity`: the parameter such that a shorter trial would have given the same learning curve.
+    `fidelity`: the parameter such that a shorter trial would have given the same learning curve; each of its
+    points then is the result of one.
     Raises ConfigError on settings that make no sense. Threads that share one hold a lock of their own around
     `ask` and `tell`.
     """
@@ -335,7 +336,8 @@ class Sweeper:
         return self._register(trial)
 
     def front(self, observed: bool = False) -> list[Member]:
-        """The front, cheapest first: by the models' denoised means, or (`observed`) by raw results."""
+        """The front, cheapest first: by the models' denoised means, or (`observed`) by raw results. With a
+        fidelity also of what curves show on their way, in five points a trial."""
         done = [entry for entry in self._entries if entry.status == "done"]
         if not done:
             return []
