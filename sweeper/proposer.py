@@ -258,8 +258,8 @@ class Sweeper:
         entry, before = self._pending(trial), self._models
         self._checked(None, None, points, None)
         shorter = self._shorter(entry.trial, points[-1].step)
-        done = [e for e in self._entries if e.status == "done"]
-        if shorter is None or "score" not in before or len(done) < JUDGED_FROM:
+        results = self._results()
+        if shorter is None or "score" not in before or len({id(e) for e, _, _ in results}) < JUDGED_FROM:
             return 1.0
         ahead = self.space.features(self._way(shorter.unit, entry.trial.unit)[1:])
         so_far = _Entry(shorter, "done", tuple(points), points[-1].score, points[-1].cost)
@@ -269,7 +269,6 @@ class Sweeper:
         finally:
             self._entries.pop()
         as_before = {**before, "seen": math.inf}
-        results = [(shown, e) for e in done for shown, _ in self._results(e)]
         with one_thread():
             models = fit_models(seen, self.space.groups, as_before, np.random.default_rng(0))
             if models.explained < PREDICTABLE:
@@ -279,9 +278,9 @@ class Sweeper:
                 features = self.space.features(units)
                 return models.score.mean(features), models.log_cost.mean(features)
 
-            known, costs = means(np.stack([shown.unit for shown, _ in results]))
+            known, costs = means(np.stack([result.unit for _, result, _ in results]))
             # What leads could have been ended anywhere on its way, not only where it was looked at.
-            leading = {id(results[i][1]): results[i][1] for i in pareto.front(costs, known)}.values()
+            leading = {id(results[i][0]): results[i][0] for i in pareto.front(costs, known)}.values()
             ways = [self._way(e.shorter[0][0].unit, e.trial.unit) for e in leading if e.shorter]
             if ways:
                 between = means(np.concatenate(ways))
@@ -320,10 +319,18 @@ class Sweeper:
         )
         return tuple((trial, point) for trial, point in shorter if trial is not None)
 
-    @staticmethod
-    def _results(entry: _Entry) -> list[tuple[Trial, Point]]:
-        """All that a finished trial is a result of: itself and the shorter ones on its curve."""
-        return [*entry.shorter, (entry.trial, Point(math.nan, entry.cost, entry.score))]
+    def _results(self) -> list[tuple[_Entry, Trial, Point]]:
+        """What the finished trials show: each its end, those that the models see their shorter ones too."""
+        seen = {id(entry) for entry in self._kept("done")}
+        return [
+            (entry, trial, point)
+            for entry in self._entries
+            if entry.status == "done"
+            for trial, point in (
+                *(entry.shorter if id(entry) in seen else ()),
+                (entry.trial, Point(math.nan, entry.cost, entry.score)),
+            )
+        ]
 
     def restore(self, record: Mapping[str, Any]) -> Trial:
         """A past ask from its `Trial.record()`, computing nothing: resuming is restoring, telling and so on
@@ -341,7 +348,7 @@ class Sweeper:
         done = [entry for entry in self._entries if entry.status == "done"]
         if not done:
             return []
-        results = [(entry, *result) for entry in done for result in self._results(entry)]
+        results = self._results()
         if observed or len(done) < 3:
             costs, scores = zip(*((point.cost, point.score) for _, _, point in results), strict=True)
             members = []

@@ -518,6 +518,17 @@ def test_each_point_of_an_honest_curve_is_the_result_of_a_shorter_trial(observed
     assert (end.params, end.trial, end.shorter) == ({"lr": 1e-3, "steps": 500_000}, 3, False)
 
 
+def test_of_very_many_trials_only_those_that_the_models_see_show_their_curves() -> None:
+    tuner = Sweeper(TWO, fidelity="steps")
+    for lr in np.geomspace(1e-5, 1e-1, ROWS + 100):
+        curve = [(s, *truth({"lr": lr, "steps": s})) for s in (15_000, 31_250, 62_500, 500_000)]
+        tuner.observe(
+            {"lr": float(lr), "steps": 500_000},
+            points=[Point(step, cost, score) for step, score, cost in curve],
+        )
+    assert len(tuner._results()) == ROWS + 100 + 3 * ROWS
+
+
 def test_what_curves_have_shown_is_not_tried_again() -> None:
     """Where dear trials show the cheap end too, fewer go there than where only ends are seen."""
     cheap = {}
