@@ -222,9 +222,7 @@ class Sweeper:
         status, result, score, cost = self._checked(score, cost, points, failure)
         params = {k: v for k, v in params.items() if k in self.space.parameters}
         trial = Trial(-1, params, self.space.to_unit(params), "observed")
-        entry = _Entry(trial, status, result, score, cost, asked=False)
-        entry.shorter = self._shown(entry)
-        self._entries.append(entry)
+        self._append(trial, status, result, score, cost)
 
     def withdraw(self, trial: Trial | int) -> None:
         """A pending trial will never be told. Raises ValueError where it is not pending."""
@@ -243,9 +241,7 @@ class Sweeper:
         entry.status = "stopped"
         shorter = self._shorter(entry.trial, points[-1].step)
         if shorter is not None:
-            so_far = _Entry(shorter, status, curve, score, cost, asked=False)
-            so_far.shorter = self._shown(so_far)
-            self._entries.append(so_far)
+            self._append(shorter, status, curve, score, cost)
 
     def chance(self, trial: Trial | int, points: Sequence[Point]) -> float:
         """The probability that a pending trial with these points so far lifts the front, where on the rest of
@@ -258,9 +254,10 @@ class Sweeper:
         entry, before = self._pending(trial), self._models
         self._checked(None, None, points, None)
         shorter = self._shorter(entry.trial, points[-1].step)
-        results = self._results()
-        if shorter is None or "score" not in before or len({id(e) for e, _, _ in results}) < JUDGED_FROM:
+        done = sum(e.status == "done" for e in self._entries)
+        if shorter is None or "score" not in before or done < JUDGED_FROM:
             return 1.0
+        results = self._results()
         ahead = self.space.features(self._way(shorter.unit, entry.trial.unit)[1:])
         so_far = _Entry(shorter, "done", tuple(points), points[-1].score, points[-1].cost)
         self._entries.append(so_far)
@@ -309,6 +306,14 @@ class Sweeper:
         if not self.space.satisfied(params) or not math.isclose(params[self.fidelity], step, rel_tol=0.01):
             return None
         return Trial(trial.number, params, self.space.to_unit(params), trial.origin)
+
+    def _append(
+        self, trial: Trial, status: str, points: tuple[Point, ...], score: float, cost: float
+    ) -> None:
+        """A result of what was never asked for."""
+        entry = _Entry(trial, status, points, score, cost, asked=False)
+        entry.shorter = self._shown(entry)
+        self._entries.append(entry)
 
     def _shown(self, entry: _Entry) -> tuple[tuple[Trial, Point], ...]:
         """What a finished trial's curve shows before its end, in as many points as the models see of it."""

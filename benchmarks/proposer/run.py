@@ -65,7 +65,8 @@ def run_sweep(
             score, cost = one.evaluate(params, luck)
             points = one.curve(params, luck)
             sweep.scores.append(one.truth(params)[0])
-            shown += [point[1:] for point in one.curve(params)]
+            if proposer.endswith(CURVES):
+                shown += [point[1:] for point in one.curve(params)]
         else:
             score, cost, points = None, failure[1], []
             sweep.scores.append(float("nan"))
