@@ -1,4 +1,5 @@
-/* Sixteen floats at once: one register with AVX-512, two with AVX2, four with SSE or NEON. */
+/* As many floats at once as a register holds: 16 with AVX-512, 8 with AVX, 4 with SSE or NEON. Of vectors that
+ * are longer than a register GCC keeps the sums in memory, which made Muon ten times as slow. */
 #ifndef LANES_H
 #define LANES_H
 
@@ -7,20 +8,27 @@
 #include <immintrin.h>
 #endif
 
+#if defined(__AVX512F__)
 #define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
 #define INLINE static inline __attribute__((always_inline))
 
 /* aligned(4): rows of torch tensors start anywhere */
-typedef float lanes __attribute__((vector_size(64), aligned(4), may_alias));
-typedef float half __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef float quarter __attribute__((vector_size(16), aligned(4), may_alias));
-typedef int32_t bits __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t bits __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 INLINE float sum_lanes(lanes x)
 {
-    union { lanes all; half parts[2]; } a = {x};
-    union { half all; quarter parts[2]; } b = {a.parts[0] + a.parts[1]};
-    quarter s = b.parts[0] + b.parts[1];
+    union { lanes all; quarter parts[LANES / 4]; } a = {x};
+    for (int half = LANES / 8; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            a.parts[i] += a.parts[i + half];
+    quarter s = a.parts[0];
     return (s[0] + s[2]) + (s[1] + s[3]);
 }
 
@@ -36,10 +44,7 @@ INLINE lanes fused(lanes a, lanes b, lanes c)
 #if defined(__AVX512F__)
     return (lanes)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif defined(__FMA__)
-    union { lanes all; __m256 parts[2]; } x = {a}, y = {b}, z = {c};
-    z.parts[0] = _mm256_fmadd_ps(x.parts[0], y.parts[0], z.parts[0]);
-    z.parts[1] = _mm256_fmadd_ps(x.parts[1], y.parts[1], z.parts[1]);
-    return z.all;
+    return (lanes)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 #else
     return a * b + c;
 #endif
