@@ -11,6 +11,9 @@ import pytest
 # A shell's background jobs ignore Ctrl-C, and so would all that tests start there to send them one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Tests run beside each other: torch's threads, which wait for one that has no core, took ten times as long.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 
 @pytest.fixture(scope="session", autouse=True)
 def slots_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,15 +20,6 @@ from trainer.settings import PolicySettings, Settings, SettingsError, TrainSetti
 
 SMALL = {"total_timesteps": 2_048, "num_envs": 32, "horizon": 32, "minibatch_size": 512, "eval_episodes": 8}
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As train() has it: for matrices this small, more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def example(name: str) -> Any:

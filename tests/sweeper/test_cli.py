@@ -66,7 +66,6 @@ def python(*words: str, **options) -> subprocess.CompletedProcess[str]:
 def here(tmp_path, monkeypatch):
     """An empty current folder with the config in it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     Path("demo.yaml").write_text(CONFIG)
     return tmp_path
 

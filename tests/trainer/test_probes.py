@@ -27,7 +27,7 @@ def test_memory_cannot_be_solved_without_recurrence() -> None:
 
 
 def test_memory_is_solved_by_an_lstm() -> None:
-    result = train(Settings.parse("memory", {"policy.rnn": "lstm", "train.total_timesteps": 400_000}), seed=0)
+    result = train(Settings.parse("memory", {"policy.rnn": "lstm", "train.total_timesteps": 200_000}), seed=0)
     assert result.score >= ocean.spec("memory").solved_score
 
 

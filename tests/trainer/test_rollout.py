@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -75,15 +75,6 @@ class OneByOne(TorchNetwork):
     def values(self, obs, values, state):
         for i in range(len(obs)):
             super().values(obs[i : i + 1].clone(), values[i : i + 1], state[i : i + 1].clone())
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As training has it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make(

@@ -243,8 +243,12 @@ def test_too_little_memory_is_said_with_the_settings_that_ask_for_it(monkeypatch
 
 def test_the_users_thread_count_is_restored() -> None:
     before = torch.get_num_threads()
-    train(small(total_timesteps=512))
-    assert torch.get_num_threads() == before
+    torch.set_num_threads(3)
+    try:
+        train(small(total_timesteps=512))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def make_network(env: str) -> FusedNetwork:
