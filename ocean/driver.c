@@ -24,8 +24,10 @@ static Action draw_action(int column) {
 }
 
 int main(int count, char **arguments) {
-    enum { ENVS = AGENTS > 8 ? 3 : 13, STEPS = AGENTS > 8 ? 1000 : 4000 };
+    enum { ENVS = AGENTS > 8 ? 3 : 13 };
     size_t rows = ENVS * AGENTS;
+    int threads = atoi(arguments[1]);
+    int steps = AGENTS > 8 || threads > 1 ? 1000 : 4000; // threads wait for each other at every step
     double ends[128];
     for (int i = 2; i < count && i < 130; i++) {
         ends[i - 2] = atof(arguments[i]);
@@ -38,12 +40,12 @@ int main(int count, char **arguments) {
     uint8_t *truncations = (uint8_t *)malloc(rows);
     uint8_t *action_mask = (uint8_t *)malloc(MASK_SIZE ? rows * MASK_SIZE : 1);
     double *sums = (double *)malloc(sizeof(Log));
-    Vector *vector = ocean_create(ENVS, 1, atoi(arguments[1]), ends, final_obs, action_mask);
+    Vector *vector = ocean_create(ENVS, 1, threads, ends, final_obs, action_mask);
     void *state = malloc((size_t)ocean_state_bytes(vector));
     Call call = {actions, obs, rewards, terminals, truncations, 0, ENVS};
     ocean_reset(vector, obs);
     double episodes = 0;
-    for (int step = 0; step < STEPS; step++) {
+    for (int step = 0; step < steps; step++) {
         for (size_t i = 0; i < rows * ACTION_COUNT; i++) {
             actions[i] = draw_action((int)(i % ACTION_COUNT));
         }
@@ -57,7 +59,7 @@ int main(int count, char **arguments) {
             free(text);
         }
 #endif
-        if (step % (STEPS / 4) == STEPS / 4 - 1) {
+        if (step % (steps / 4) == steps / 4 - 1) {
             ocean_get_state(vector, state);
             ocean_set_state(vector, state);
             ocean_log(vector, NULL, sums);

@@ -136,6 +136,15 @@ def test_a_write_past_the_action_mask_is_caught(tmp_path: Path) -> None:
         contract.CHECKS["memory"](broken(tmp_path, there, instead, "connect4"))
 
 
+def test_environments_that_share_a_variable_are_told(tmp_path: Path) -> None:
+    header = broken(tmp_path, "env->steps++;", "static int all; all += ++env->steps;")
+    try:
+        with pytest.raises(contract.ContractError, match=r"data race .*\(squared.h:"):
+            contract.CHECKS["threads"](header)
+    except contract.Unsupported as reason:
+        pytest.skip(str(reason))
+
+
 @pytest.mark.parametrize(
     ("there", "instead", "words"),
     [
