@@ -14,9 +14,16 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 SMALL = {
     "bounds": ["--seeds", "3"],
-    "breakout": ["runs/breakout", "--seeds=2", "--steps", "1e5", "--table=new.md", "--picture=new/new.png"],
+    "breakout": [
+        "runs/breakout",
+        "--seeds=2",
+        "--workers=1",
+        "--steps=1e5",
+        "--table=new.md",
+        "--picture=new/new.png",
+    ],
     "early_stop": ["--seeds", "1", "--trials", "14", "--points", "3", "--tasks", "hard-log"],
-    "gpu": ["--emulated"],
+    "gpu": ["--emulated", "--only", "sharing"],  # its parts: see below
     "ocean": ["--envs", "64", "--seconds", "0.05"],
     "overhead": ["--trials", "3"],
     "pufferlib": [os.environ.get("PUFFERLIB_PYTHON", ""), "cartpole", "--rounds", "1", "--seconds", "0.01"],
@@ -26,15 +33,19 @@ SMALL = {
     "storm": ["--kills", "6", "--seconds", "0.2"],
     "switch": [
         *(str(FOLDER.parent / "examples" / "cartpole.yaml"), "train.normalize_rewards=false"),
-        *("--settings=3", "--reach=20"),
+        *("--settings=3", "--reach=20", "--workers=1"),  # each imports torch
     ],
-    "trainer": ["--steps", "20000", "--seeds", "1"],
+    "trainer": ["cartpole", "pendulum", "snake", "--steps", "20000", "--seeds", "1"],
 }
 STEPS = "{distribution: log, type: int, min: 3e4, max: 1e5}"
 BEFORE = {  # what a benchmark needs to find
     "breakout": [
         *("-m", "sweeper.cli", "run", str(FOLDER.parent / "examples" / "breakout.yaml")),
-        *("--set=budget.trials=2", f"--set=parameters.train.total_timesteps={STEPS}"),
+        *(
+            "--set=budget.trials=2",
+            "--set=workers.count=1",
+            f"--set=parameters.train.total_timesteps={STEPS}",
+        ),
     ]
 }
 
@@ -110,6 +121,15 @@ def load(name: str) -> Any:
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+PARTS = load("gpu").PARTS
+
+
+@pytest.mark.parametrize("part", sorted(set(PARTS) - {"sharing"}))
+def test_a_part_of_the_gpus_runs_emulated(part: str) -> None:
+    module = load("gpu")
+    assert list(PARTS[part](module.Watch(module.torch.device("cpu"), 570)))
 
 
 def test_the_oracle_ends_what_lifts_nothing_and_nothing_else() -> None:
