@@ -473,9 +473,9 @@ def sanitized(path: str | Path, sanitizers: str) -> None:
         require(result.returncode == 0, f"the compiler warns: {_told(result.stderr)}")
         # Leaks need ptrace, which is often forbidden.
         environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
-        runs = ("1", "default", "default"), ("1", "low", "low"), ("1", "high", "high"), ("1", "low", "high")
+        runs = [("1", "default", "default"), ("1", "low", "low"), ("1", "high", "high"), ("1", "low", "high")]
         if sanitizers == "thread":  # slow, and a thread that is alone gets in nobody's way
-            runs = ("3", "default", "default"), ("2", "low", "high")
+            runs = [("3", "default", "default"), ("2", "low", "high")]
         for threads, *ends in runs:
             values = [repr(float(getattr(one, end))) for one in spec.settings.values() for end in ends]
             which = " to ".join(dict.fromkeys(ends))

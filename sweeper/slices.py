@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,13 +55,26 @@ def slices(tuner: Sweeper, front: Sequence[Member]) -> dict[str, list[Slice]]:
     Parameters that a moved category brings to life are at the middle of their range. Raises ValueError before
     three trials are done.
     """
-    found: dict[str, list[Slice]] = {}
-    for parameter in tuner.space.parameters.values():
-        found[parameter.name] = [
-            _slice(tuner, parameter, label, member)
-            for label, member in three_budgets(front, tuner.goal)
-            if parameter.name in member.params
-        ]
+    budgets = three_budgets(front, tuner.goal)
+    wanted = [
+        (parameter, label, member)
+        for parameter in tuner.space.parameters.values()
+        for label, member in budgets
+        if parameter.name in member.params
+    ]
+    moved = [_moved(tuner, parameter, member) for parameter, _, member in wanted]
+    # All at once: every call of predict fits the models anew.
+    params = [tuner.space.to_params(unit) for units in moved for unit in units]
+    expected = iter(tuner.predict(params) if params else [])
+    found: dict[str, list[Slice]] = {name: [] for name in tuner.space.parameters}
+    for (parameter, label, member), units in zip(wanted, moved, strict=True):
+        column = tuner.space.column[parameter.name]
+        seen = list(itertools.islice(expected, len(units)))
+        own = int(np.argmin(np.abs(units[:, column] - tuner.space.to_unit(member.params)[column])))
+        scores = np.array([m.score for m in seen])
+        sds, success = np.array([m.score_sd for m in seen]), np.array([m.success for m in seen])
+        at = float(units[own, column]), float(scores[own])
+        found[parameter.name].append(Slice(label, units[:, column], scores, sds, success, at))
     return dict(sorted(found.items(), key=lambda item: -max(map(_moves, item[1]), default=0.0)))
 
 
@@ -69,7 +83,8 @@ def _moves(one: Slice) -> float:
     return float(np.ptp(one.scores[one.success >= 0.5])) if (one.success >= 0.5).any() else 0.0
 
 
-def _slice(tuner: Sweeper, parameter: Parameter, label: str, member: Member) -> Slice:
+def _moved(tuner: Sweeper, parameter: Parameter, member: Member) -> np.ndarray:
+    """Places of a setting with one parameter moved, [n, dim], in order, its own among them."""
     space, column = tuner.space, tuner.space.column[parameter.name]
     unit = space.to_unit(member.params)
     count = len(parameter.values) or PLACES
@@ -80,18 +95,7 @@ def _slice(tuner: Sweeper, parameter: Parameter, label: str, member: Member) -> 
     units = units[np.argsort(units[:, column], kind="stable")]  # its own place among them
     units = space.snap(units)
     units = units[space.feasible(units) | (units == unit).all(axis=1)]
-    units = units[np.append(True, np.diff(units[:, column]) > 0)]
-    expected = tuner.predict([space.to_params(one) for one in units])
-    own = int(np.argmin(np.abs(units[:, column] - unit[column])))
-    scores = np.array([m.score for m in expected])
-    return Slice(
-        label,
-        units[:, column],
-        scores,
-        np.array([m.score_sd for m in expected]),
-        np.array([m.success for m in expected]),
-        (float(units[own, column]), float(scores[own])),
-    )
+    return units[np.append(True, np.diff(units[:, column]) > 0)]
 
 
 def plot_parameters(
