@@ -45,6 +45,8 @@ _ACCIDENTS = 1.0, 20.0  # of so many trials, before any is seen: whose luck is a
 # it is more probable than an accident.
 _DISCOVERY = 1e-2
 _DOUBT = 0.05  # of the variance of success, at least, is luck: or one parameter explains each failure
+NINE_OF_TEN = 1.645  # sds within which so many draws of a normal lie
+_TRUSTED = 5.0  # trials whose predictions by the others are as good as their sds say, before any is seen
 _WEIGHINGS = 4  # at most, of the trials, each by all others as they weigh; more change little
 _STEPS = 40  # of L-BFGS, at most; fewer where a fit goes on among many trials
 _QUIET = 1e-3  # noise variance from which a fit is tried once more where it found ten times as much
@@ -133,6 +135,7 @@ class GaussianProcess:
             ]
         self.noise_shape = self._even  # [n, n], times the noise variance
         self.accident = np.zeros(len(self.y))  # [n], how probable
+        self.width = 1.0  # of honest intervals, in those of the process
         self._factor: tuple[np.ndarray, np.ndarray] | None = None
         self._log_slope = 0.0  # log of the product of the slopes of warp and standardising, by height
         self.evidence = -math.inf  # sum of the log densities of all rows, each by the trials of others
@@ -178,6 +181,9 @@ class GaussianProcess:
             self.noise_shape, self._factor = self._even + np.diag(1 / weight - 1), None
             if np.abs(self.accident - before).max() < 0.01:
                 break
+        missed = (np.abs(off) / np.sqrt(doubt + noise))[judged]
+        ratio = max(float(np.quantile(missed, 0.9)), 1e-3) / NINE_OF_TEN
+        self.width = ratio ** (len(missed) / (len(missed) + _TRUSTED))
 
     def _warp(self, hyper: np.ndarray) -> None:
         low, high = np.exp(hyper[-2:])
@@ -349,7 +355,15 @@ class GaussianProcess:
         left out together (Rasmussen and Williams 2006, 5.4.2).
         """
         off, doubt = self._left_out()
-        return self.scale * off, np.hypot(self.scale * np.sqrt(doubt), self.noise_sd)
+        return self.scale * off, self.luck(self.scale * np.sqrt(doubt))
+
+    def luck(self, sd: np.ndarray) -> np.ndarray:
+        """Of single trials where the function's sd is `sd` [m]: their sd, as wide as misses have been, [m].
+
+        A process is too modest where scores are smooth and without luck, too sure where luck has long tails.
+        Proposals go by its own sds: what lies between dense trials says little of what lies beyond them.
+        """
+        return self.width * np.hypot(sd, self.noise_sd)
 
     def _left_out(self) -> tuple[np.ndarray, np.ndarray]:
         """By how much the prediction misses [n], and the variance of that without the row's own noise [n]."""

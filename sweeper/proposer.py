@@ -23,7 +23,7 @@ from sweeper.acquisition import (
     keys,
 )  # fmt: skip
 from sweeper.errors import ConfigError
-from sweeper.models import Models, Observations, fit_models, one_thread
+from sweeper.models import NINE_OF_TEN, Models, Observations, fit_models, one_thread
 from sweeper.space import Space
 
 DESIGN = 6  # trials before the models choose
@@ -34,7 +34,6 @@ ROWS = 500  # finished trials that the models see; of more, half that lie by the
 STOPPED = 100  # stopped trials, the latest, that keep others away from where they were going
 # Finished trials, and the share of their variance that is predictable: with less, no trial is hopeless.
 JUDGED_FROM, PREDICTABLE = 12, 0.5
-_NINE_OF_TEN = 1.645  # sds to either side of a normal's mean
 _AHEAD = 16  # steps from a place on a trial's way to its end
 _BEYOND = ("score_sd", "success", "low", "high")  # what `_expected` tells of a Member besides
 _TRIED = ("pending", "done", "failed", "stopped")
@@ -414,13 +413,14 @@ class Sweeper:
         and upper ends of single trials' 90 % intervals, none beyond `shown`, the best there was; [n] each."""
         features = self.space.features(units)
         warped, sd = models.score.predict(features)
-        luck = _NINE_OF_TEN * np.hypot(sd, models.score.noise_sd)
+        luck = NINE_OF_TEN * models.score.luck(sd)
 
         def scores(warped: np.ndarray, at_most: float = math.inf) -> np.ndarray:
             values = np.minimum(models.score.unwarp(warped), at_most)
             return np.array([self._to_score(value) for value in values])
 
-        sds = np.abs(scores(warped + sd) - scores(warped - sd)) / 2
+        doubt = models.score.width * sd
+        sds = np.abs(scores(warped + doubt) - scores(warped - doubt)) / 2
         low, high = np.sort([scores(warped - luck, shown), scores(warped + luck, shown)], axis=0)
         log_costs = models.log_cost.predict(features)[0]
         return models.score.unwarp(warped), log_costs, sds, models.success_probability(features), low, high

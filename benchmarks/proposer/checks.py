@@ -70,7 +70,7 @@ def inside(tuner: Ours, one: Task, params: Any, score: float) -> bool:
     process = sweeper._fit[1].score
     mean, sd = process.predict(sweeper.space.features(sweeper.space.to_unit(params)[None]))
     off = process.warp(sweeper._to_value(np.array([score]))) - mean
-    return bool(abs(off[0]) <= WIDE * np.hypot(sd[0], process.noise_sd))
+    return bool(abs(off[0]) <= WIDE * process.luck(sd)[0])
 
 
 def left_out(tuner: Ours) -> list[bool]:

@@ -12,7 +12,7 @@ import torch
 from scipy.stats import norm
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from sweeper.models import GaussianProcess, Observations, fit_models, one_thread
+from sweeper.models import NINE_OF_TEN, GaussianProcess, Observations, fit_models, one_thread
 
 
 def some_process(linear: bool, groups: list[int], robust: bool = False) -> GaussianProcess:
@@ -127,7 +127,27 @@ def test_leaving_out_is_predicting_from_the_rest(curves: bool, robust: bool) -> 
         other.noise_shape = process.noise_shape[rest][:, rest]  # and as its trials weigh
         mean, doubt = other.predict(x[left])
         np.testing.assert_allclose(off[left], y[left] - mean, atol=1e-6)
-        np.testing.assert_allclose(sd[left], np.hypot(doubt, process.noise_sd), atol=1e-6)
+        np.testing.assert_allclose(sd[left], process.luck(doubt), atol=1e-6)
+
+
+@pytest.mark.parametrize("luck", ["none", "normal", "accidents"])
+def test_intervals_are_as_wide_as_misses_have_been(luck: str) -> None:
+    inside, before = [], []
+    for seed in range(8):
+        generator = np.random.default_rng(seed)
+        x = np.concatenate([generator.uniform(-1, 1, (10, 3)), generator.normal(0.3, 0.1, (40, 3))])
+        y = np.exp(-(x**2).sum(1))
+        if luck != "none":
+            y += 0.03 * generator.standard_normal(50)
+        if luck == "accidents":
+            y *= generator.random(50) > 0.2
+        process = GaussianProcess(x, y, np.arange(3), warped=True, robust=True)
+        process.fit([process.priors.mean, process.priors.mean - 0.5], 40)
+        off, sd = process.left_out()
+        inside += list(np.abs(off) <= NINE_OF_TEN * sd)
+        before += list(np.abs(off) <= NINE_OF_TEN * sd / process.width)
+    assert 0.85 <= np.mean(inside) <= 0.95
+    assert luck != "none" or np.mean(before) > 0.98  # the process alone is too modest
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-9, 1.0, 1e9, 1e300])
