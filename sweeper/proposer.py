@@ -538,7 +538,8 @@ class Sweeper:
     def _by_design(
         self, index: int, options: np.ndarray | None, generator: np.random.Generator
     ) -> tuple[np.ndarray, str]:
-        """Sobol points, the fidelity on a ladder over the cheap part of its range; first the start values.
+        """First the start values, then what lies half way from them to Sobol points; the fidelity on a ladder
+        over the cheap part of its range.
 
         Of a few such points the one farthest from all failures is taken, of those within the cost limit.
         """
@@ -550,9 +551,12 @@ class Sweeper:
             running = sum(e.trial.params.get(self._ladder, 0) for e in self._entries if e.status == "pending")
             top = max(top, float(parameter.to_unit(np.clip(running, parameter.min, parameter.max))))
         height = -1 + (top + 1) * rung
-        units = self._sobol(index)
+        units, start = self._sobol(index), space.to_unit(space.start())
+        if index < 2 * DESIGN:  # corners seldom pay: half way from the start values; after that, anywhere
+            numeric = [p.kind != "categorical" for p in space.parameters.values()]
+            units[:, numeric] = (units[:, numeric] + start[numeric]) / 2
         if index == 0:
-            units[0], origin = space.to_unit(space.start()), "start"
+            units[0], origin = start, "start"
         column = None if self._ladder is None else space.column[self._ladder]
         if self._ladder is not None:
             if index == 0 and space.parameters[self._ladder].start is not None:
