@@ -27,6 +27,9 @@ from sweeper.models import NINE_OF_TEN, Models, Observations, fit_models, one_th
 from sweeper.space import Space
 
 DESIGN = 6  # trials before the models choose
+# Of the way from a Sobol point to the start values, for corners seldom pay: there its points lie, and from trial
+# 2 * DESIGN on, when nothing has come of that, at the Sobol points themselves.
+HOMEWARD = 0.5
 LADDER = 0.45  # of the fidelity's range, from its cheap end: where the design lies
 MAX_NUMBER = 1e305  # beyond it sums overflow: as good as infinite
 CURVE_POINTS = 5  # of a trial that teach the models, fewer where they would be more than ROWS in all
@@ -552,9 +555,9 @@ class Sweeper:
             top = max(top, float(parameter.to_unit(np.clip(running, parameter.min, parameter.max))))
         height = -1 + (top + 1) * rung
         units, start = self._sobol(index), space.to_unit(space.start())
-        if index < 2 * DESIGN:  # corners seldom pay: half way from the start values; after that, anywhere
+        if index < 2 * DESIGN:
             numeric = [p.kind != "categorical" for p in space.parameters.values()]
-            units[:, numeric] = (units[:, numeric] + start[numeric]) / 2
+            units[:, numeric] = HOMEWARD * start[numeric] + (1 - HOMEWARD) * units[:, numeric]
         if index == 0:
             units[0], origin = start, "start"
         column = None if self._ladder is None else space.column[self._ladder]

@@ -52,6 +52,7 @@ WITHOUT: dict[str, list[tuple[Any, str, Any]]] = {
     "probes": [(acquisition, "PROBE_SHARE", 0.0)],
     "whole numbers by chance": [(parameter.Parameter, "cell", lambda self, unit: np.zeros(len(unit)))],
     "refining candidates": [(acquisition, "_ROUNDS", 0)],
+    "a design about the start values": [(proposer, "HOMEWARD", 0.0)],
     "the ladder at the cheap end": [(proposer, "LADDER", 1.0)],
 }
 _lift = acquisition.log_expected_improvement

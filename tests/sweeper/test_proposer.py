@@ -273,6 +273,22 @@ def test_a_small_grid_is_never_pending_twice() -> None:
     assert len(set(asked)) == 3
 
 
+def test_the_design_lies_half_way_to_the_start_values_until_nothing_comes_of_it() -> None:
+    space = {f"p{i}": {"min": -1.0, "max": 1.0, "start": 0.6} for i in range(6)}
+    space["kind"] = {"values": list("abcdef")}
+    tuner = Sweeper(space, seed=2)
+    trials = []
+    for _ in range(40):
+        trials.append(tuner.ask())
+        tuner.tell(trials[-1], failure="diverged", cost=1.0)
+    design = np.array([[trial.params[f"p{i}"] for i in range(6)] for trial in trials])
+    assert (np.abs(design[0] - 0.6) < 1e-9).all()
+    assert design[:12].min() >= -0.2  # half way from the lowest
+    assert design[:12].std(0).min() > 0.15
+    assert design[12:].min() < -0.8  # anywhere
+    assert len({trial.params["kind"] for trial in trials[:12]}) >= 4  # categories have no half way
+
+
 def test_the_start_is_the_declared_one_at_a_sensible_cost() -> None:
     declared = {**TWO, "lr": {**TWO["lr"], "start": 0.02}}
     first = Sweeper(declared, fidelity="steps").ask()
