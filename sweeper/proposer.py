@@ -27,8 +27,8 @@ from sweeper.models import NINE_OF_TEN, Models, Observations, fit_models, one_th
 from sweeper.space import Space
 
 DESIGN = 6  # trials before the models choose
-# Of the way from a Sobol point to the start values, for corners seldom pay: there its points lie, and from trial
-# 2 * DESIGN on, when nothing has come of that, at the Sobol points themselves.
+# Its points lie so far on the way from Sobol's to the start values, for corners seldom pay; from trial
+# 2 * DESIGN on, when nothing has come of that, at Sobol's.
 HOMEWARD = 0.5
 LADDER = 0.45  # of the fidelity's range, from its cheap end: where the design lies
 MAX_NUMBER = 1e305  # beyond it sums overflow: as good as infinite
