@@ -61,7 +61,7 @@ def same(left: list[Trial], right: list[Trial]) -> bool:
 def test_a_sweep_gets_over_accidents() -> None:
     task = synthetic.task("log")
     shares, named, hits = [], 0, 0
-    for seed in (1, 2, 3):
+    for seed in range(3):
         tuner, generator = Sweeper(task.parameters, seed=seed), np.random.default_rng(seed)
         truths, accidents = [], []
         for _ in range(80):
@@ -78,7 +78,7 @@ def test_a_sweep_gets_over_accidents() -> None:
         assert not {member.trial for member in tuner.front()} & set(told)
     assert np.median(shares) > 0.97
     assert hits > 0.9 * named
-    assert named > 20  # of 33, the others where nobody can tell; none where no accident is discounted
+    assert named > 20  # of some 40, the others where nobody can tell; none where no accident is discounted
 
 
 def test_a_cliff_is_no_accident() -> None:
