@@ -187,6 +187,10 @@ def _parse_categorical(
             raise ConfigError(
                 f"{at}.values", f"{value!r} is not a plain value", "use text, numbers, booleans"
             )
+        if isinstance(value, float) and not math.isfinite(value):  # no JSON holds it, and nan is not itself
+            raise ConfigError(
+                f"{at}.values", f"{value!r} is not a finite number", f"write it as a text: '{value}'"
+            )
         if any(same(value, other) for other in values[:place]):
             raise ConfigError(f"{at}.values", f"{value!r} stands twice", "take one out")
     if len(values) == 1:

@@ -133,6 +133,8 @@ BAD_PARAMETERS = [
     ({"min": True, "max": 2}, "x.min", "not a finite number"),
     ({"values": ["a"]}, "x.values", "fixed"),
     ({"values": ["a", "a"]}, "x.values", "twice"),
+    ({"values": [1, float("inf")]}, "x.values", "'inf'"),
+    ({"values": [float("nan"), 1]}, "x.values", "not a finite number"),
     ({"values": ["lstm", "gru"], "start": "lst"}, "x.start", "did you mean 'lstm'"),
     ({"values": [1, 2], "min": 1}, "x.min", "no meaning"),
     ({"min": 0, "max": 1, "when": {"rnn": 1}}, "x.when.rnn", "neither swept nor fixed"),
