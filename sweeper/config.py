@@ -768,3 +768,10 @@ def _check(config: SweepConfig, data: dict[str, Any]) -> None:
             f"'{objective.fidelity}' is not a parameter of this sweep",
             _nearest(objective.fidelity, config.parameters),
         )
+    longer = config.parameters.get(objective.fidelity or "")
+    if isinstance(longer, dict) and "values" in longer:
+        raise ConfigError(
+            "objective.fidelity",
+            f"'{objective.fidelity}' is a choice among values, and steps are a number",
+            "give it min and max, or leave fidelity out",
+        )

@@ -121,6 +121,12 @@ BROKEN = {
         "objective:",
         ["objective.fidelity", "'step'", "'steps'"],
     ),
+    "fidelity of categories": (
+        "fidelity: steps",
+        "fidelity: rnn",
+        "objective:",
+        ["objective.fidelity", "'rnn'", "min and max"],
+    ),
     "fixed and swept": ("num_envs: 1024", "lr: 0.1", "  lr: 0.1", ["fixed.lr", "0.1", "swept", "remove"]),
     "nested fixed": ("num_envs: 1024", "train: {lr: 1}", "train: {lr", ["fixed.train", "train.lr: ..."]),
     "tab": ("  num_envs: 1024", "\tnum_envs: 1024", "num_envs: 1024", ["not valid YAML", "spaces, not tabs"]),
