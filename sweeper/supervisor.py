@@ -72,7 +72,8 @@ class _Lines:
         self._rest, self._skipping = b"", False
 
     def feed(self, data: bytes) -> None:
-        *lines, rest = (self._rest + data).split(b"\n")
+        # A progress bar returns to the start of its line: what it shows next is another one.
+        *lines, rest = (self._rest + data.replace(b"\r", b"\n")).split(b"\n")
         for line in lines:
             self._hand_on(line)
         if len(rest) > MAX_LINE:

@@ -102,6 +102,14 @@ def test_a_pattern_reads_scripts_that_nobody_can_edit(tmp_path: Path) -> None:
     assert sorted((step, score) for step, _, score in result.points) == [(3, 15.0), (4, 16.5)]
 
 
+def test_what_a_progress_bar_shows_last_is_the_result(tmp_path: Path) -> None:
+    bar = "for i in range(200): print(f'\\repoch {i} of 200: loss {i / 2}', end='')"
+    (tmp_path / "s.py").write_text(f"{bar}\nprint('\\r{{\"score\": 7}}', end='\\r\\n')")
+    command = f'command: "{PYTHON} s.py"'
+    (result,) = evaluate(tmp_path, f"{{{command}, pattern: 'loss ([.0-9]+)$'}}", [{"x": 1}])
+    assert [score for _, _, score in result.points] == [*(i / 2 for i in range(200)), 7]
+
+
 def test_a_pattern_without_end_costs_one_trial(tmp_path: Path) -> None:
     (tmp_path / "s.sh").write_text(f"echo {'a' * 60}\nsleep 60\n")
     (result,) = evaluate(tmp_path, """{command: "sh s.sh", pattern: '(a+)+$x'}""", [{"x": 1}])
