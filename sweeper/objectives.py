@@ -141,12 +141,19 @@ class Curve:
 
     def take(self, values: Mapping[str, Any]) -> bool:
         """A report, if `values` holds the metric: one more point, or a problem. Otherwise False."""
-        said = values.get(self.metric, values.get("score"))
+        # Our own words will do, unless the config means something else by them: a metric called cost.
+        said = values.get(self.metric, None if self.cost_name == "score" else values.get("score"))
+        said_cost = values.get(self.cost_name, None if self.metric == "cost" else values.get("cost"))
+        return self._take(said, said_cost, next((values[n] for n in self.step_names if n in values), None))
+
+    def report(self, values: Mapping[str, Any]) -> bool:
+        """As `take`, of values in our own words, score, cost and step, whatever the config calls them."""
+        return self._take(values.get("score"), values.get("cost"), values.get("step"))
+
+    def _take(self, said: Any, said_cost: Any, said_step: Any) -> bool:
         if said is None:
             return False
-        said_cost = values.get(self.cost_name, values.get("cost"))
-        score, cost = _number(said), _number(said_cost)
-        step = _number(next((values[name] for name in self.step_names if name in values), None))
+        score, cost, step = _number(said), _number(said_cost), _number(said_step)
         if cost is None and self.cost_name in ("step", "steps"):
             cost = step
         if cost is not None:
@@ -301,7 +308,7 @@ class Synthetic(Objective):
     def evaluate(self, job: Job, curve: Curve, progress: Callable[[dict[str, Any]], None]) -> Result:
         """The task's formula."""
         score, cost = self.task.evaluate(job.params, job.seed)
-        curve.take({"score": score, "cost": cost})
+        curve.report({"score": score, "cost": cost})
         return curve.result(self.expected())
 
 
@@ -416,7 +423,7 @@ class Train(Objective):
             if len(curves) == seeds:
                 at_step = [points[len(curves[-1]) - 1] for points in curves]
                 mean_cost, mean_score = (sum(values) / seeds for values in zip(*at_step, strict=True))
-                curve.take({"step": step, curve.cost_name: mean_cost, "score": mean_score})
+                curve.report({"step": step, "cost": mean_cost, "score": mean_score})
 
         try:
             settings = self.settings.parse(environment, _resolved(job.params, environment))
@@ -566,7 +573,7 @@ class Function(Objective):
                 raise RuntimeError(
                     "report() was called in a forked child; call it in the process of the trial"
                 )
-            curve.take(values)
+            curve.report(values)
             if curve.enough():
                 raise Stopped
 
@@ -581,12 +588,12 @@ class Function(Objective):
 
     def _take(self, value: Any, curve: Curve) -> None:
         if isinstance(value, Mapping):
-            values = dict(value)
+            taken = curve.take(value)
         elif isinstance(value, tuple) and len(value) == 2:
-            values = {"score": value[0], "cost": value[1]}
+            taken = curve.report({"score": value[0], "cost": value[1]})
         else:
-            values = {"score": value}
-        if not curve.take(values):
+            taken = curve.report({"score": value})
+        if not taken:
             raise Failure("no_score", f"returned {str(value)[:200]!r}; expected {self.expected()}")
 
     def expected(self) -> str:
@@ -678,7 +685,7 @@ class Command(Objective):
 
         def line(text: bytes, source: str) -> None:
             if source == "report":
-                curve.take(_json(text) or {})
+                curve.report(_json(text) or {})
             elif source == "stdout" and needle in text and (values := _json(text)) is not None:
                 if self.spec["metric"] in values:
                     curve.take(values)
@@ -853,7 +860,7 @@ def _search(pattern: re.Pattern[str], text: bytes, curve: Curve) -> None:
         return
     groups = match.groupdict() or {"score": match[1]}
     try:
-        curve.take({name: float(value) for name, value in groups.items() if value is not None})
+        curve.report({name: float(value) for name, value in groups.items() if value is not None})
     except ValueError:
         raise Failure(
             "pattern", f"objective.pattern found {match[0][:80]!r}, which holds no number"

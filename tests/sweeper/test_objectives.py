@@ -153,6 +153,22 @@ def test_a_point_is_counted_in_units_of_the_fidelity(
     assert [point[0] for point in c.points] == [step]
 
 
+def test_a_metric_called_cost_is_not_the_cost() -> None:
+    c = curve(metric="cost", cost="seconds")
+    c.started -= 5
+    c.take({"cost": 3})
+    assert (c.result("").score, c.result("").cost) == (3, pytest.approx(5, abs=1))
+    c.report({"score": 4, "cost": 7})  # of `sweeper.report`, whose words are its own
+    assert (c.result("").score, c.result("").cost) == (4, 7)
+
+
+def test_a_cost_called_score_is_not_the_score() -> None:
+    c = curve(metric="loss", cost="score")
+    assert not c.take({"score": 2})
+    c.report({"score": 4, "cost": 7})
+    assert (c.result("").score, c.result("").cost) == (4, 7)
+
+
 def test_a_failure_costs_what_was_known_before_it() -> None:
     c = curve()
     c.take({"score": 1, "cost": 2})
