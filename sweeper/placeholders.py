@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|(?<!\$)\{([A-Za-z_][\w.-]*(?::[a-z]+)?)\}")
@@ -23,6 +24,8 @@ def _word(value: Any) -> str:
     """A value as an argument: numbers in full precision, true, false and null as YAML writes them."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float) and value < 0 and "e" in str(value):  # argparse takes -5e-05 for an option
+        return format(Decimal(str(value)), "f")
     return str(value)
 
 

@@ -1,5 +1,6 @@
 """Objectives: how commands are filled, what reports amount to, and mistakes found before anything runs."""
 
+import argparse
 import json
 import os
 import re
@@ -61,6 +62,14 @@ def problem(folder: Path, objective: str, more: str = "") -> str:
 )
 def test_a_command_is_split_first_and_filled_after(command: str, words: list[str]) -> None:
     assert command_words(command, PARAMS, own={"seed": 7}) == words
+
+
+@pytest.mark.parametrize("value", [-5e-05, -1.25e-300, -3e16, -0.5, 5e-05])
+def test_a_negative_number_is_no_option(value: float) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--x", type=float)
+    for command in ("{args:dashes}", "--x {x}", "{args}"):
+        assert parser.parse_args(command_words(command, {"x": value})).x == value
 
 
 def test_a_shell_never_sees_a_bare_value() -> None:
