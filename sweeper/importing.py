@@ -27,6 +27,7 @@ SDS = 3.0  # of a normal distribution to either side, for which a range stands
 # The search itself and what only a server needs.
 _NEEDLESS = ("method", "project", "entity", "description", "early_terminate", "controller", "version", "job")
 _KNOWN = ("program", "command", "name", "metric", "parameters", "run_cap", *_NEEDLESS)
+_THEIRS = {"fixed.": "parameters.", "budget.trials": "run_cap", "objective.command": "command"}
 _COMMAND = ("${env}", "${interpreter}", "${program}", "${args}")
 _MACROS = {  # of a command's words
     "${env}": "",
@@ -46,7 +47,10 @@ def from_wandb(text: str, file: str) -> str:
         converted = _converted(read_yaml(text, marks), Path(file).stem)
         parse(converted)  # what is wrong is said now, not when it is run
     except ConfigError as error:
-        raise located(ConfigError(error.key, error.message, error.mend), file, marks) from None
+        key = error.key
+        for ours, theirs in _THEIRS.items():  # the line is that of their file
+            key = key.replace(ours, theirs, 1) if key.startswith(ours) else key
+        raise located(ConfigError(key, error.message, error.mend), file, marks) from None
     return converted
 
 

@@ -139,7 +139,10 @@ def test_a_command_of_its_own_is_kept_word_for_word():
             "nan is not a finite number",
         ),
         (HEAD + 'command: "a \'b"\nparameters: {x: {min: 1, max: 2}}\n', "no closing quotation"),
-        (HEAD + "parameters: {x: {value: [1, 2]}, y: {min: 1, max: 2}}\n", "fixed.x"),
+        (
+            HEAD + "parameters:\n  x: {value: [1, 2]}\n  y: {min: 1, max: 2}\n",
+            "demo.yaml, line 5: parameters.x: '[1, 2]' is not a plain value",
+        ),
         (HEAD + "parameters:\n  x: 3\n", "parameters.x: 3 is not a mapping"),
         (HEAD + "parameters:\n  x: {values: 3}\n", "parameters.x.values: 3 is not a list"),
         (HEAD + "parameters:\n  x: {distribution: cauchy, min: 1, max: 2}\n", "'cauchy' has no counterpart"),
@@ -149,7 +152,7 @@ def test_a_command_of_its_own_is_kept_word_for_word():
             "SWEEP_PARAMS",
         ),
         (HEAD + "command: 5\nparameters: {x: {min: 1, max: 2}}\n", "command: 5 is not a list of words"),
-        (HEAD + "run_cap: many\nparameters: {x: {min: 1, max: 2}}\n", "budget.trials"),
+        (HEAD + "run_cap: many\nparameters: {x: {min: 1, max: 2}}\n", "demo.yaml, line 4: run_cap: 'many'"),
     ],
 )
 def test_what_cannot_be_had_is_named_with_its_mend(text, said):
