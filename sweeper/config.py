@@ -546,7 +546,8 @@ def _override(data: dict[str, Any], override: str, marks: dict[str, Mark]) -> No
     sections = SweepConfig.model_fields
     swept = data.get("parameters")
     owner, _, attribute = key.rpartition(".")
-    if isinstance(swept, dict) and owner in swept and attribute in PARAMETER_KEYS:  # lr.max
+    like_ours = difflib.get_close_matches(attribute, PARAMETER_KEYS, 1, 0.75)
+    if isinstance(swept, dict) and owner in swept and like_ours:  # lr.max, and lr.mx, to be refused
         section, rest = "parameters", key
     elif section not in sections:
         if _misspelt_section(section, key, data):

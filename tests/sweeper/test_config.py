@@ -288,6 +288,8 @@ def test_a_wrong_override_is_named_as_typed():
     for override in ("parameters.lr.max=1e-9", "lr.max=1e-9"):
         assert f"--set {override}: parameters.lr.m" in refusal(GOOD, override)
     assert "to fix it: --set lr=3" in refusal(GOOD, "parameters.lr=3")
+    assert "--set lr.mx=1: parameters.lr.mx: no such key (did you mean 'max'?)" in refusal(GOOD, "lr.mx=1")
+    assert parse(GOOD, overrides=["rnn.layers=2"]).fixed["rnn.layers"] == 2  # of a program's own
     # an error elsewhere still names the file's line
     assert "demo.yaml, line 1:" in refusal(GOOD.replace("demo", "a b", 1), "budget.trials=3")
 
