@@ -189,7 +189,10 @@ def _take_up(store: Store, config: SweepConfig) -> list[str]:
         changes.append(f"{key} {_shown(before)} -> {_shown(after)}")
     if changes or store.config_text() != config.source:
         store.change_config(config, bool(changes))
-    store.set_meta(folder=str(config.folder))
+    folder, before = str(config.folder), store.meta().get("folder")
+    if before not in (None, folder):  # it was moved, or is another project's of the same name
+        changes.append(f"its folder {before} -> {folder}")
+    store.set_meta(folder=folder)
     return changes
 
 

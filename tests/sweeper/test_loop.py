@@ -132,6 +132,15 @@ def test_wider_ranges_are_taken_up_and_other_changes_refused(tmp_path: Path) -> 
             sweep(tmp_path, GOOD, "parameters.steps.max=5000", "parameters.lr.min=1e-5", change)
 
 
+def test_the_config_of_another_folder_goes_on_and_says_so(tmp_path: Path) -> None:
+    """A project that was moved; or another one's run, under a name that both have by default."""
+    sweep(tmp_path, GOOD, "budget.trials=1")
+    (tmp_path / "moved").mkdir()
+    watcher = Watcher()
+    loop.run(load(tmp_path / "moved", GOOD, ("budget.trials=1",)), tmp_path / "run", watcher)
+    assert f"its folder {tmp_path} -> {tmp_path / 'moved'}" in watcher.states[0].messages[0]
+
+
 def test_the_cost_budget_ends_a_sweep(tmp_path: Path) -> None:
     outcome = sweep(tmp_path, GOOD, "budget={cost: 40}", "workers.count=1")
     assert outcome.reason == "cost"
