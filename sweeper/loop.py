@@ -872,9 +872,10 @@ class _Session:
             self.say("stopping; Ctrl-C once more stops at once")
             self._wake()
 
-        before = {
-            number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        }
+        heard = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is under nohup
+            heard.append(signal.SIGHUP)
+        before = {number: signal.signal(number, stop) for number in heard}
         try:
             yield
         finally:

@@ -459,6 +459,20 @@ def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
     assert sweep(tmp_path, STUBBORN).counts["done"] == 8
 
 
+def test_what_nohup_started_outlives_its_terminal(tmp_path: Path) -> None:
+    code = """
+        import os, signal
+        def fit(lr, steps):
+            os.kill(os.getppid(), signal.SIGHUP)
+            return steps, steps
+        """
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert sweep(tmp_path, code).counts["done"] == 8
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_share_beyond_one_fails_its_trial_and_not_the_sweep(tmp_path: Path) -> None:
     code = "def fit(lr, steps, **more): return (1.5 if lr > 0.003 else 0.5 + lr), steps"
     outcome = sweep(tmp_path, code, "metric.scale=percentile")
