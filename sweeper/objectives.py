@@ -647,6 +647,9 @@ class Command(Objective):
             return
         if program == "{python}":
             program = sys.executable
+        elif re.match(r"[A-Za-z_]\w*=", program):
+            mend = "shell: true runs the command by a shell; or start it with env"
+            raise ConfigError(key, f"'{program}' is no program, and only a shell sets variables", mend)
         elif "/" in program:
             path = self.folder / Path(program)
             if not path.is_file():

@@ -247,6 +247,7 @@ def test_mistakes_in_a_command(tmp_path: Path) -> None:
     assert "chmod +x ./run.sh" in problem(tmp_path, '{command: "./run.sh {args}"}')
     assert "no file gone.py" in problem(tmp_path, '{command: "python3 gone.py {args}"}')
     assert "no file gone.py" in problem(tmp_path, '{command: "{python} gone.py {args}"}')
+    assert "only a shell sets" in problem(tmp_path, '{command: "GPU=/dev/1 python3 train.py {args}"}')
     assert "write {python}" in problem(tmp_path, '{command: "python2.3 train.py {args}"}')
     assert "{rate} names no parameter" in problem(tmp_path, '{command: "sh run.sh {lr} {steps} {rate}"}')
     assert "parameters.steps: is never used" in problem(tmp_path, '{command: "sh run.sh {lr}"}')
