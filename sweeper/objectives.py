@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 MAX_NUMBER = 1e100  # beyond, scores and costs (below its inverse, costs) cannot be reckoned with
-MAX_POINTS = 10_000  # of one trial that are kept; beyond, every second of the older ones goes
+MAX_POINTS = 10_000  # of one trial that are kept; beyond, every second goes, and of new ones too
 UNENDED = "that had not ended after train.eval_max_steps"  # episodes that are in no score
 _WALL_CLOCK = ("seconds", "cost", "time")  # names of a cost that the clock can fill in
 
@@ -133,6 +133,7 @@ class Curve:
         self.problem: Failure | None = None  # with the last report
         self._known_cost: float | None = None
         self._scores: list[float] = []  # the last so many
+        self._seen, self._every = 0, 1  # points so far; of them every so many-th is kept, and the last
 
     @property
     def seconds(self) -> float:
@@ -178,10 +179,14 @@ class Curve:
             self.problem = Failure("bad_cost", f"reported a cost of {cost}; costs are numbers above 0")
         if self.problem is None and score is not None and cost is not None:
             step = step if step is not None and math.isfinite(step) else None
+            if self.points and (self._seen - 1) % self._every:
+                self.points.pop()  # it was there as the last
             self.points.append((step, cost, score))
+            self._seen += 1
             self._scores = [*self._scores, score][-self.last :]
             if len(self.points) > MAX_POINTS:
                 self.points = [*self.points[:-1:2], self.points[-1]]
+                self._every *= 2
             self.emit(step, cost, score)
         return True
 

@@ -1,6 +1,7 @@
 """Objectives: how commands are filled, what reports amount to, and mistakes found before anything runs."""
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -233,7 +234,10 @@ def test_a_flood_of_reports_is_thinned_not_kept() -> None:
         c.take({"score": i, "cost": i + 1})
     assert len(c.points) <= objectives.MAX_POINTS
     assert c.points[-1] == (None, 3 * objectives.MAX_POINTS, 3 * objectives.MAX_POINTS - 1)
-    assert [p[1] for p in c.points] == sorted(p[1] for p in c.points)
+    costs = [p[1] for p in c.points]
+    assert costs == sorted(costs)
+    gaps = {after - before for before, after in itertools.pairwise(costs[:-1])}
+    assert len(gaps) == 1, "all of the curve as densely"
 
 
 # Checks
