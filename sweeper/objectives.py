@@ -681,7 +681,7 @@ class Command(Objective):
 
     def evaluate(self, job: Job, curve: Curve, progress: Callable[[dict[str, Any]], None]) -> Result:
         """Run the program under supervision, reading its lines."""
-        from sweeper.supervisor import supervise
+        from sweeper.supervisor import MAX_LINE, supervise
 
         params_file = Path(job.folder) / "params.json"
         environment = {**os.environ, **_trial_environment(job), "SWEEP_PARAMS": str(params_file)}
@@ -719,7 +719,8 @@ class Command(Objective):
         if end.code != 0:
             what = f"died of signal {number}" if number else f"exit code {end.code}"
             return curve.failed("crash", f"{what}: {end.last_line}" if end.last_line else what)
-        return curve.result(self.expected())
+        unread = f"; not read, above {MAX_LINE >> 10} KiB: {end.unread} lines" if end.unread else ""
+        return curve.result(self.expected() + unread)
 
     def expected(self) -> str:
         """In the words of a program."""

@@ -33,6 +33,7 @@ class End:
     stopped: bool = False  # because its caller had enough
     error: str = ""
     last_line: str = ""
+    unread: int = 0  # lines longer than MAX_LINE
 
 
 class Log:
@@ -69,6 +70,7 @@ class _Lines:
     def __init__(self, source: str, take: Callable[[bytes, str], None]) -> None:
         self.source, self.take = source, take
         self.last = b""  # the last line with anything in it
+        self.unread = 0
         self._rest, self._skipping = b"", False
 
     def feed(self, data: bytes) -> None:
@@ -81,13 +83,14 @@ class _Lines:
         self._rest = rest
 
     def close(self) -> None:
-        if self._rest:
+        if self._rest or self._skipping:
             self._hand_on(self._rest)
             self._rest = b""
 
     def _hand_on(self, line: bytes) -> None:
         if self._skipping or len(line) > MAX_LINE:
             self._skipping = False
+            self.unread += 1
             return
         if line.strip():
             self.last = line
@@ -210,6 +213,7 @@ def _watch(
     process.stdout.close()
     process.stderr.close()
     said = [lines.last for lines in streams.values() if lines.source in ("stderr", "stdout") and lines.last]
+    end.unread = sum(lines.unread for lines in streams.values())
     end.last_line = said[-1][:500].decode("utf-8", "replace").strip() if said else ""
     return end
 

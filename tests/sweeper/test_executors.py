@@ -102,6 +102,14 @@ def test_a_pattern_reads_scripts_that_nobody_can_edit(tmp_path: Path) -> None:
     assert sorted((step, score) for step, _, score in result.points) == [(3, 15.0), (4, 16.5)]
 
 
+@pytest.mark.parametrize("end", ["\\n", ""])
+def test_a_report_too_long_to_be_read_is_named(tmp_path: Path, end: str) -> None:
+    script = f"import json; print(json.dumps({{'score': 1, 'weights': [0.5] * 50_000}}), end='{end}')"
+    result = command(tmp_path, script)
+    assert result.failure == "no_score"
+    assert result.message.endswith("not read, above 64 KiB: 1 lines")
+
+
 def test_what_a_progress_bar_shows_last_is_the_result(tmp_path: Path) -> None:
     bar = "for i in range(200): print(f'\\repoch {i} of 200: loss {i / 2}', end='')"
     (tmp_path / "s.py").write_text(f"{bar}\nprint('\\r{{\"score\": 7}}', end='\\r\\n')")
