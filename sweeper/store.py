@@ -482,11 +482,15 @@ class Store:
             self._db.execute("UPDATE trials SET excluded = ? WHERE number = ?", (excluded, number))
 
     def change_config(self, config: Any, changed: bool = True) -> None:
-        """Another version of the run's config holds from now on; not `changed`: only its text is another."""
-        settings = settings_of(config)
+        """Another version of the run's config holds from now on; not `changed`: only its text is another.
+
+        The settings then stay as they are: the proposals hang on the order of the parameters, too.
+        """
         with self.transaction():
-            self.set_meta(config=config.source, settings=_dumps(settings))
+            self.set_meta(config=config.source)
             if changed:
+                settings = settings_of(config)
+                self.set_meta(settings=_dumps(settings))
                 self.add_event("config", None, settings)
         (self.folder / "config.yaml").write_text(config.source, encoding="utf-8")
 

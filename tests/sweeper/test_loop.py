@@ -132,6 +132,17 @@ def test_wider_ranges_are_taken_up_and_other_changes_refused(tmp_path: Path) -> 
             sweep(tmp_path, GOOD, "parameters.steps.max=5000", "parameters.lr.min=1e-5", change)
 
 
+def test_parameters_in_another_order_are_the_same_sweep(tmp_path: Path) -> None:
+    sweep(tmp_path, GOOD, "budget.trials=2", "workers.count=1")
+    with Store.open(tmp_path / "run") as store:  # as if its budget had been these eight from the start
+        store.change_config(load(tmp_path, GOOD, ("workers.count=1",)))
+    lines = TEXT.replace("count: 2", "count: 1").splitlines(keepends=True)
+    text = "".join([*lines[:-2], lines[-1], lines[-2]]).format(objective='{function: "mine.py:fit"}')
+    loop.run(config.parse(text, folder=tmp_path), tmp_path / "run")
+    assert len(rows(tmp_path)) == 8
+    assert_repeatable(tmp_path)
+
+
 def test_the_config_of_another_folder_goes_on_and_says_so(tmp_path: Path) -> None:
     """A project that was moved; or another one's run, under a name that both have by default."""
     sweep(tmp_path, GOOD, "budget.trials=1")
