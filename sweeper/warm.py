@@ -39,7 +39,8 @@ def begin(store: Store, config: SweepConfig) -> str:
 def results(config: SweepConfig) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """(swept params, what was told) of every result of the run that `warm_start` names."""
     name = str(config.warm_start)
-    folder = next((f for f in (Path(name), Path("runs") / name) if Store.exists(f)), None)
+    places = (config.folder / name, Path(name), Path("runs") / name)
+    folder = next((place for place in places if Store.exists(place)), None)
     if folder is None:
         raise config.locate(
             ConfigError("warm_start", f"there is no run '{name}'", "name one under runs/, or its folder")

@@ -58,6 +58,13 @@ def test_a_sweep_of_other_ranges_begins_with_what_fits_them(old: Path, capsys: p
         assert len(store.history(("observe",))) == len(fitting), "told once"
 
 
+def test_its_folder_is_found_from_that_of_the_config(old: Path) -> None:
+    (old.parent / "projects").mkdir()
+    text = NEW.replace("warm_start: old", "warm_start: ../old").replace("trials: 3", "trials: 1")
+    outcome = loop.run(config.parse(text, folder=old.parent / "projects"), old.parent / "new")
+    assert outcome.reason == "trials"
+
+
 def test_a_torn_database_begins_again_with_it(old: Path) -> None:
     folder = old.parent / "new"
     loop.run(config.parse(NEW), folder)
