@@ -72,6 +72,7 @@ NOISY, SETTLE_EVERY, SETTLED, REPEAT_SHARE = 0.03, 8, 3, 0.1
 SETTLE_FROM = 24  # trials: before, the noise is mostly its prior, and money better spent on what is new
 APART = 0.002  # in some parameter, of the box's width of 2: nearer to a trial that runs nothing is proposed
 _AROUND, _REFINED, _STEPS, _ROUNDS = 800, 6, 16, 4
+_DEAREST = 700.0  # log cost, so that none overflows
 _CERTAIN, _TAIL = 5.0, 10.0  # sds from which an improvement is certain; over which its chance fades
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _NODES, _LOG_WEIGHTS = (_NODES + 1) / 2, np.log(_WEIGHTS / 2)  # on [0, 1]
@@ -99,7 +100,8 @@ class Acquisition:
     def __post_init__(self) -> None:
         units = np.concatenate([self.shorter, self.done, self.pending, self.stopped])
         features = self.space.features(units)
-        means, costs = self.models.score.mean(features), self.models.log_cost.mean(features)
+        means = self.models.score.mean(features)
+        costs = np.minimum(self.models.log_cost.mean(features), _DEAREST)
         front = pareto.front(costs, means)
         self.front_scores, self.front_costs = means[front], costs[front]  # cheapest first
         self.front_categories = self._categories(units[front])

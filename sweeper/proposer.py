@@ -57,12 +57,12 @@ class Trial:
     """What `ask` gives: the params to run, and why. Predictions are None before the models have a say."""
 
     number: int
-    params: dict[str, Any]
+    params: dict[str, Any] = field(hash=False)  # a trial may be a key all the same
     unit: np.ndarray = field(repr=False, compare=False)
     origin: str = "design"  # start | design | model | probe | swap | repeat | pool
     predicted_score: float | None = None
     predicted_cost: float | None = None
-    models: dict[str, Any] = field(default_factory=dict, repr=False)
+    models: dict[str, Any] = field(default_factory=dict, repr=False, hash=False)
 
     def record(self) -> dict[str, Any]:
         """All that `Sweeper.restore` needs, ready for JSON."""
@@ -187,10 +187,10 @@ class Sweeper:
                 raise ValueError("among: the pool is empty")
             pool = np.stack([self._pooled(params) for params in among])
         if n is None:
-            return self._ask(pool)
+            return self._ask(pool, among)
         if not _whole(n) or n < 1:
             raise ValueError(f"n: {n!r} is not a number of trials")
-        return [self._ask(pool) for _ in range(n)]
+        return [self._ask(pool, among) for _ in range(n)]
 
     def tell(
         self,
@@ -516,7 +516,7 @@ class Sweeper:
             self._pool[key] = self.space.to_unit(params)
         return self._pool[key]
 
-    def _ask(self, options: np.ndarray | None) -> Trial:
+    def _ask(self, options: np.ndarray | None, members: Sequence[Mapping[str, Any]] | None) -> Trial:
         number = self._asks + 1
         generator = np.random.default_rng([self.seed, number])
         lived = [entry for entry in self._entries if entry.status != "withdrawn"]
@@ -534,7 +534,15 @@ class Sweeper:
                     "predicted_cost": _exp(float(models.log_cost.predict(features)[0][0])),
                     "models": models.record,
                 }
-        params = self.space.to_params(unit)
+        if options is None or members is None:
+            params = self.space.to_params(unit)
+        else:  # as it stands in the pool, to the last digit
+            member = members[int(np.argmax((options == unit).all(axis=1)))]
+            params = {
+                name: value.item() if isinstance(value, np.generic) else value
+                for name, value in member.items()
+                if name in self.space.parameters
+            }
         self._models = predicted["models"]
         return self._register(Trial(number, params, self.space.to_unit(params), origin, **predicted))
 
@@ -568,7 +576,8 @@ class Sweeper:
         if options is not None:  # of a pool, what lies nearest to where the design would go
             nearness = ((options[:, None, :] - units[None, :1, :]) ** 2).sum(axis=(1, 2))
             units, origin = options[np.argsort(nearness, kind="stable")], "pool"
-        units = space.snap(units)
+        else:
+            units = space.snap(units)
         fresh = space.feasible(units) & ~among(units, self._taken())
         if not fresh.any() and options is None:  # constraints forbid this rung: what they allow nearest to it
             units = np.concatenate([space.sample(512, generator), space.to_unit(space.start())[None]])

@@ -139,8 +139,10 @@ class Space:
         if not isinstance(params, Mapping):
             raise ValueError(f"params: {params!r} is not a mapping of names to values")
         for name, value in params.items():
-            if name in self.fixed and same(self.fixed[name], value):
-                continue
+            if name in self.fixed:
+                if same(self.fixed[name], value):
+                    continue
+                raise ValueError(f"{name}: {value!r} given, but it is fixed at {self.fixed[name]!r}")
             if name not in self.parameters:
                 raise ValueError(f"{name}: no such parameter{nearest(name, self.names)}")
             self.parameters[name].check(value)

@@ -17,27 +17,30 @@ if TYPE_CHECKING:
 def begin(store: Store, config: SweepConfig) -> str:
     """Writes the results of the run that `warm_start` names into a new store; a line about it.
 
-    Results that the new space cannot have (other ranges, parameters that it does not know, broken
-    constraints) are left out. Raises ConfigError where there is no such run or its scores or costs mean
-    something else.
+    Results that the new space cannot have (other ranges, what is fixed at another value now, parameters that
+    it does not know, broken constraints) are left out. Raises ConfigError where there is no such run or its
+    scores or costs mean something else.
     """
     found = results(config)
     space = Space(config.parameters, config.constraints, config.fixed)
-    told = 0
+    told, why = 0, ""
     with store.transaction():
         for params, data in found:
             try:
                 space.check(params)
-            except ValueError:
+            except ValueError as error:
+                why = why or str(error)
                 continue
-            store.add_event("observe", None, {"params": params, **data})
+            swept = {name: value for name, value in params.items() if name in space.parameters}
+            store.add_event("observe", None, {"params": swept, **data})
             told += 1
-    left_out = f", {len(found) - told} outside this space left out" if told < len(found) else ""
+    left_out = f", {len(found) - told} outside this space left out (the first: {why})" if why else ""
     return f"warm start: {told} results of {config.warm_start}{left_out}"
 
 
 def results(config: SweepConfig) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """(swept params, what was told) of every result of the run that `warm_start` names."""
+    """(params, what was told) of every result of the run that `warm_start` names: what was swept there, and
+    what was fixed there where this sweep has a word on it."""
     name = str(config.warm_start)
     places = (config.folder / name, Path(name), Path("runs") / name)
     folder = next((place for place in places if Store.exists(place)), None)
@@ -66,6 +69,7 @@ def results(config: SweepConfig) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     for row in rows:
         kind, data = verdict(row)
         if kind == "tell" and not row.excluded:
-            params = {**settings["fixed"], **row.params}
-            found.append(({k: v for k, v in params.items() if k in config.parameters}, data))
+            known = {**config.fixed, **config.parameters}
+            fixed = {name: value for name, value in settings["fixed"].items() if name in known}
+            found.append(({**fixed, **row.params}, data))
     return found

@@ -170,3 +170,17 @@ def test_later_swaps_are_rare_and_without_categories_there_are_none() -> None:
     assert turns({}, range(1, 101)) == 0
     assert turns(category, range(1, 101)) == 15
     assert turns(category, range(101, 1001)) == 45
+
+
+def test_no_predicted_cost_overflows() -> None:
+    tuner = Sweeper({"x": {"min": 0, "max": 1}}, seed=0)
+    for _ in range(12):
+        trial = tuner.ask()
+        tuner.tell(trial, score=trial.params["x"], cost=1e303 * (1 + trial.params["x"]))
+    _, models, done = tuner._fitted(np.random.default_rng(0))
+    models.log_cost.shift += 20  # as if others had said that all are dearer than any float
+    nothing = np.zeros((0, tuner.space.dim))
+    acquisition = Acquisition(tuner.space, models, done, done[:2], nothing, nothing, set())
+    acquisition.probe(1e303, 0.0, 12)
+    acquisition.grope(1e303, done)
+    assert acquisition.cap < np.inf

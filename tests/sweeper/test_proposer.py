@@ -180,6 +180,13 @@ def test_the_front_says_how_often_its_params_collapse() -> None:
     assert named > 0.6 * collapses
 
 
+def test_trials_may_be_keys() -> None:
+    tuner = Sweeper(TWO)
+    running = {tuner.ask(): place for place in range(3)}
+    assert [trial.number for trial in running] == [1, 2, 3]
+    assert running[tuner._entries[1].trial] == 1
+
+
 def test_the_same_history_gives_the_same_asks_bit_for_bit() -> None:
     first, second = (Sweeper(MANY, seed=3, fidelity="epochs") for _ in range(2))
     np.random.seed(5)  # noqa: NPY002 - the global generators must not matter
@@ -458,13 +465,15 @@ def test_single_trials_score_within_their_interval(goal: str) -> None:
 
 
 def test_a_pool_is_chosen_from() -> None:
-    pool = [{"lr": lr, "steps": steps} for lr in (1e-4, 1e-3, 1e-2) for steps in (10_000, 100_000, 1_000_000)]
+    rates = (1e-4, np.float64(1 / 3000), 1e-2)  # one in more digits than proposals have
+    pool = [{"lr": lr, "steps": steps} for lr in rates for steps in (10_000, 100_000, 1_000_000)]
     tuner = Sweeper(TWO)
     for _ in range(len(pool)):
         trial = tuner.ask(among=pool)
         assert trial.params in pool
         score, cost = truth(trial.params)
         tuner.tell(trial, score=score, cost=cost)
+        json.dumps(trial.record())
     assert len({tuple(e.trial.params.values()) for e in tuner._entries}) == len(pool)
     assert tuner.ask(among=pool).params in pool
     with pytest.raises(ValueError, match="empty"):
