@@ -67,6 +67,13 @@ def _bytes(value: Any) -> int:
         _bad(*str(error).split("; ", 1))
 
 
+def _memory(value: Any) -> int:
+    size = _bytes(value)
+    if size < 1_000_000:
+        _bad(f"{value} is less than any program takes", "write 4GB, 500MB or 1.5GiB (a plain number is bytes)")
+    return size
+
+
 def _factor(value: Any) -> float:
     if _number(value) <= 1:
         _bad(f"{value} is not above 1", "write e.g. 3: a trial may take three times what was predicted")
@@ -317,7 +324,7 @@ class Workers(_Model):
     """Seconds on the clock that one trial may take."""
     timeout_factor: Annotated[float, BeforeValidator(_factor)] | None = None
     """A trial may take so many times its predicted cost (in seconds), but ten seconds at least."""
-    memory: Bytes | None = None
+    memory: Annotated[int, BeforeValidator(_memory)] | None = None
     """Bytes of main memory that one trial may take, all of its processes together."""
     disk: Bytes = 200_000_000
     """Bytes that stay free where the run lies: with less, nothing more is started."""

@@ -213,7 +213,11 @@ def _parse_when(at: str, when: Any) -> dict[str, tuple[Any, ...]] | None:
         raise ConfigError(
             f"{at}.when", f"{when!r} is not a mapping", "write when: {policy.rnn: [mingru, lstm]}"
         )
-    return {parent: tuple(v) if isinstance(v, (list, tuple)) else (v,) for parent, v in when.items()}
+    wanted = {parent: tuple(v) if isinstance(v, (list, tuple)) else (v,) for parent, v in when.items()}
+    for parent, values in wanted.items():
+        if not values:
+            raise ConfigError(f"{at}.when.{parent}", "is an empty list, so it never holds", "name a value")
+    return wanted
 
 
 def _bound(at: str, key: str, settings: Mapping[str, Any]) -> float:

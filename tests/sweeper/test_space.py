@@ -137,6 +137,7 @@ BAD_PARAMETERS = [
     ({"values": [float("nan"), 1]}, "x.values", "not a finite number"),
     ({"values": ["lstm", "gru"], "start": "lst"}, "x.start", "did you mean 'lstm'"),
     ({"values": [1, 2], "min": 1}, "x.min", "no meaning"),
+    ({"min": 0, "max": 1, "when": {"rnn": []}}, "x.when.rnn", "never holds"),
     ({"min": 0, "max": 1, "when": {"rnn": 1}}, "x.when.rnn", "neither swept nor fixed"),
     ({"min": 0, "max": 1, "when": {"x": 1}}, "x.when", "depends on itself"),
     ("log", "x", "not a mapping"),
