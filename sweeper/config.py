@@ -70,7 +70,7 @@ def _bytes(value: Any) -> int:
 def _memory(value: Any) -> int:
     size = _bytes(value)
     if size < 1_000_000:
-        _bad(f"{value} is less than any program takes", "write 4GB, 500MB or 1.5GiB (a plain number is bytes)")
+        _bad(f"{value} is less than any program takes", "write 4GB, 500MB or 1.5GiB (a plain number: bytes)")
     return size
 
 
