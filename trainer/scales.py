@@ -178,5 +178,7 @@ def observation_scale(env: Environment, train: TrainSettings) -> ObservationScal
     if every and env.spec.obs_dtype != np.float32:
         said = f"{env.spec.name}: its observations are whole numbers"
         raise SettingsError("train.normalize_observations", said, "leave it at none")
+    if env.spec.obs_dtype != np.float32:  # whole numbers stay as they are: they could hold no deviations
+        return None
     which = env.unbounded | every
     return ObservationScale(which) if which.any() else None

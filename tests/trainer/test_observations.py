@@ -11,7 +11,7 @@ import torch
 
 from trainer import train
 from trainer.policy import Policy
-from trainer.scales import FINEST, LARGEST, ObservationScale
+from trainer.scales import FINEST, LARGEST, ObservationScale, observation_scale
 from trainer.settings import PolicySettings, Settings, SettingsError
 
 gymnasium = pytest.importorskip("gymnasium")
@@ -139,6 +139,29 @@ def test_what_it_cannot_serve_is_refused() -> None:
         train(lake)
     with pytest.raises(SettingsError, match=r"'some' .* one of none, unbounded, all"):
         Settings.parse(DIAL, {"train.normalize_observations": "some"})
+
+
+class Bytes(Dial):
+    """Shows whole numbers, of a range that ends beyond 100."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = gymnasium.spaces.Box(0, 255, (3,), np.uint8)
+
+    def look(self) -> Any:
+        self.shown = self.np_random.uniform(-1, 1)
+        return np.array([255 * (self.shown > 0), 7, self.np_random.integers(200, 256)], np.uint8)
+
+
+gymnasium.register("Bytes-v0", entry_point=Bytes)
+
+
+def test_whole_numbers_stay_as_they_are() -> None:
+    settings = Settings.parse("gymnasium:Bytes-v0")
+    assert settings.train.normalize_observations == "unbounded"
+    vector = GymnasiumVector(settings.env, 1, 0, {})
+    assert vector.spec.obs_dtype == np.uint8
+    assert observation_scale(vector, settings.train) is None
 
 
 @pytest.mark.parametrize("average", [0.0, 0.5])
