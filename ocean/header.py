@@ -271,7 +271,7 @@ def _log_fields(text: str, path: Path) -> tuple[str, ...]:
     fields: list[str] = []
     for line in (struct.group(1) if struct else "").split(";"):
         words = line.replace(",", " ").split()
-        if words and words[0] != "double":
+        if words and not (words[0] == "double" and all(map(str.isidentifier, words))):  # an array is many
             raise ValueError(f"{path}: struct Log: {line.strip()!r} is not a double")
         fields += words[1:]
     if "score" not in fields or fields[-1] != "n":

@@ -73,6 +73,7 @@ def test_names_of_numbers_comments_and_texts_in_parts_are_understood() -> None:
         ("X(float, fall_penalty", "X(float, max_steps", "max_steps is there twice"),
         ("double n; ", "", "the count 'n' last"),
         ("double score; ", "float score; ", "'float score' is not a double"),
+        ("double score; ", "double score, parts[40]; ", "'double score, parts[40]' is not a double"),
     ],
 )
 def test_a_garbled_declaration_is_named(old: str, new: str, message: str) -> None:
