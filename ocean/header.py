@@ -297,6 +297,8 @@ def _settings(defined: Mapping[str, str], path: Path) -> dict[str, Setting]:
         if name in found:
             raise ValueError(f"{path}: setting {name} is there twice")
         if kind == "int":
+            if not all(number.is_integer() and -(2**31) <= number < 2**31 for number in (default, low, high)):
+                raise ValueError(f"{path}: setting {name}: the numbers of an int are whole and fit 32 bits")
             default, low, high = int(default), int(low), int(high)
         help_text = "".join(re.findall(r'"((?:\\.|[^"\\])*)"', match["help"])).replace('\\"', '"')
         found[name] = Setting(name, kind, default, low, high, help_text)
