@@ -7,6 +7,7 @@ should not may take its process with it; the others are only done where that one
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -400,9 +401,9 @@ def the_readme_documents_it(path: str | Path) -> None:
     spec = read_spec(path)
     readme = spec.path.parent / "README.md"
     require(readme.is_file(), "there is no README.md beside the header")
-    text = readme.read_text()
+    text = readme.read_text(encoding="utf-8", errors="replace")
     rows = re.findall(r"^\| `(\w+)` \| (int|float) \| ([^|]+) \| ([^|]+) to ([^|]+) \|", text, re.MULTILINE)
-    documented = {key: (kind, float(a), float(b), float(c)) for key, kind, a, b, c in rows}
+    documented = {key: (kind, *map(_number, numbers)) for key, kind, *numbers in rows}
     for key, setting in spec.settings.items():
         wanted = (setting.kind, setting.default, setting.low, setting.high)
         line = (
@@ -417,6 +418,14 @@ def the_readme_documents_it(path: str | Path) -> None:
     ):
         found = re.search(re.escape(line) + r"(?!\.?\d)", text)
         require(found, f"README.md lacks the line '{line}'")
+
+
+def _number(word: str) -> float:
+    """A number in a README; of another word, one that equals none."""
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
 
 
 def a_restored_state_continues(path: str | Path) -> None:

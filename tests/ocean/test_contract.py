@@ -97,6 +97,15 @@ def test_a_broken_environment_is_told_what_is_wrong(
         contract.CHECKS[check](header)
 
 
+@pytest.mark.parametrize("odd", ["33 steps", "thirty-three", "33\xe9"])
+def test_a_readme_with_words_for_numbers_is_told_the_row(tmp_path: Path, odd: str) -> None:
+    header = broken(tmp_path, "X(int", "X(int")
+    readme = tmp_path / "README.md"
+    readme.write_text(readme.read_text().replace("| 33 |", f"| {odd} |"), encoding="latin-1")
+    with pytest.raises(contract.ContractError, match=r"lacks the row . `max_steps` . int . 33 . 1 to 10000"):
+        contract.CHECKS["readme"](header)
+
+
 def test_a_broken_environment_is_told_which_agent_it_is(tmp_path: Path) -> None:
     there, instead = "io->rewards[agent] = (float)met;", "if (agent != 5) io->rewards[agent] = (float)met;"
     (wrong,) = ocean.check(broken(tmp_path, there, instead, "snake"), only=["written"])
