@@ -28,8 +28,8 @@ int main(int count, char **arguments) {
     size_t rows = ENVS * AGENTS;
     int threads = atoi(arguments[1]);
     int steps = AGENTS > 8 || threads > 1 ? 1000 : 4000; // threads wait for each other at every step
-    double ends[128];
-    for (int i = 2; i < count && i < 130; i++) {
+    double ends[2 * SETTING_COUNT + 1];
+    for (int i = 2; i < count && i < 2 + 2 * SETTING_COUNT; i++) {
         ends[i - 2] = atof(arguments[i]);
     }
     Obs *obs = (Obs *)malloc(rows * OBS_SIZE * sizeof(Obs));

@@ -139,6 +139,11 @@ def test_an_unusual_environment_is_not_broken(tmp_path: Path) -> None:
     assert ocean.check(header, only=["memory"]) == []  # a parameter that is not used
 
 
+def test_any_number_of_settings_is_fine(tmp_path: Path) -> None:
+    more = " ".join(f'X(int, more_{i}, 1, 0, 2, "")' for i in range(70))
+    contract.memory_safety(broken(tmp_path, "#define SETTINGS(X) ", f"#define SETTINGS(X) {more} "))
+
+
 def test_a_write_past_the_action_mask_is_caught(tmp_path: Path) -> None:
     there, instead = "action_mask[i] = env", "action_mask[i + 1] = env"
     with pytest.raises(contract.ContractError, match=r"action_mask is written past its ends .connect4.h:"):
