@@ -128,9 +128,11 @@ def _actions(gymnasium: Any, env: str, space: Any) -> tuple[dict[str, Any], Call
         declared["action_sizes"] = (2,) * math.prod(space.shape)
         return declared, shaped
     if isinstance(space, spaces.Box) and space.dtype.kind == "f":
-        ends = zip(space.low.ravel().tolist(), space.high.ravel().tolist(), strict=True)
-        declared["action_dim"], declared["action_range"] = math.prod(space.shape), tuple(ends)
-        return declared, shaped
+        low, high = space.low.ravel(), space.high.ravel()
+        declared["action_range"] = tuple(zip(low.tolist(), high.tolist(), strict=True))
+        declared["action_dim"] = math.prod(space.shape)
+        # Ends that float32 rounds may lie just outside of a space of float64, whose check refuses them.
+        return declared, lambda actions: shaped(actions.astype(space.dtype).clip(low, high))
     served = "Discrete, MultiDiscrete, MultiBinary and a Box of floats are"
     raise SettingsError("env", f"{env}: its action space {space} is not served", served)
 

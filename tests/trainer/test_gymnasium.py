@@ -21,6 +21,7 @@ from sweeper.cli import main  # noqa: E402
 from trainer import environments  # noqa: E402
 from trainer.adapter import GymnasiumVector  # noqa: E402
 from trainer.play import Game  # noqa: E402
+from trainer.scales import ActionScale  # noqa: E402
 
 CARTPOLE = "gymnasium:CartPole-v1"
 
@@ -147,6 +148,16 @@ def test_every_action_space_is_served(space: Any, sizes: Any, range_: Any, ours:
     env.step(np.array([ours], env.spec.action_dtype), *buffers)
     (given,) = Counter.given
     np.testing.assert_array_equal(given, theirs)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_ends_of_a_range_lie_in_the_space(dtype: type) -> None:
+    space = spaces.Box(np.array([-0.1, -np.inf]), np.array([0.1, 0.3]), dtype=dtype)
+    env, buffers = make(count=2, actions=space)
+    Counter.given.clear()
+    env.step(ActionScale(env.spec, 2)(np.array([[-9, 9], [9, -9]], np.float32)), *buffers)
+    assert all(space.contains(given) for given in Counter.given)
+    assert len(Counter.given) == 2
 
 
 @pytest.mark.parametrize(
