@@ -230,6 +230,9 @@ class _Training:
     ) -> Result:
         if file is not None and file.exists():
             self.restore(checkpoints.load(file))
+            if self.steps >= self.stops[-1] and (not self.points or self.points[-1].step < self.steps):
+                self._judge(report)  # a longer run that was stopped: this is its end
+                checkpoints.save(file, self.state())
         shown = saved = perf_counter()
         while self.steps < self.stops[-1]:
             begin = self.clock()
@@ -244,9 +247,7 @@ class _Training:
                 self._check_environment(buffer)
                 break
             if self.steps in self.stops:
-                self._evaluate()
-                if report is not None:
-                    report(*self.points[-1])
+                self._judge(report)
             stopping = should_stop is not None and should_stop()
             if progress is not None and perf_counter() - shown > PROGRESS_SECONDS:
                 shown = perf_counter()
@@ -327,13 +328,16 @@ class _Training:
             self.parts.network.weights_changed()
         self.rollout.load(state)
 
-    def _evaluate(self) -> None:
+    def _judge(self, report: Callable[[int, float, float], None] | None) -> None:
+        """Evaluate, and report the point."""
         weights = self.policy.flat.clone()
         self._hand_out()
         outcome = evaluate(self.network, self.settings, self.seed, self.device)
         self._take(weights)
         self.unfinished = outcome.unfinished
         self.points.append(Point(self.steps, self.seconds.spent, outcome.score))
+        if report is not None:
+            report(*self.points[-1])
 
     def _judged(self) -> torch.Tensor:
         """The weights that the policy is judged and played by: their average, where one is kept, for

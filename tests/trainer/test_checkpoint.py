@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import pickle
 import random
 from pathlib import Path
@@ -85,6 +86,18 @@ def test_extending_a_finished_run_equals_the_longer_one(tmp_path: Path, changes:
     assert extended.points[0] == short.points[0]
     assert len(extended.points) == 2
     assert extended.seconds > short.seconds  # all of it: what the extension cost is the difference
+
+
+def test_a_run_that_was_stopped_may_be_ended_early(tmp_path: Path) -> None:
+    file, heard = tmp_path / "run.pt", list[tuple[float, ...]]()
+    stopped = train(settings(curve_points=1), should_stop=stop_after(3), checkpoint=file)
+    assert math.isnan(stopped.score)
+    short = settings(curve_points=1, total_timesteps=512)  # fewer than were taken
+    result = train(short, report=lambda *point: heard.append(point), checkpoint=file)
+    assert result.steps == stopped.steps > 512
+    assert heard == [(result.steps, result.seconds, result.score)]
+    assert train(short, report=lambda *point: heard.append(point), checkpoint=file).score == result.score
+    assert len(heard) == 1
 
 
 def test_a_checkpoint_is_no_larger_than_what_continuing_needs(tmp_path: Path) -> None:
