@@ -282,6 +282,13 @@ int32_t ocean_render(const Vector *vector, int32_t i, char *chars, int32_t size)
 }
 #endif
 
+// What the compiler made of the declaration, for Python, which reads the header's own lines alone.
+void ocean_sizes(int64_t *sizes) {
+    const int64_t made[] = {AGENTS,    OBS_SIZE,      sizeof(Obs), ACTION_COUNT,
+                            MASK_SIZE, SETTING_COUNT, sizeof(Log) / sizeof(double)};
+    memcpy(sizes, made, sizeof(made));
+}
+
 int64_t ocean_state_bytes(const Vector *vector) {
     return (int64_t)vector->num_envs * (int64_t)sizeof(Env);
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import math
 import operator
 import os
 import weakref
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ocean import build
-from ocean.header import FOLDER
+from ocean.header import FOLDER, Spec
 from ocean.header import spec as read_spec
 
 CACHED_CALLS = 4096  # steps into the same five arrays that are remembered: a horizon of as many rows
@@ -71,7 +72,7 @@ class Vector:
         # One row an agent, 0 where its next action is forbidden; written by every reset and step.
         choices = sum(self.spec.action_sizes) if self.spec.masked else 0
         self.action_mask: Array = np.ones((self.num_agents, choices), np.uint8)
-        self._library = _library(self.spec.path)
+        self._library = _library(self.spec)
         ends = self.spec.ends(self.settings)
         handle = self._library.ocean_create(
             self.num_envs,
@@ -250,8 +251,28 @@ def _checked_seed(seed: int) -> int:
     return seed
 
 
-def _library(header: Path) -> ctypes.CDLL:
-    library = build.library([FOLDER / "vector.c"], include=[header], folders=[FOLDER])
+def _check_sizes(spec: Spec, library: ctypes.CDLL) -> None:
+    """Raises BuildError where C read another declaration: our buffers would not be those it writes to."""
+    read = {
+        "AGENTS": spec.agents_per_env,
+        "elements of OBS_SHAPE": math.prod(spec.obs_shape),
+        "bytes of OBS_TYPE": spec.obs_dtype.itemsize,
+        "actions of an agent": spec.action_count,
+        "choices in ACTION_MASK": sum(spec.action_sizes) if spec.masked else 0,
+        "settings in SETTINGS": len(spec.settings),
+        "fields of Log": len(spec.log_fields) + 1,
+    }
+    made = (ctypes.c_int64 * len(read))()
+    library.ocean_sizes(made)
+    for (name, ours), theirs in zip(read.items(), made, strict=True):
+        if ours != theirs:
+            said = f"{name}: {theirs} for the compiler, {ours} by the header's own lines"
+            raise build.BuildError(f"{spec.path}: {said}; define it there, once and under no #if")
+
+
+def _library(spec: Spec) -> ctypes.CDLL:
+    library = build.library([FOLDER / "vector.c"], include=[spec.path], folders=[FOLDER])
+    _check_sizes(spec, library)
     pointer, int32 = ctypes.c_void_p, ctypes.c_int32
     library.ocean_create.argtypes = [int32, ctypes.c_uint64, int32, pointer, pointer, pointer]
     library.ocean_create.restype = pointer

@@ -210,6 +210,29 @@ def test_a_header_of_ones_own_works_by_its_path(tmp_path: Path) -> None:
         edited.set_state(env.get_state())
 
 
+@pytest.mark.parametrize(
+    ("there", "instead", "words"),
+    [
+        ("#define AGENTS 1 ", '#include "more.h"\n#define SOLE 1 ', "AGENTS: 40 for the compiler, 1 by"),
+        (
+            "#define OBS_SHAPE 11, 11",
+            "#define OBS_SHAPE 11, 12\n#if 0\n#define OBS_SHAPE 11, 11\n#endif",
+            "132 for",
+        ),
+    ],
+)
+def test_a_declaration_that_c_reads_otherwise_is_refused(
+    tmp_path: Path, there: str, instead: str, words: str
+) -> None:
+    text = (FOLDER / "squared" / "squared.h").read_text().replace("Log log; ", "Log log[AGENTS]; ")
+    assert there in text
+    text = text.replace(there, instead).replace("env->log.", "env->log[0].")
+    (tmp_path / "more.h").write_text("#define AGENTS 40\n")
+    (tmp_path / "mine.h").write_text(text)
+    with pytest.raises(ocean.BuildError, match=words):
+        ocean.Vector(tmp_path / "mine.h", 4)
+
+
 def test_a_header_that_lacks_a_function_is_told_so(tmp_path: Path) -> None:
     header = tmp_path / "half.h"
     header.write_text((FOLDER / "squared" / "squared.h").read_text().replace("env_step(", "step("))
