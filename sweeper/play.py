@@ -124,7 +124,7 @@ def _draw(game: Game, stream: TextIO, terminal: bool, said: str) -> None:
         stream.write("\n".join(lines) + "\n")
         return
     columns, rows = shutil.get_terminal_size()
-    shown = [line[: columns - 1].ljust(columns - 1) for line in lines[: rows - 2]]
+    shown = [line[: columns - 1].ljust(columns - 1) for line in lines[: max(0, rows - 2)]]
     cut = "" if len(shown) == len(lines) else f"  (the window is too low: {len(lines) + 2} lines)"
     stream.write(HOME + "\n".join([*shown, (said + cut)[: columns - 1]]) + CLEAR_BELOW + "\n")
     stream.flush()

@@ -876,6 +876,20 @@ def unseen(name: str) -> None:
     Path(f"{name}.h").write_text(header.replace("#define RENDER 1", ""))
 
 
+def test_play_draws_no_more_than_the_window_holds(monkeypatch):
+    from sweeper import play
+    from trainer.play import Game
+
+    game = Game("cartpole")
+    monkeypatch.setattr(play, "FRAME_SECONDS", 0)
+    for rows in (1, 2, 3, 8):
+        monkeypatch.setattr("shutil.get_terminal_size", lambda rows=rows: os.terminal_size((40, rows)))
+        shown = io.StringIO()
+        play._draw(game, shown, True, "step 1")
+        assert shown.getvalue().count("\n") == max(1, rows - 1)
+        assert "the window is too low" in shown.getvalue()
+
+
 def test_play_writes_a_gif_in_which_the_picture_moves(here, capsys):
     sweep("play", "squared", "--seed", "3", "--steps", "12", "--gif", "walk.gif")
     said = capsys.readouterr().out
