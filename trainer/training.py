@@ -149,7 +149,8 @@ def _memory_error(settings: Settings, error: Exception) -> MemoryError:
     said = " ".join(str(error).split(". ")[:3])
     return MemoryError(
         f"out of memory with {agents} agents for {train.horizon} steps and minibatches of "
-        f"{train.minibatch_size}: use fewer train.num_envs, a shorter train.horizon ({said})"
+        f"{train.minibatch_size}, {settings.policy.hidden} units a layer: use fewer train.num_envs, a "
+        f"shorter train.horizon, a smaller policy.hidden ({said})"
     )
 
 

@@ -236,7 +236,8 @@ def test_too_little_memory_is_said_with_the_settings_that_ask_for_it(monkeypatch
         torch.empty(2**62, dtype=torch.uint8)
 
     monkeypatch.setattr(Buffer, "make", full)
-    message = r"with 16 agents for 32 steps .* fewer train\.num_envs.* allocate 4611686018427387904 bytes"
+    message = r"with 16 agents for 32 steps .*, \d+ units a layer: use fewer train\.num_envs.* a smaller "
+    message += r"policy\.hidden .* allocate 4611686018427387904 bytes"
     with pytest.raises(MemoryError, match=message):
         train(small())
 
