@@ -51,6 +51,8 @@ def _registered(env: str) -> tuple[Any, Any, Any]:
         registered = gymnasium.spec(name)
     except (ImportError, ValueError, gymnasium.error.Error) as error:
         mend = "write gymnasium:NAME-v1, or gymnasium:MODULE:NAME-v1 where a module of yours registers it"
+        if isinstance(error, ModuleNotFoundError):  # the current folder is not searched
+            mend = "install it, or set PYTHONPATH to the folder that holds it"
         raise SettingsError("env", f"{env}: {error}", mend) from None
     entry = registered.entry_point
     if entry is None:
