@@ -7,6 +7,7 @@ should not may take its process with it; the others are only done where that one
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -195,12 +196,21 @@ def difference(spec: Spec, one: dict[str, Array], other: dict[str, Array]) -> st
 
 
 def every_element_is_written(path: str | Path) -> None:
-    """Two equal vectors over buffers that were poisoned differently: what is not written differs."""
+    """Two equal vectors over buffers that were poisoned differently: what is not written differs.
+
+    What differs where the poison is the same, too, has another cause: `seed_and_index_alone_decide` names it.
+    """
     one, other = (Rollout(make(path, 16, seed=3), poison) for poison in (0xA5, 0x5A))
     spec = one.env.spec
+    actions = random_actions(spec, STEPS, one.env.num_agents)
+
+    @functools.cache
+    def repeats() -> bool:
+        first, second = (trajectory(make(path, 16, seed=3), actions) for _ in range(2))
+        return difference(spec, first, second) is None
 
     def same(name: str, a: Array, b: Array, step: int | None) -> None:
-        if not np.array_equal(a, b, equal_nan=True):
+        if not np.array_equal(a, b, equal_nan=True) and repeats():
             row, *element = np.argwhere((a != b) & ((a == a) | (b == b)))[0]
             by = "a reset" if step is None else "a step"
             raise ContractError(
@@ -209,9 +219,9 @@ def every_element_is_written(path: str | Path) -> None:
 
     same("observations", one.obs, other.obs, None)
     same("action masks", one.env.action_mask, other.env.action_mask, None)
-    for step, actions in enumerate(random_actions(spec, STEPS, one.env.num_agents)):
-        one.step(actions)
-        other.step(actions)
+    for step, row in enumerate(actions):
+        one.step(row)
+        other.step(row)
         for (name, a), b in zip(one.seen().items(), other.seen().values(), strict=True):
             same(name, a, b, step)
 

@@ -139,6 +139,23 @@ def test_an_unusual_environment_is_not_broken(tmp_path: Path) -> None:
     assert ocean.check(header, only=["memory"]) == []  # a parameter that is not used
 
 
+@pytest.mark.parametrize(("calls", "header"), [("rand()", "stdlib.h"), ("(int)clock()", "time.h")])
+def test_chance_that_is_not_its_own_is_told_as_such(tmp_path: Path, calls: str, header: str) -> None:
+    mine = broken(tmp_path, "rng_below(&env->rng, SIZE * SIZE - 1)", f"{calls} % (SIZE * SIZE - 1)")
+    mine.write_text(f"#include <{header}>\n{mine.read_text()}")
+    contract.CHECKS["written"](mine)  # all is
+    with pytest.raises(contract.ContractError, match=r"environments on .* threads: other"):
+        contract.CHECKS["index"](mine)
+
+
+def test_a_buffer_that_is_read_is_told(tmp_path: Path) -> None:
+    header = broken(tmp_path, "obs[target] = 1;", "obs[target] = 1; obs[0] += kept;")
+    text = header.read_text()
+    header.write_text(text.replace("    int x = env->agent_x", "    int kept = obs[0], x = env->agent_x"))
+    with pytest.raises(contract.ContractError, match="observations: not all elements are written by a reset"):
+        contract.CHECKS["written"](header)
+
+
 def test_any_number_of_settings_is_fine(tmp_path: Path) -> None:
     more = " ".join(f'X(int, more_{i}, 1, 0, 2, "")' for i in range(70))
     contract.memory_safety(broken(tmp_path, "#define SETTINGS(X) ", f"#define SETTINGS(X) {more} "))
