@@ -38,8 +38,8 @@ class ActionScale:
         bounded = spec.bounded_actions
         self.low, self.high = low.astype(np.float32), high.astype(np.float32)
         self.half, self.middle = np.ones_like(self.low), np.zeros_like(self.low)
-        self.half[bounded] = (high - low)[bounded] / 2
-        self.middle[bounded] = (high + low)[bounded] / 2
+        self.half[bounded] = (high[bounded] - low[bounded]) / 2
+        self.middle[bounded] = (high[bounded] + low[bounded]) / 2  # numpy warns of the others: inf - inf
 
     def __call__(self, actions: Any, rows: slice = ALL) -> Any:
         """`actions` [rows, components] of the policy, as arrays, `rows` of them rescaled. What is given holds

@@ -93,6 +93,14 @@ def test_actions_reach_the_environment_in_its_range(tmp_path: Path) -> None:
     assert drawn[:, 0].mean() == pytest.approx(5, abs=0.3)
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_action_without_a_range_is_sent_as_it_is(tmp_path: Path) -> None:
+    text = ocean.find("pendulum").read_text()
+    (tmp_path / "mine.h").write_text(text.replace("ACTION_RANGE -2, 2", "ACTION_RANGE -INFINITY, INFINITY"))
+    scale = ActionScale(ocean.spec(tmp_path / "mine.h"), 2)
+    np.testing.assert_array_equal(scale(np.array([[-7e9], [0.5]], np.float32)), np.float32([[-7e9], [0.5]]))
+
+
 @pytest.mark.parametrize("range_", ["", "ACTION_RANGE 1", "ACTION_RANGE 2, -2", "ACTION_RANGE 0, 1, 0, 1"])
 def test_a_garbled_range_is_named(tmp_path: Path, range_: str) -> None:
     text = ocean.find("pendulum").read_text()
