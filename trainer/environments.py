@@ -46,9 +46,13 @@ def accepts(env: str, name: str) -> bool:
 
 def _declared(env: str) -> Mapping[str, ocean.Setting]:
     try:
-        return ocean.settings(env)
+        header = ocean.find(env)
     except (ValueError, OSError) as error:
         raise SettingsError("env", str(error), f"bundled are: {', '.join(ocean.names())}") from error
+    try:
+        return ocean.settings(header)
+    except (ValueError, OSError) as error:  # which say what its declaration lacks
+        raise SettingsError("env", str(error)) from error
 
 
 def agents_per_env(env: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,6 +101,11 @@ def test_an_unknown_environment_is_refused() -> None:
     error = refused({}, env="cartpool")
     assert "cartpool" in str(error)
     assert "cartpole" in str(error)
+
+
+def test_a_garbled_header_is_told_its_own_mistake_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.h").write_text("#define OBS_TYPE double\n")
+    assert str(refused({}, env=f"{tmp_path}/mine.h")).endswith("one of int8_t, uint8_t, int32_t, float")
 
 
 def test_short_names_are_resolved() -> None:
