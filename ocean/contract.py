@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ocean import build
-from ocean.header import FOLDER, Spec
+from ocean.header import COMMENTS, FOLDER, Spec
 from ocean.header import spec as read_spec
 from ocean.vector import TEXT_BYTES, Vector
 
@@ -32,6 +32,7 @@ STEPS = 400
 LONGEST = 50_000  # steps of an episode: after as many an evaluation no longer waits (train.eval_max_steps)
 SANITIZERS = ("address,undefined", "thread")
 SANITIZED_SECONDS = 100
+ENV = re.compile(r"typedef\s+struct\s*\w*\s*\{([^{}]*)\}\s*Env\s*;")
 BUFFERS = ("observations", "rewards", "terminals", "truncations")
 
 
@@ -440,6 +441,11 @@ def _number(word: str) -> float:
 
 def a_restored_state_continues(path: str | Path) -> None:
     env = make(path, 16, seed=0)
+    # A pointer still leads somewhere in this process, and nowhere in one that goes on from a file.
+    text = COMMENTS.sub(" ", env.spec.path.read_text(encoding="utf-8", errors="replace"))
+    struct = ENV.search(text)
+    for line in re.sub(r"\[[^]]*\]", "", struct[1] if struct else "").split(";"):
+        require("*" not in line, f"Env holds a pointer: {' '.join(line.split())}")
     actions = random_actions(env.spec, 2 * STEPS, env.num_agents)
     rollout = Rollout(env)
     for row in actions[:STEPS]:

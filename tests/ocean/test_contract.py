@@ -156,6 +156,14 @@ def test_a_buffer_that_is_read_is_told(tmp_path: Path) -> None:
         contract.CHECKS["written"](header)
 
 
+def test_a_pointer_in_a_state_is_told(tmp_path: Path) -> None:
+    header = broken(
+        tmp_path, "    Rng rng;  //", "    int32_t map[SIZE * SIZE]; /* * */ Obs *last;\n    Rng rng;  //"
+    )
+    with pytest.raises(contract.ContractError, match=r"Env holds a pointer: Obs \*last$"):
+        contract.CHECKS["state"](header)
+
+
 def test_any_number_of_settings_is_fine(tmp_path: Path) -> None:
     more = " ".join(f'X(int, more_{i}, 1, 0, 2, "")' for i in range(70))
     contract.memory_safety(broken(tmp_path, "#define SETTINGS(X) ", f"#define SETTINGS(X) {more} "))
