@@ -6,7 +6,7 @@
 #define OBS_TYPE float
 #define OBS_SHAPE 118 // FEATURES + BRICKS
 #define OBS_RANGE -1, 1
-#define REWARD_RANGE 0, 4 // one brick a tick, at most 1 a brick
+#define REWARD_RANGE 0, 16 // one brick a tick, at most 1 a brick, at most 16 ticks a step
 #define ACTION_SIZES 3
 #define AGENTS 1
 #define RANDOM_SCORE 0.5, 2

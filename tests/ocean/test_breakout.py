@@ -120,6 +120,15 @@ def test_four_ticks_in_one_step_are_four_steps_of_one_tick() -> None:
         np.testing.assert_allclose(rewards[going], four.rewards[going], rtol=1e-6)
 
 
+def test_rewards_keep_to_their_range_however_long_an_action_is_held() -> None:
+    game = Game(64, frame_skip=16, ball_speed=400, speed_up=1.8, paddle_width=288, balls=100)
+    largest = 0.0
+    for _ in range(400):
+        game.step(game.rng.integers(0, 3, 64))
+        largest = max(largest, game.rewards.max())
+    assert 4 < largest <= game.env.spec.reward_range[1]
+
+
 def test_an_endless_game_is_cut_short() -> None:
     game = Game(8, max_ticks=600)
     for _ in range(150):
