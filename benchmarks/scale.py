@@ -108,7 +108,7 @@ class Simulated(Executor):
 class Random(Sweeper):
     """Asks and tells as ours, and chooses blindly."""
 
-    def _ask(self, pool: Sequence[Mapping[str, Any]] | None) -> Trial:
+    def _ask(self, options: np.ndarray | None, members: Sequence[Mapping[str, Any]] | None) -> Trial:
         generator = np.random.default_rng([self.seed, self._asks + 1])
         unit = self.space.sample(1, generator)[0]
         params = self.space.to_params(unit)
