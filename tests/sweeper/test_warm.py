@@ -1,6 +1,7 @@
 """A sweep that begins with what another has found."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,23 +66,14 @@ def test_its_folder_is_found_from_that_of_the_config(old: Path) -> None:
     assert outcome.reason == "trials"
 
 
-class Messages:
-    """Keeps what a sweep says."""
-
-    def __init__(self, said: list[str]) -> None:
-        self.said = said
-
-    def update(self, state: loop.State) -> None:
-        self.said += state.messages
-
-
 def test_results_of_what_is_fixed_otherwise_now_are_left_out(old: Path) -> None:
     with Store.open(old, readonly=True) as store:
         kept = store.trials()[4].params["lr"]
     lines = NEW.splitlines(keepends=True)
     text = "".join([*lines[:-2], lines[-1], f"fixed: {{lr: {kept!r}}}\n"]).replace("trials: 3", "trials: 1")
     said: list[str] = []
-    loop.run(config.parse(text), old.parent / "new", Messages(said))
+    observer = SimpleNamespace(update=lambda state: said.extend(state.messages))
+    loop.run(config.parse(text), old.parent / "new", observer)
     with Store.open(old.parent / "new", readonly=True) as store:
         assert [list(event.data["params"]) for event in store.history(("observe",))] == [["steps"]]
     assert f"given, but it is fixed at {kept})" in said[0]
