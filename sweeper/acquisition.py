@@ -9,13 +9,12 @@ The rating of params x is a quotient:
     over the price of x: its predicted cost and that of the front's end (or of the dearest trial that runs).
 
 The front is the posterior one: denoised means, so that lucky runs do not stand on it. The left neighbour of
-x is the best member of the front that costs no more, or what rises 3 % of the front's range above
-the worst score, if that is higher: where trials have not begun to learn there is always one more place to
-hope for a little. One so improves on what is known and fills what is empty: between two members of equal
-score the best place is the middle. Where curves are honest each of their points is a shorter trial, and
-stands on the front like any other. The price counts both what is spent and that it takes a trial: a cheap
-trial is not free, for it takes its place among the hundred that a user waits for. Such a place is worth what
-the front's end costs, so that growth never becomes dear.
+x is the best member of the front that costs no more, or the worst trial where none does. One so improves on
+what is known and fills what is empty: between two members of equal score the best place is the middle. Where
+curves are honest each of their points is a shorter trial, and stands on the front like any other. The price
+counts both what is spent and that it takes a trial: a cheap trial is not free, for it takes its place among
+the hundred that a user waits for. Such a place is worth what the front's end costs, so that growth never
+becomes dear.
 
 Params that may cost more than a cap (by their predicted log cost and one sd of it) are not looked at: twice
 the end of the front, where members that buy almost nothing are left out, or the next cost that there is where
@@ -26,9 +25,9 @@ exceptions:
     every fifth trial is a probe, if with it probes are no more than a twentieth of all spending, the trials'
     places counted: it lies beyond the end of the front, up to twice the dearest trial (from a finite pool,
     where one cannot walk up in small steps, each probe is held against that twentieth alone);
-    while scores have not risen out of the noise, the models know nothing to go by. Then trials go beyond the
-    dearest whenever all spending so far would pay for four as dear and the space has any, else among the
-    dearer half of costs; every second continues the space-filling design.
+    while hardly any of what scores differ by is predictable, the models know nothing to go by. Then the end
+    of the front is the dearest trial, and all lie within a quarter of its cost and twice of it: where nothing
+    is learned yet, it takes more, not the same again. Every second continues the space-filling design.
 
 Where there are categories, every fifth trial from the 26th on, after the hundredth every twentieth, has
 another one than the front at its cost: the category that was lucky first is soon tuned best, and no model
@@ -47,7 +46,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import cKDTree
-from scipy.special import expit, log_ndtr, logit, logsumexp
+from scipy.special import log_ndtr, logsumexp
 
 from sweeper import pareto
 from sweeper.models import Models
@@ -56,9 +55,9 @@ from sweeper.space import Space
 LEAP = math.log(2.0)  # beyond the front's end, in log cost
 CLIMB = 3  # leaps beyond the dearest finished trial: so far may pending ones climb on each other
 PRUNE = 0.02  # of the front's range: its end and the centres of search are members that lift it by so much
-RISEN = 0.03  # of the front's range above the worst score: what lies lower has learned nothing
-LOW_SIGNAL = 5.0  # noise sds that a front must span to have risen out of the noise
-EXPLAINED, JUDGED = 0.3, 10  # share of their variance that must be predictable, judged from so many trials on
+# Scores are luck while less of their variance is predictable, judged from so many trials on. Then trials lie
+# so far below the dearest at most, in log cost.
+EXPLAINED, JUDGED, DARK = 0.3, 10, 2 * LEAP
 PROBE_EVERY, PROBE_SHARE = 5, 0.05
 # Other categories: one trial in so many, from which trial on, until which (then a quarter as often); where on
 # the front's rise, and how far on from there in log cost; how likely to succeed at least.
@@ -66,7 +65,6 @@ SWAP_EVERY, SWAP_AFTER, SWAP_OFTEN = 5, 24, 100
 SWAP_RISEN, SWAP_WITHIN, SWAP_SAFE = 1 / 3, 2 * LEAP, 0.9
 # What is at equal cost: closer than this share of the span of log costs, or than a timer's luck, in log cost.
 NEAR, TIMING = 0.005, 0.02
-BLIND = 4.0  # trials that all spending so far must pay for before one as dear is tried in the dark
 # Noise sd as a share of the front's rise; trials; runs; share of all spending.
 NOISY, SETTLE_EVERY, SETTLED, REPEAT_SHARE = 0.03, 8, 3, 0.1
 SETTLE_FROM = 24  # trials: before, the noise is mostly its prior, and money better spent on what is new
@@ -109,16 +107,18 @@ class Acquisition:
         self.costs, self.running = costs[ends:known], costs[known:][: len(self.pending)]
         self.known, self.means = units[:known], means[:known]
         self.members = pareto.prune(costs[:known], self.models.score.unwarp(self.means), PRUNE)
-        reached = expit(means[ends:known].min()) + RISEN * np.ptp(expit(self.means[self.members]))
-        self.least = float(logit(np.clip(reached, 1e-12, 1 - 1e-12)))
+        self.least = float(means[ends:known].min())
         self.span = max(float(np.ptp(costs)), 1.0)  # of log cost; below it all costs are much the same
         self.near = max(NEAR * self.span, TIMING)  # an improvement at equal cost counts too
         self.limit = math.inf if self.cost_limit is None else math.log(self.cost_limit)
         # Log costs: of the front's dearest member, and what a place among the trials is worth.
         self.end = float(costs[pareto.prune(costs, self.models.score.unwarp(means), PRUNE)[-1]])
-        self.worth = max(self.end, float(self.running.max(initial=-math.inf)))
+        dearest_running = float(self.running.max(initial=-math.inf))
+        if self.low_signal:
+            self.end = min(max(float(self.costs.max()), dearest_running), self.limit)
+        self.worth = max(self.end, dearest_running)
         self.cap = min(self.end + LEAP, float(self.costs.max()) + CLIMB * LEAP, self.limit)
-        self.bottom = -math.inf
+        self.bottom = self.end - DARK if self.low_signal else -math.inf
         self.swaps: tuple[float, float] | None = None  # log costs between which only other categories will do
         self._pending_tree = cKDTree(self.pending) if len(self.pending) else None
 
@@ -134,9 +134,8 @@ class Acquisition:
 
     @property
     def low_signal(self) -> bool:
-        """Whether the front has not risen out of the noise, or nothing about scores is predictable yet."""
-        noise = self.rise < LOW_SIGNAL * self.models.score.noise_sd
-        return noise or (len(self.done) >= JUDGED and self.models.explained < EXPLAINED)
+        """Whether nothing about scores is predictable yet."""
+        return len(self.done) >= JUDGED and self.models.explained < EXPLAINED
 
     def probe(self, spent: float, probed: float, trials: int) -> bool:
         """Beyond the front's end, up to a leap from the dearest trial, if so much may be spent on it.
@@ -149,16 +148,6 @@ class Acquisition:
         self.bottom = self.end
         self.cap = min(float(self.costs.max()) + LEAP, math.log(affordable), self.limit)
         return True
-
-    def grope(self, spent: float, units: np.ndarray) -> None:
-        """While nothing is known: beyond the dearest where `spent`, the limit and the space allow that, else
-        the dearer half. `units` [n, dim] are from all of the space."""
-        dearest = max(float(self.costs.max()), float(self.running.max(initial=-math.inf)))
-        affordable = math.log((spent + float(np.exp(self.running).sum())) / BLIND)
-        reach = float(self._predicted_costs(units)[0].max())
-        climbs = min(affordable, reach, self.limit) > dearest + LEAP / 2
-        self.cap = min(dearest + LEAP, max(affordable, dearest + LEAP / 2), self.limit)
-        self.bottom = dearest if climbs else float(np.median(self.costs)) - LEAP / 2
 
     def swap(self, number: int) -> bool:
         """Only other categories than the front's at their cost, if this is the turn and there are any."""
@@ -175,7 +164,7 @@ class Acquisition:
 
         `log_cost`, `cost_sd` [n]: of what there is to choose from.
         """
-        if self.bottom > -math.inf:  # a probe, or in the dark: they have bounds of their own
+        if self.bottom == self.end:  # a probe has bounds of its own
             return
         beyond = log_cost > self.end + self.near
         step = min(float((log_cost + cost_sd)[beyond].min(initial=math.inf)), self.limit)
@@ -210,7 +199,7 @@ class Acquisition:
         success = self.models.success_probability(features)
         # The central equation, in logs.
         rating[inside] = (
-            log_expected_improvement(mean, sd, np.maximum(neighbour, self.least))
+            log_expected_improvement(mean, sd, neighbour)
             + np.log(self.distance(log_cost))
             + np.log(success)
             - self.price(log_cost)

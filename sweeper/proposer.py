@@ -616,9 +616,8 @@ class Sweeper:
         )  # fmt: skip
         top, origin = acquisition.known[acquisition.members[-1]], "model"
         if acquisition.low_signal:
-            units = space.snap(self._sobol(number)) if options is None else options
-            acquisition.grope(self._spent(), units)
             if number % 2 == 0 and options is None:
+                units = space.snap(self._sobol(number))
                 fits = np.isfinite(acquisition.rating(units))
                 if fits.any():
                     return units[np.argmax(fits)], "design", models
