@@ -46,7 +46,11 @@ class Space:
                 known = [*self.names, *self.fixed]
                 if name not in known:
                     message = f"'{name}' is neither swept nor fixed{nearest(name, known)}"
-                    raise ConfigError(constraint.key, message, "declare it under parameters or fixed")
+                    mend = "declare it under parameters or fixed"
+                    dashed = [other for other in known if "-" in other and name in other.split("-")]
+                    if dashed:  # parsed as a difference
+                        mend = f"no constraint can speak of '{dashed[0]}': name it with _ in place of -"
+                    raise ConfigError(constraint.key, message, mend)
         # A category takes as many columns as it has values; `groups` says which parameter a column is of.
         self.groups = np.concatenate(
             [[column] * max(1, len(p.values)) for column, p in enumerate(self.parameters.values())]

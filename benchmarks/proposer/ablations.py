@@ -43,10 +43,8 @@ WITHOUT: dict[str, list[tuple[Any, str, Any]]] = {
         (models.Models, "success_probability", lambda self, features: np.ones(len(features)))
     ],
     "the cap": [(acquisition, "LEAP", 100.0)],
-    "what has risen": [(acquisition, "RISEN", 0.0)],
     "the pruning of the front": [(acquisition, "PRUNE", 0.0)],
-    "the rule for low signal": [(acquisition, "LOW_SIGNAL", 0.0), (acquisition, "EXPLAINED", -math.inf)],
-    "paying before climbing blind": [(acquisition, "BLIND", 1e-9)],
+    "the search in the dark": [(acquisition, "EXPLAINED", -math.inf)],
     "repeats of a noisy end": [(acquisition, "SETTLE_FROM", NEVER)],
     "other categories": [(acquisition, "SWAP_EVERY", NEVER)],
     "probes": [(acquisition, "PROBE_SHARE", 0.0)],

@@ -69,6 +69,7 @@ def test_towers_of_powers_end_as_infinity() -> None:
 
 
 X = {"x": {"min": 0, "max": 1}, "y": {"min": 0, "max": 1}}
+DASHED = {"a-b": {"min": 0, "max": 1}}
 
 
 @pytest.mark.parametrize(
@@ -80,11 +81,12 @@ X = {"x": {"min": 0, "max": 1}, "y": {"min": 0, "max": 1}}
         (["x > y", "y > x"], "constraints[0]", "no params among"),
         (["x < 'a'"], "constraints[0]", "mixes text and numbers"),
         ("x < y", "constraints", "list"),
+        (["a-b < 1"], "constraints[0]", "no constraint can speak of 'a-b'"),
     ],
 )
 def test_spaces_refuse_constraints_that_make_no_sense(texts: list[str], key: str, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        Space(X, texts)
+        Space({**X, **DASHED}, texts)
     assert caught.value.key == key
     assert says in str(caught.value)
 

@@ -116,7 +116,9 @@ def test_where_nothing_scores_it_is_searched_among_the_dear(limit: float | None)
     for seed in range(3):
         costs = [cost for _, cost in sparse(seed, lambda steps, rate: 0.0, 60, limit)]
         assert max(costs) > 0.8 * (limit or 100)
-        assert np.median(costs[-25:]) > 0.1 * (limit or 100)
+        assert np.median(costs[-25:]) > 0.2 * (limit or 100)
+        dearest = np.maximum.accumulate(costs)
+        assert (costs[6:] < 2.5 * dearest[5:-1]).all()  # by leaps of two, and the cost model's doubt
 
 
 def test_a_first_success_is_followed() -> None:
@@ -133,9 +135,8 @@ def test_a_first_success_is_followed() -> None:
             if top > 0.9 or (number == 50 and not top):  # found, or never met, which is luck
                 break
         best += [top] if top else []
-    assert len(best) >= 5
-    assert np.median(best) > 0.8  # of forty sweeps .93, the lower quartile .62
-    assert np.quantile(best, 0.25) > 0.4
+    assert len(best) >= 8
+    assert np.quantile(best, 0.25) > 0.8  # 41 of 44 sweeps get there
 
 
 def test_few_trials_go_where_nothing_is_learned_yet() -> None:
@@ -764,16 +765,7 @@ def test_the_category_that_was_lucky_first_does_not_stay_for_good() -> None:
     assert led == 5  # of eight sweeps
 
 
-def test_probes_take_a_twentieth_and_blind_climbing_is_paid_for_first() -> None:
-    flat = Sweeper(TWO, seed=3)
-    generator, costs = np.random.default_rng(0), []
-    for number in range(40):  # nothing but luck: no reason to climb
-        trial = flat.ask()
-        cost = trial.params["steps"] / 1000
-        if number >= 10 and cost > 1.5 * max(costs):
-            assert cost < sum(costs) / 3  # a fourth, and the cost model's doubt
-        flat.tell(trial, score=generator.standard_normal(), cost=cost)
-        costs.append(cost)
+def test_probes_take_a_twentieth() -> None:
     rising = Sweeper(TWO, seed=3)
     for _ in range(60):
         trial = rising.ask()
@@ -804,10 +796,10 @@ def test_many_workers_climb_as_one_would_and_keep_apart() -> None:
         units = np.stack([trial.unit for trial in [*first, *more]])
         apart = np.abs(units[:, None] - units[None]).max(axis=2) + np.eye(len(units))
         assert apart.min() > 1e-3
-    # Of 24 sweeps 19 do.
+    # Of 60 sweeps 52 do.
     assert sum(steps > 140_000 and ratio > 1.1 for steps, ratio in zip(further, ratios, strict=True)) >= 11
     assert np.median(further) > 250_000
-    assert np.median(ratios) > 1.9
+    assert np.median(ratios) > 1.5  # of 60 sweeps 3.6
 
 
 def test_many_workers_hope_while_the_dear_trials_run() -> None:

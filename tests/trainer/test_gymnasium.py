@@ -39,11 +39,12 @@ class Counter(gymnasium.Env):
         observations: Any = None,
         shown: Any = None,
         first: int = 0,
+        reward_shape: tuple[int, ...] | None = None,
     ) -> None:
         self.render_mode = render_mode
         self.action_space = actions or spaces.Discrete(4)
         self.observation_space = observations or spaces.Box(0, 1000, (1,), np.float64)
-        self.shown, self.first = shown, first
+        self.shown, self.first, self.reward_shape = shown, first, reward_shape
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
@@ -60,7 +61,10 @@ class Counter(gymnasium.Env):
         terminal, truncated = (
             (bool(action & 1), bool(action & 2)) if isinstance(action, int) else (True, False)
         )
-        return self.look(), 0.5 * self.count, terminal, truncated, {}
+        reward = 0.5 * self.count
+        if self.reward_shape is not None:
+            reward = np.full(self.reward_shape, reward)
+        return self.look(), reward, terminal, truncated, {}
 
     def render(self) -> str:
         return f"at {self.count}"
@@ -106,6 +110,16 @@ def test_an_end_begins_the_next_episode_and_keeps_the_last_observation() -> None
         "n": 2,
     }
     assert env.log()["n"] == 0
+
+
+def test_a_reward_may_be_an_array_of_one_number() -> None:
+    env, buffers = make(reward_shape=(1,))
+    env.step(np.array([[0], [1], [2], [3]], np.int32), *buffers)
+    assert (buffers[1] > 0).all()
+    assert env.log()["score"] == pytest.approx(buffers[1][1:].mean())
+    env, buffers = make(reward_shape=(2,))
+    with pytest.raises(SettingsError, match=r"reward of shape \(2,\)"):
+        env.step(np.zeros((4, 1), np.int32), *buffers)
 
 
 def test_seed_and_index_alone_decide() -> None:
