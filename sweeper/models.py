@@ -386,9 +386,10 @@ class GaussianProcess:
         return self.accident * (self.left_out()[0] < 0)
 
     def explained(self) -> float:
-        """Share of the targets' variance that the rest predicts when each trial is left out, at most 1."""
-        off = self.left_out()[0] / self.scale
-        return 1 - float((off**2).mean()) / max(float((self.y**2).mean()), 1e-12)
+        """Share of the targets' variance that the rest predicts when each trial is left out, at most 1; 0
+        where all are equal, for these tell nothing."""
+        off, spread = self.left_out()[0] / self.scale, float((self.y**2).mean())
+        return 1 - float((off**2).mean()) / spread if spread > 1e-12 else 0.0
 
     @property
     def noise_sd(self) -> float:

@@ -365,6 +365,7 @@ def test_explained_tells_signal_from_noise() -> None:
     signal = fit_models(seen(x, x[:, 0], none), np.arange(2), {}, np.random.default_rng(0))
     assert signal.explained > 0.9
     assert fit_models(seen(x, noise, none), np.arange(2), {}, np.random.default_rng(0)).explained < 0.3
+    assert fit_models(seen(x, 0 * noise, none), np.arange(2), {}, np.random.default_rng(0)).explained == 0
 
 
 def test_the_users_threads_come_back() -> None:
