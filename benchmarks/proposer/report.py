@@ -23,7 +23,7 @@ CHECKPOINTS: list[tuple[str, float]] = [
 ]
 LEAST_GAP = 1e-3  # below it two gaps are alike, and no ratio is taken further
 GOAL, WORST = 0.5, 1.0  # ratios beyond which a cell falls short
-LEAST_SEEDS = 1  # of a peer, to stand in a ratio: with few seeds luck is on the best peer's side
+LEAST_SEEDS = 5  # of a peer on a task, to stand in its ratios; how many reach a checkpoint is no matter
 RESAMPLES = 1000
 Found = dict[str, dict[str, list[Sweep]]]  # proposer -> task -> sweeps
 
@@ -117,10 +117,12 @@ def best_peer(
 
     One whose curves count stands only beside ours whose curves count.
     """
+    all_reach = CHECKPOINTS[0][0]
     shares = {
         peer: median(made[peer, name, checkpoint])
         for peer in PEERS
-        if len(made.get((peer, name, checkpoint), ())) >= LEAST_SEEDS
+        if (peer, name, checkpoint) in made
+        and len(made.get((peer, name, all_reach), ())) >= LEAST_SEEDS
         and (ours.endswith(CURVES) or not peer.endswith(CURVES))
     }
     if not shares:
@@ -212,7 +214,8 @@ def _preamble() -> list[str]:
         f"- Small, middle and large cost: {averages} average random trials, failures at what they cost.",
         "- `perfect`: the best that a chooser who knows the task could do.",
         "- A ratio is the gap (1 - share) of one median over that of another, both gaps at least "
-        f"{LEAST_GAP:g}. `peer` is the best of that very cell, be it by the luck of few seeds.",
+        f"{LEAST_GAP:g}. `peer` is the best of that very cell, be it by the luck of the few seeds that got "
+        f"there; who has fewer than {LEAST_SEEDS} seeds of a task is shown and is no peer yet.",
         "- Names that end in -curves: where a task's curves are honest each of their points counts as the "
         "result of a shorter trial (not of the table of real trainings, whose ideal front is made of "
         "ends). Ours learns from them, the others do not; Protein, GPSampler, BoTorch and HEBO stand "

@@ -183,7 +183,13 @@ def test_a_peer_with_curves_stands_beside_ours_with_curves_alone() -> None:
         "random": 0.1,
         "random-curves": 0.3,
     }
-    made = {(name, "log", "25 trials"): np.array([share]) for name, share in shares.items()}
+    made = {
+        (name, "log", checkpoint): np.full(report.LEAST_SEEDS, share)
+        for name, share in shares.items()
+        for checkpoint in ("small cost", "25 trials")
+    }
+    for checkpoint in ("small cost", "25 trials"):  # lucky, but not often enough
+        made["hebo", "log", checkpoint] = np.full(report.LEAST_SEEDS - 1, 0.9)
     ratios = {
         (ours, against): report.ratio(made, ours, "log", "25 trials", against)
         for ours in ("ours", "ours-curves")
@@ -193,6 +199,8 @@ def test_a_peer_with_curves_stands_beside_ours_with_curves_alone() -> None:
         ("ours", "peer"): 0.5 / 0.8, ("ours", "random"): 0.5 / 0.9,
         ("ours-curves", "peer"): 0.5 / 0.4, ("ours-curves", "random"): 0.5 / 0.7,
     })  # fmt: skip
+    made["tpe", "log", "25 trials"] = np.array([0.3])  # the only sweep of many to get there counts
+    assert report.ratio(made, "ours", "log", "25 trials", "peer") == pytest.approx(0.5 / 0.7)
 
 
 def test_packing_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
