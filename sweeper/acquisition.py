@@ -114,7 +114,7 @@ class Acquisition:
         # Log costs: of the front's dearest member, and what a place among the trials is worth.
         self.end = float(costs[pareto.prune(costs, self.models.score.unwarp(means), PRUNE)[-1]])
         dearest_running = float(self.running.max(initial=-math.inf))
-        if self.low_signal:
+        if self.low_signal:  # no member of the front is one yet
             self.end = min(max(float(self.costs.max()), dearest_running), self.limit)
         self.worth = max(self.end, dearest_running)
         self.cap = min(self.end + LEAP, float(self.costs.max()) + CLIMB * LEAP, self.limit)

@@ -228,11 +228,11 @@ class GymnasiumVector:
         running = self._running
         for i, (env, action) in enumerate(zip(self._envs, self._taken(actions), strict=True)):
             after, reward, terminal, truncation, info = env.step(action)
-            if np.ndim(reward):  # one number in an array will do
-                if np.size(reward) != 1:
-                    message = f"{self.spec.name}: a reward of shape {np.shape(reward)}"
+            if isinstance(reward, np.ndarray):  # one number in an array will do
+                if reward.size != 1:
+                    message = f"{self.spec.name}: a reward of shape {reward.shape}"
                     raise SettingsError("env", message, "let its step() return one number")
-                reward = np.asarray(reward).item()
+                reward = reward.item()
             rewards[i] = reward
             terminals[i], truncations[i] = terminal, truncation and not terminal
             running[i] += reward, 1
