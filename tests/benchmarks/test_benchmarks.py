@@ -30,10 +30,10 @@ SMALL = {
     "same_cost": ["--seeds", "1", "--after", "8", "--functions", "branin"],
     "scale": ["--workers", "20", "--trials", "60", "--soak", "20", "--sizes", "30"],
     "solved": ["--seeds", "1"],
-    "storm": ["--kills", "6", "--seconds", "0.2"],
+    "storm": ["--kills", "4", "--seconds", "0.2"],
     "switch": [
         *(str(FOLDER.parent / "examples" / "cartpole.yaml"), "train.normalize_rewards=false"),
-        *("--settings=3", "--reach=20", "--workers=1"),  # each imports torch
+        *("--settings=2", "--reach=20", "--workers=1"),  # each imports torch
     ],
     "trainer": ["cartpole", "pendulum", "snake", "--steps", "20000", "--seeds", "1"],
 }

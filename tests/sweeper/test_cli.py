@@ -883,7 +883,7 @@ def test_play_draws_no_more_than_the_window_holds(monkeypatch):
     game = Game("cartpole")
     monkeypatch.setattr(play, "FRAME_SECONDS", 0)
     for rows in (1, 2, 3, 8):
-        monkeypatch.setattr("shutil.get_terminal_size", lambda rows=rows: os.terminal_size((40, rows)))
+        monkeypatch.setenv("LINES", str(rows))
         shown = io.StringIO()
         play._draw(game, shown, True, "step 1")
         assert shown.getvalue().count("\n") == max(1, rows - 1)

@@ -117,7 +117,7 @@ def sparse(
 @pytest.mark.parametrize(("limit", "luck"), [(None, 0.01), (30.0, 0.01), (None, 0.0)])
 def test_where_nothing_scores_it_is_searched_among_the_dear(limit: float | None, luck: float) -> None:
     """Also when there is nothing beyond the dearest, of the space or within the limit."""
-    for seed in range(3):
+    for seed in range(2):
         costs = [cost for _, cost in sparse(seed, lambda steps, rate: 0.0, 60, limit, luck)]
         assert max(costs) > 0.8 * (limit or 100)
         assert np.median(costs[-25:]) > 0.2 * (limit or 100)
@@ -132,14 +132,14 @@ def test_a_first_success_is_followed() -> None:
         return min(1.0, max(0.0, 2 * steps - 3)) * max(0.0, 1 - 4 * abs(rate))
 
     best = []
-    for seed in range(9):
+    for seed in range(6):
         top = 0.0
         for number, (score, _) in enumerate(sparse(seed, reward, 80), 1):
             top = max(top, score)
             if top > 0.9 or (number == 50 and not top):  # found, or never met, which is luck
                 break
         best += [top] if top else []
-    assert len(best) >= 8
+    assert len(best) >= 5
     assert np.quantile(best, 0.25) > 0.8  # 41 of 44 sweeps get there
 
 
@@ -148,8 +148,8 @@ def test_few_trials_go_where_nothing_is_learned_yet() -> None:
     space = {"steps": {"distribution": "log", "type": "int", "min": 1000, "max": 1_000_000}, "lr": TWO["lr"]}
     space |= {f"p{i}": {"min": 0.0, "max": 1.0} for i in range(6)}
     few = many = 0  # sweeps
-    for seed in range(7):
-        if max(few, many) > 3:
+    for seed in range(5):
+        if max(few, many) > 2:
             break  # the median is known
         cheap = 0
         tuner, generator = Sweeper(space, seed=seed), np.random.default_rng(seed)
@@ -751,7 +751,7 @@ def test_the_category_that_was_lucky_first_does_not_stay_for_good() -> None:
         "steps": {"distribution": "log", "type": "int", "min": 1000, "max": 1_000_000},
     }
     led = 0
-    for seed in range(8, 16):
+    for seed in range(8, 13):
         tuner, luck = Sweeper(parameters, seed=seed), np.random.default_rng(seed)
         for _ in range(80):
             trial = tuner.ask()
@@ -764,9 +764,9 @@ def test_the_category_that_was_lucky_first_does_not_stay_for_good() -> None:
             cost = params["steps"] / 1000
             tuner.tell(trial, score=score + 0.01 * luck.standard_normal(), cost=cost)
         led += tuner.front()[-1].params["optimizer"] == "muon"
-        if led == 5:
+        if led == 3:
             break
-    assert led == 5  # of eight sweeps
+    assert led == 3  # of five sweeps
 
 
 def test_probes_take_a_twentieth() -> None:
