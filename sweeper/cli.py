@@ -169,7 +169,8 @@ def _conclude(
 
     again = ["sweep", "run", path]
     for override in overrides:
-        again += ["--set", override] if not override.startswith("budget.trials=") else []
+        replaced = outcome.reason == "trials" and override.startswith("budget.trials=")
+        again += [] if replaced else ["--set", override]
     again += ["--name", name] if name else []
     with _open(folder) as store:
         sweeper = _rebuild(store, config)
@@ -734,11 +735,12 @@ def _member(front: Sequence[Member], config: SweepConfig, cost: str | None) -> M
         raise click.ClickException("no trial has a result that counts (see `sweep status`): there is no best")
     if cost is None:
         return front[-1]
-    limit = parse_cost(cost, config)
-    affordable = [member for member in front if member.cost <= limit]
-    if not affordable:
-        from sweeper.units import format_cost
+    from sweeper.units import format_cost
 
+    limit = parse_cost(cost, config)
+    shown = format_cost(limit, config.cost.name)  # what is typed was read off a table, rounded
+    affordable = [m for m in front if m.cost <= limit or format_cost(m.cost, config.cost.name) == shown]
+    if not affordable:
         cheapest = format_cost(front[0].cost, config.cost.name)
         raise click.ClickException(f"nothing on the front costs that little; the cheapest costs {cheapest}")
     return affordable[-1]

@@ -685,7 +685,7 @@ def _check(config: SweepConfig, data: dict[str, Any]) -> None:
         raise ConfigError(
             "objective.pattern",
             problem,
-            "write e.g. 'reward: (?P<score>[-+.eE0-9]+)'; groups are score, cost and step",
+            "write e.g. 'reward: (?P<score>[-+.\\w]+)'; groups are score, cost and step",
         )
     if metric.scale == "exponential" and metric.max is None:
         raise ConfigError(

@@ -161,10 +161,11 @@ def _enqueue(store: Store, word: Word) -> str:
     space = Space(settings["parameters"], settings["constraints"], settings["fixed"])
     try:
         space.check(params)
+        # As it will run: rounded to what can be told apart, and without what is fixed.
+        params = space.to_params(space.to_unit(params))
+        space.check(params)
     except ValueError as error:
         raise Refused(str(error)) from None
-    # As it will run: rounded to what can be told apart, and without what is fixed.
-    params = space.to_params(space.to_unit(params))
     store.add_event("enqueue", None, {"word": word.id, "params": params})
     shown = " ".join(f"{key}={value}" for key, value in params.items())
     budget, spent = settings["budget"]["trials"], sum(map(ran, store.trials(points=False)))

@@ -175,8 +175,10 @@ def _take_up(store: Store, config: SweepConfig) -> list[str]:
         section, _, rest = key.partition(".")
         wider = False
         if section == "parameters" and isinstance(before, (int, float)) and isinstance(after, (int, float)):
-            bound = rest.rpartition(".")[2]
-            wider = (bound == "min" and after < before) or (bound == "max" and after > before)
+            name, _, bound = rest.rpartition(".")
+            wider = name in old["parameters"] and (
+                (bound == "min" and after < before) or (bound == "max" and after > before)
+            )
         if section not in ("budget", "workers", "executor", "early_stop") and not wider:
             raise config.locate(
                 ConfigError(

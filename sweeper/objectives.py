@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper import reporting
 from sweeper.errors import ConfigError
+from sweeper.logs import printable
 from sweeper.placeholders import ARGS, OWN, command_words, fill_command, placeholders, quoted_placeholder
 
 if TYPE_CHECKING:
@@ -720,7 +721,8 @@ class Command(Objective):
             what = f"died of signal {number}" if number else f"exit code {end.code}"
             return curve.failed("crash", f"{what}: {end.last_line}" if end.last_line else what)
         unread = f"; not read, above {MAX_LINE >> 10} KiB: {end.unread} lines" if end.unread else ""
-        return curve.result(self.expected() + unread)
+        result = curve.result(self.expected() + unread)
+        return replace(result, message=unread[2:]) if unread and result.status == "done" else result
 
     def expected(self) -> str:
         """In the words of a program."""
@@ -845,6 +847,8 @@ def _own_values(job: Job) -> dict[str, Any]:
 
 def _json(text: bytes) -> dict[str, Any] | None:
     """A line that is one JSON object; None for all else."""
+    if b"\x1b" in text or text.startswith(b"\xef\xbb\xbf"):  # coloured, or with a byte order mark
+        text = printable(text.decode("utf-8", "replace")).encode()
     text = text.strip()
     if not text.startswith(b"{"):
         return None

@@ -92,7 +92,7 @@ class Parameter:
     def index(self, value: Any) -> int:
         """Which category `value` is; True is not 1. Raises ValueError for none."""
         for index, known in enumerate(self.values):
-            if known == value and isinstance(known, bool) == isinstance(value, bool):
+            if known == value and _is_bool(known) == _is_bool(value):
                 return index
         raise ValueError(
             f"{self.name}: {value!r} is none of {list(self.values)}{nearest(value, self.values)}"
@@ -243,7 +243,11 @@ def _power_of_two(value: float) -> bool:
 
 
 def same(left: Any, right: Any) -> bool:
-    return bool(left == right) and isinstance(left, bool) == isinstance(right, bool)
+    return bool(left == right) and _is_bool(left) == _is_bool(right)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, (bool, np.bool_))
 
 
 def nearest(name: Any, known: Sequence[Any]) -> str:

@@ -90,21 +90,11 @@ def plot_pareto(
         legend = _draw_front(axes, members, high) + legend
         _draw_pulls(axes, members, done, bottom, top)
     legend += _draw_unscored(axes, rest, low, high)
-    if legend:
-        axes.legend(
-            handles=legend,
-            loc="lower left",
-            bbox_to_anchor=(-0.012, 1.0),
-            ncols=len(legend),
-            frameon=False,
-            fontsize=9.5,
-            labelcolor=GREY,
-            handletextpad=0.5,
-            columnspacing=1.4,
-            handlelength=1.5,
-            borderaxespad=0.1,
-        )
     _make_room(figure, axes)
+    if legend:
+        place = {"loc": "lower left", "bbox_to_anchor": (-0.012, 1.0), "borderaxespad": 0.1}
+        fit_legend(figure, axes, legend, **place)
+    fit(figure, axes.yaxis.label, 1.2 * axes.bbox.height)
     if members and done:
         _annotate(figure, axes, done, members, goal, cost_name)
     path, picture = Path(path), io.BytesIO()
@@ -116,6 +106,36 @@ def plot_pareto(
 def plain(name: str) -> str:
     """A user's name as it is: no control characters, and no dollar starts a formula."""
     return "".join(c for c in name if c.isprintable())[:60].replace("$", r"\$")
+
+
+def fit(figure: Figure, text: Any, room: float) -> None:
+    """Makes a text smaller, then shorter, until it is no longer than `room` pixels."""
+    canvas: Any = figure.canvas
+
+    def wide() -> bool:
+        return max(text.get_window_extent(canvas.get_renderer()).size) > room
+
+    least = 0.6 * text.get_size()
+    while wide() and text.get_size() > least:
+        text.set_size(text.get_size() - 0.5)
+    whole = text.get_text().replace(r"\$", "$")
+    for length in range(len(whole) - 1, 0, -1):
+        if not wide():
+            return
+        text.set_text(whole[:length].replace("$", r"\$") + "\N{HORIZONTAL ELLIPSIS}")
+
+
+def fit_legend(figure: Figure, place: Any, handles: Sequence[Any], **where: Any) -> None:
+    """One row of a legend, in letters so small that it ends within the picture."""
+    canvas: Any = figure.canvas
+    for size in (9.5, 8.5, 7.5, 6.5, 5.5):
+        legend = place.legend(
+            handles=handles, ncols=len(handles), frameon=False, fontsize=size, labelcolor=GREY,
+            handletextpad=0.5, columnspacing=1.4, handlelength=1.5, **where,
+        )  # fmt: skip
+        if legend.get_window_extent(canvas.get_renderer()).x1 <= figure.bbox.width or size == 5.5:
+            return
+        legend.remove()
 
 
 def finite(value: float | None) -> bool:
@@ -141,7 +161,7 @@ def style(axes: Any) -> None:
 def _title(
     figure: Figure, name: str, trials: Sequence[Any], done: Sequence[Any], elapsed: float | None
 ) -> None:
-    figure.text(0.022, 0.945, plain(name), size=16, weight="bold", color=INK, va="center")
+    title = figure.text(0.022, 0.945, plain(name), size=16, weight="bold", color=INK, va="center")
     parts = [
         f"{len(done)} of {len(trials)} trials done" if len(done) < len(trials) else f"{len(done)} trials"
     ]
@@ -149,7 +169,8 @@ def _title(
         parts = ["1 trial"]
     if elapsed is not None and math.isfinite(elapsed):
         parts.append(format_seconds(elapsed))
-    figure.text(0.978, 0.945, "  ·  ".join(parts), size=11, color=GREY, ha="right", va="center")
+    beside = figure.text(0.978, 0.945, "  ·  ".join(parts), size=11, color=GREY, ha="right", va="center")
+    fit(figure, title, 0.93 * figure.bbox.width - beside.get_window_extent().width)
 
 
 # ---------------------------------------------------------------- axes

@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
 
 from sweeper.files import write_whole
 from sweeper.parameter import Parameter
-from sweeper.plots import DPI, GREY, INK, PlottedTrial, finite, plain, style
+from sweeper.plots import DPI, GREY, INK, PlottedTrial, finite, fit, fit_legend, plain, style
 from sweeper.proposer import Member, Sweeper
 from sweeper.summary import scalar, three_budgets
 from sweeper.units import format_cost, format_number
@@ -117,14 +117,15 @@ def plot_parameters(
     budgets = three_budgets(front, tuner.goal)
     panels = slices(tuner, front)
     rows = math.ceil(len(panels) / COLUMNS)
-    height = 1.12 + ROW * rows
+    height = 1.25 + ROW * rows
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     head: dict[str, Any] = {"y": 1 - 0.25 / height, "va": "center"}
-    figure.text(0.022, s=plain(name), size=16, weight="bold", color=INK, **head)
+    title = figure.text(0.022, s=plain(name), size=16, weight="bold", color=INK, **head)
     said = "one parameter changed, all others kept"
-    figure.text(0.978, s=said, size=11, color=GREY, ha="right", **head)
-    edges = {"left": 0.1, "right": 0.985, "top": 1 - 0.92 / height, "bottom": 0.42 / height}
+    beside = figure.text(0.978, s=said, size=11, color=GREY, ha="right", **head)
+    fit(figure, title, 0.93 * figure.bbox.width - beside.get_window_extent().width)
+    edges = {"left": 0.1, "right": 0.985, "top": 1 - 0.92 / height, "bottom": 0.55 / height}
     grid = figure.add_gridspec(rows, COLUMNS, wspace=0.1, hspace=0.5, **edges)
     done = [t for t in trials if t.status == "done" and finite(t.score)]
     bottom, top = _limits(panels, done)
@@ -133,10 +134,18 @@ def plot_parameters(
         _panel(axes, tuner.space.parameters[parameter], found, done)
         axes.set_ylim(bottom, top)
         axes.yaxis.set_major_locator(MaxNLocator(4))
+        if max(abs(bottom), abs(top)) >= 1e4 and top - bottom > 1e-3 * max(abs(bottom), abs(top)):
+            axes.yaxis.set_major_formatter(lambda v, _: format_number(v).replace("-", "\N{MINUS SIGN}", 1))
+        fit(figure, axes.title, 1.05 * axes.bbox.width)
         if index % COLUMNS:
             axes.tick_params(labelleft=False)
     label = plain(score_name) + (" (lower is better)" if tuner.goal == "minimize" else "")
-    figure.supylabel(label, size=12, color=INK, x=0.012, y=0.5 - 0.2 / height)
+    middle = (edges["top"] + edges["bottom"]) / 2
+    fit(
+        figure,
+        figure.supylabel(label, size=12, color=INK, x=0.004, y=middle, va="center"),
+        (edges["top"] - edges["bottom"] + 0.3 / height) * figure.bbox.height,
+    )
     handles: list[Any] = [
         Line2D([], [], color=COLOURS[label], linewidth=2, marker="o", markersize=5,
                label=f"{label}: {format_cost(member.cost, plain(cost_name))}")
@@ -144,10 +153,7 @@ def plot_parameters(
     ]  # fmt: skip
     handles.append(Patch(color=INK, alpha=0.12, linewidth=0, label="95 % interval"))
     handles.append(Line2D([], [], linestyle="none", marker=".", color="#9ca3af", label="trials"))
-    figure.legend(
-        handles=handles, loc="center left", bbox_to_anchor=(0.012, 1 - 0.53 / height), ncols=len(handles),
-        frameon=False, fontsize=9.5, labelcolor=GREY, handletextpad=0.5, columnspacing=1.4, handlelength=1.5,
-    )  # fmt: skip
+    fit_legend(figure, figure, handles, loc="center left", bbox_to_anchor=(0.012, 1 - 0.53 / height))
     picture = io.BytesIO()
     figure.savefig(picture, dpi=DPI, metadata={"Software": None})
     write_whole(Path(path), picture.getvalue())
@@ -189,14 +195,23 @@ def _panel(axes: Any, parameter: Parameter, found: Sequence[Slice], done: Sequen
         )
     ticks = parameter.values or (parameter.min, _middle(parameter), parameter.max)
     places = [float(parameter.to_unit(value)) for value in ticks]
-    labels = [plain(scalar(v))[:8] if parameter.values else format_number(v) for v in ticks]
+    labels = [_shortened(scalar(v)) if parameter.values else format_number(v) for v in ticks]
     axes.set_xlim(-1.04, 1.04)
     axes.xaxis.set_major_locator(FixedLocator(places))
     axes.xaxis.set_major_formatter(FixedFormatter(labels))
     axes.tick_params(labelsize=9)
+    if parameter.values and len(labels) * (max(map(len, labels)) + 1) > 30:  # they would touch
+        axes.tick_params(axis="x", labelsize=6.5, rotation=40, pad=1)
+        for tick in axes.get_xticklabels():
+            tick.set(ha="right", rotation_mode="anchor")
     if not parameter.values:  # inside the panel, clear of its neighbour's
         for label, side in zip(axes.get_xticklabels(), ("left", "center", "right"), strict=True):
             label.set_ha(side)
+
+
+def _shortened(text: str) -> str:
+    """A category's name; of a long one its beginning and its end, by which such names differ."""
+    return plain(text if len(text) <= 11 else f"{text[:5]}\N{HORIZONTAL ELLIPSIS}{text[-5:]}")
 
 
 def _middle(parameter: Parameter) -> float:

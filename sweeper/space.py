@@ -135,8 +135,15 @@ class Space:
         return holds
 
     def satisfied(self, params: Mapping[str, Any]) -> bool:
-        """Whether all constraints hold for these params."""
-        return bool(self.feasible(self.to_unit(params)[None])[0])
+        """Whether all constraints hold for these params, to their last digit."""
+        return self._broken(params) is None
+
+    def _broken(self, params: Mapping[str, Any]) -> Constraint | None:
+        """The first constraint that these params break as they stand: a range that has become wider rounds
+        more coarsely than they were."""
+        values = {name: as_operand(value) for name, value in {**self.fixed, **params}.items()}
+        met = (c for c in self.constraints if c.names <= values.keys())  # on inactive ones they hold
+        return next((c for c in met if not c.holds(values)), None)
 
     def check(self, params: Mapping[str, Any]) -> None:
         """Raises ValueError that names key and value where `params` cannot be had in this space."""
@@ -156,9 +163,8 @@ class Space:
                 raise ValueError(f"{name}: missing")
             if name in params and not needed:
                 raise ValueError(f"{name}: {params[name]!r} given, but it is inactive in these params")
-        if not self.satisfied(params):
-            unit = self.to_unit(params)[None]
-            broken = next(c for c in self.constraints if not self.feasible(unit, c)[0])
+        broken = self._broken(params)
+        if broken is not None:
             shown = ", ".join(f"{name}={params[name]!r}" for name in sorted(broken.names) if name in params)
             raise ValueError(f"{shown}: breaks the constraint {broken.text}")
 

@@ -75,9 +75,13 @@ def _scalar(key: str, node: yaml.ScalarNode) -> Any:
         if kind == "bool":
             return text.lower() == "true"
         if kind == "int":
-            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+            number = int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+            float(number)  # no more digits than can be reckoned with
+            return number
         if kind == "float":
             return float(text.replace(".inf", "inf").replace(".nan", "nan") if text[-1:].isalpha() else text)
+    except OverflowError:
+        raise ConfigError(key, f"'{short(text)}' is too large", "write a number below 1e308") from None
     except ValueError:  # an explicit tag that lies (!!int five), or more digits than Python converts
         raise ConfigError(key, f"'{short(text)}' is not of the type its tag {node.tag} says") from None
     return text

@@ -151,6 +151,15 @@ def _mask(env: str, info: Mapping[str, Any], choices: int) -> Array:
     raise SettingsError("env", said, "give a mask in every reset and step, with one choice that is allowed")
 
 
+def _first(env: str, example: Any, seed: int) -> Mapping[str, Any]:
+    """The `info` of a first reset. SettingsError where there is none."""
+    given = example.reset(seed=seed)
+    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Mapping):
+        return given[1]
+    said = f"{env}: its reset() gives no pair of an observation and a dict"
+    raise SettingsError("env", said, "let it return observation, {}")
+
+
 class GymnasiumVector:
     """`num_envs` instances of `gymnasium:NAME`, made with the keywords `settings`.
 
@@ -176,7 +185,7 @@ class GymnasiumVector:
         self._seeded = False
         # Whether there is a mask is seen in a reset alone. The next one begins with the same seed again.
         discrete = isinstance(example.action_space, gymnasium.spaces.Discrete)
-        masked = discrete and MASK in example.reset(seed=self._stream(0))[1]
+        masked = discrete and MASK in _first(env, example, self._stream(0))
         low, high = float(flat.low.min()), float(flat.high.max())
         # Which numbers of an observation are of no known size.
         self.unbounded: Array = ~((flat.low > -FAR) & (flat.high < FAR))
@@ -233,9 +242,13 @@ class GymnasiumVector:
                     message = f"{self.spec.name}: a reward of shape {reward.shape}"
                     raise SettingsError("env", message, "let its step() return one number")
                 reward = reward.item()
-            rewards[i] = reward
+            try:
+                rewards[i] = reward
+                running[i] += reward, 1
+            except (TypeError, ValueError):
+                message = f"{self.spec.name}: its step() rewards {reward!r}"
+                raise SettingsError("env", message, "let it return one number") from None
             terminals[i], truncations[i] = terminal, truncation and not terminal
-            running[i] += reward, 1
             if terminal or truncation:
                 self.final_obs[i] = self._flatten(after)
                 self._ended[i, :2] += running[i]

@@ -422,7 +422,8 @@ def _typed(key: str, value: Any, kind: str, low: float, high: float, choices: tu
         raise SettingsError(key, f"{value!r} is not finite", "give a finite number")
     if kind == "int":
         if value != int(value):
-            raise SettingsError(key, f"{value!r} is not a whole number", f"use {round(value)}")
+            nearest = int(min(max(round(value), low), high))
+            raise SettingsError(key, f"{value!r} is not a whole number", f"use {nearest}")
         value = int(value)
     else:
         value = float(value)

@@ -46,7 +46,7 @@ class Point(NamedTuple):
 @dataclass
 class Result:
     """What a run came to. `seconds` are those of rollout and update alone: processor seconds where one
-    thread does it all, else seconds on the clock."""
+    thread of ours does it all, else seconds on the clock."""
 
     score: float
     """Mean of the last evaluation; nan if there was none."""
@@ -215,7 +215,9 @@ class _Training:
         self.steps, self.seconds, self.points = 0, Seconds(), list[Point]()
         # One thread of a processor is charged for the seconds it computed, not for those in which the
         # machine was busy with others: a trial costs the same alone and beside seven more.
-        alone = device.type == "cpu" and train.threads == 1 and not train.env_processes
+        # Gymnasium's environments may wait, or compute in threads and processes of their own.
+        ours = not environments.is_gymnasium(settings.env)
+        alone = device.type == "cpu" and train.threads == 1 and ours
         self.clock = thread_time if alone else perf_counter
         self.stats, self.unfinished = UpdateStats(), 0
 

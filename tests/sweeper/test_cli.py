@@ -481,6 +481,15 @@ def test_best_answers_for_a_cost(whole, monkeypatch, capsys):
         assert f"--cost: '{none}' is not a number of effort above 0" in capsys.readouterr().err
 
 
+def test_the_cost_that_a_table_shows_buys_its_member():
+    from sweeper import cli, config
+
+    text = "objective: {synthetic: log}\nparameters: {x: {min: 0, max: 1}}\n"
+    front = [Member({}, cost, cost, number) for number, cost in enumerate((0.10000002, 2.5, 3.5300004))]
+    for cost, trial in {"0.1s": 0, "2.49s": 0, "2.5": 1, "3.52s": 1, "3.53s": 2, "1h": 2}.items():
+        assert cli._member(front, config.parse(text, default_name="t"), cost).trial == trial
+
+
 def test_plot_writes_where_it_is_told(whole, monkeypatch, capsys):
     monkeypatch.chdir(whole[0])
     sweep("plot", "pareto", "whole", "-o", "mine.png")
@@ -545,7 +554,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(whole):
     folder, _ = whole
     words = [sys.executable, "-P", "-m", "sweeper.cli", "run", "whole.yaml", "--name", "stopped"]
     process = subprocess.Popen(
-        [*words, "--set", "pause=0.5"],
+        [*words, "--set", "pause=0.5", "--set", "budget.trials=90"],
         cwd=folder,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -559,7 +568,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(whole):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "")
-    assert "resume     sweep run whole.yaml --set pause=0.5 --name stopped" in out
+    assert "resume     sweep run whole.yaml --set pause=0.5 --set budget.trials=90 --name stopped\n" in out
 
 
 def test_a_reader_that_leaves_and_closed_streams_end_no_sweep(whole):

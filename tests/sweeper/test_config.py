@@ -106,6 +106,12 @@ BROKEN = {
     "seed is true": ("seed: 0", "seed: true", "seed:", ["seed", "'true'", "whole number"]),
     "workers": ("count: auto", "count: 0", "workers:", ["workers.count", "0", "from 1"]),
     "memory": ("gpus: auto", "memory: 4 potatoes", "workers:", ["workers.memory", "'4 potatoes'", "4GB"]),
+    "more than any number": (
+        "cost: 2h",
+        f"cost: 1{'0' * 400}",
+        "budget:",
+        ["budget.cost", "too large", "below 1e308"],
+    ),
     "too little memory": ("gpus: auto", "memory: 4", "workers:", ["workers.memory", "4 is less", "4GB"]),
     "gpu share": ("gpus: auto", "gpus_per_trial: 1.5", "workers:", ["gpus_per_trial", "1.5", "whole number"]),
     "gpu word": (

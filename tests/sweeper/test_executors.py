@@ -1,6 +1,7 @@
 """Workers: each kind of objective end to end, and every way in which a trial can go wrong."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -100,6 +101,31 @@ def test_a_pattern_reads_scripts_that_nobody_can_edit(tmp_path: Path) -> None:
     objective = """{command: "sh s.sh", pattern: 'epoch (?P<step>\\d+): reward=(?P<score>[-+.e\\d]+)'}"""
     (result,) = evaluate(tmp_path, objective, [{"x": 1}])
     assert sorted((step, score) for step, _, score in result.points) == [(3, 15.0), (4, 16.5)]
+
+
+def test_the_pattern_of_the_readme_hears_what_is_no_number(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (pattern,) = re.findall(r"`pattern: ('reward: .*?')`", readme)
+    for said, score in (("1.5e+1", 15.0), ("-.5", -0.5), ("nan", None), ("-inf", None)):
+        (tmp_path / "s.sh").write_text(f"echo reward: 1.5\necho reward: {said}\n")
+        (result,) = evaluate(tmp_path, f'{{command: "sh s.sh", pattern: {pattern}}}', [{"x": 1}])
+        assert (result.score, result.failure) == (score, None if score else "non_finite")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("\\x1b[32m", "\\x1b[0m"), ("\\ufeff", ""), ("\\x1b[1m \\x1b[36m", " \\x1b[m\\r")]
+)
+def test_a_report_in_colours_is_read(tmp_path: Path, before: str, after: str) -> None:
+    script = f"import sys; sys.stdout.buffer.write('{before}{{\"score\": 3}}{after}\\n'.encode())"
+    assert command(tmp_path, script).score == 3
+
+
+def test_a_last_report_too_long_to_be_read_is_named_beside_the_result(tmp_path: Path) -> None:
+    script = (
+        "import json; print('{\"score\": 1}'); print(json.dumps({'score': 2, 'weights': [0.5] * 50_000}))"
+    )
+    result = command(tmp_path, script)
+    assert (result.score, result.message) == (1, "not read, above 64 KiB: 1 lines")
 
 
 @pytest.mark.parametrize("end", ["\\n", ""])

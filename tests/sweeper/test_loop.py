@@ -132,6 +132,20 @@ def test_wider_ranges_are_taken_up_and_other_changes_refused(tmp_path: Path) -> 
             sweep(tmp_path, GOOD, "parameters.steps.max=5000", "parameters.lr.min=1e-5", change)
 
 
+def test_a_condition_on_what_is_called_max_is_no_wider_range(tmp_path: Path) -> None:
+    text = (
+        "name: t\nobjective: {synthetic: log}\nbudget: {trials: 2}\nparameters:\n"
+        "  clip.max: {type: int, min: 1, max: 3}\n  lr: {distribution: log, min: 1e-5, max: 0.1}\n"
+        "  steps: {distribution: log, type: int, min: 1e4, max: 1e6}\n"
+        "  more: {min: 0, max: 1, when: {clip.max: 2}}\n"
+    )
+    loop.run(config.parse(text, folder=tmp_path), tmp_path / "run")
+    with pytest.raises(ConfigError, match="another name"):
+        loop.run(
+            config.parse(text.replace("clip.max: 2}", "clip.max: 3}"), folder=tmp_path), tmp_path / "run"
+        )
+
+
 def test_parameters_in_another_order_are_the_same_sweep(tmp_path: Path) -> None:
     sweep(tmp_path, GOOD, "budget.trials=2", "workers.count=1")
     with Store.open(tmp_path / "run") as store:  # as if its budget had been these eight from the start

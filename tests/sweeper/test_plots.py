@@ -7,10 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from sweeper.plots import _colour_bar, _draw_pulls, _draw_shorter, _draw_trials, _score_limits, plot_pareto
+from sweeper.plots import (
+    _colour_bar,
+    _draw_pulls,
+    _draw_shorter,
+    _draw_trials,
+    _score_limits,
+    fit,
+    plot_pareto,
+)
 
 
 @dataclass
@@ -58,6 +67,7 @@ def sweep(goal="maximize", count=40, scale=500.0, shift=0.0):
     return trials, front
 
 
+TRIALS, FRONT = sweep()
 CASES = {
     "many": (*sweep(), {}),
     "minimise": (*sweep("minimize"), {"goal": "minimize"}),
@@ -76,6 +86,10 @@ CASES = {
     "no front": ([Trial(n, "done", n / 9, n + 1.0) for n in range(9)], [], {}),
     "outlier": ([*sweep()[0], Trial(99, "done", -1e9, 5.0)], sweep()[1], {}),
     "not finite": ([Trial(1, "done", float("nan"), 5.0), Trial(2, "done", 1.0, 0.0)], [], {}),
+    "long names": (
+        *([*TRIALS, Trial(98, "done", -1e9, 5.0), Trial(99, "done", 1e9, 5.0)], FRONT),
+        {"name": "halfcheetah " * 5, "score_name": "validation accuracy " * 3, "cost_name": "simulated " * 3},
+    ),
     "odd names": (*sweep(), {"name": "a$b_{c}%\n", "score_name": "x_$1$", "elapsed": 1e6}),
 }
 
@@ -91,6 +105,17 @@ def test_every_sweep_has_a_picture(case, tmp_path):
         [image[:6].reshape(-1, 4), image[:, :6].reshape(-1, 4), image[:, -6:].reshape(-1, 4)]
     )
     assert (edges[:, :3] > 250).all()  # nothing runs out of the picture
+
+
+def test_a_text_is_made_as_short_as_its_room():
+    figure = Figure(figsize=(8, 5), dpi=100)
+    FigureCanvasAgg(figure)
+    for room in (700, 300, 60):
+        text = figure.text(0.1, 0.1, r"half_cheetah\$" * 4, size=16)
+        fit(figure, text, room)
+        assert text.get_window_extent().width <= room
+        assert (text.get_text() == r"half_cheetah\$" * 4) == (room > 400)
+        assert text.get_text().startswith(r"half_cheetah\$"[: room // 20])
 
 
 def test_the_same_sweep_gives_the_same_pixels(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sweeper import Sweeper
-from sweeper.slices import plot_parameters, slices
+from sweeper.slices import _shortened, plot_parameters, slices
 
 SPACE = {
     "steps": {"distribution": "log", "type": "int", "min": 10, "max": 1000},
@@ -113,8 +113,18 @@ def test_params_that_break_a_constraint_are_no_part_of_a_slice():
 
 ONE = {"x": {"min": 0.0, "max": 1.0}}
 MANY = {f"p{i}": {"min": 0.0, "max": 1.0} for i in range(11)}
+LONG = {
+    f"train.a_name_as_long_as_they_come_{name}": parameter
+    for name, parameter in {
+        "x": ONE["x"],
+        "layers": {"values": [2**i for i in range(7, 14)]},
+        "backbone": {"values": ["mobilenet_v2", "mobilenet_v3", "a$b$c$d$e$f$g"]},
+        "optimizer": {"values": ["adam", "muon", "sgd", "rmsprop", "adagrad", "lamb", "adafactor"]},
+    }.items()
+}
 CASES = {
     "mixed": {},
+    "long names": {"space": LONG, "function": lambda p: -1e5 * p["train.a_name_as_long_as_they_come_x"]},
     "minimise": {"goal": "minimize"},
     "three trials": {"count": 3, "space": ONE, "function": lambda p: p["x"]},
     "one parameter": {"space": ONE, "function": lambda p: p["x"]},
@@ -122,6 +132,12 @@ CASES = {
     "all scores equal": {"space": ONE, "function": lambda p: 0.0},
     "huge": {"space": ONE, "function": lambda p: 1e12 * p["x"]},
 }
+
+
+def test_categories_are_told_apart_by_their_labels():
+    assert [_shortened(name) for name in ("unbounded", "mobilenet_v2", "mobilenet_v3", "a$b$c$d$e$f$g")] == [
+        "unbounded", "mobil…et_v2", "mobil…et_v3", r"a\$b\$c…e\$f\$g",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)

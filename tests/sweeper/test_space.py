@@ -111,6 +111,39 @@ def test_constraints_see_swept_and_fixed_values() -> None:
         space.check({"mb": 2048, "envs": 16})
 
 
+def test_given_params_are_judged_as_they_stand() -> None:
+    """A range that has become wider rounds more coarsely: `x` would now run as 0.9277 or as 0.93."""
+    for widest in (1, 20, 100, 1000):
+        space = Space({"x": {"min": 0, "max": widest}, "y": {"min": 0, "max": 1}}, ["x <= y"])
+        for value in np.random.default_rng(0).random(50):
+            same = {"x": float(f"{value:.5g}"), "y": float(f"{value:.5g}")}
+            assert space.satisfied(same)
+            space.check(same)
+        assert not space.satisfied({"x": 0.50001, "y": 0.5})
+
+
+def test_a_constraint_on_what_is_inactive_does_not_bind_what_is_given() -> None:
+    layers = {
+        "layers": {"min": 1, "max": 3, "type": "int"},
+        "width": {"min": 1, "max": 9, "when": {"layers": 2}},
+    }
+    space = Space(layers, ["width < layers * limit"], {"limit": 2})
+    space.check({"layers": 1})
+    space.check({"layers": 2, "width": 3.5})
+    with pytest.raises(ValueError, match=r"width=4.5: breaks the constraint"):
+        space.check({"layers": 2, "width": 4.5})
+
+
+def test_numpys_true_is_true_and_not_1() -> None:
+    space = Space({"flag": {"values": [1, True, False]}})
+    assert [space.parameters["flag"].index(value) for value in (np.True_, np.int64(1), np.False_)] == [
+        1,
+        0,
+        2,
+    ]
+    space.check({"flag": np.True_})
+
+
 def test_start_moves_where_only_the_default_breaks_a_constraint() -> None:
     space = Space({"a": {"min": 0, "max": 1, "start": 0.9}, "b": {"min": 0, "max": 1}}, ["b > a"])
     assert space.start()["a"] == 0.9

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -40,16 +43,20 @@ class Counter(gymnasium.Env):
         shown: Any = None,
         first: int = 0,
         reward_shape: tuple[int, ...] | None = None,
+        rewards: Any = None,
+        info: Any = MappingProxyType({}),
+        sleep: float = 0.0,
     ) -> None:
         self.render_mode = render_mode
         self.action_space = actions or spaces.Discrete(4)
         self.observation_space = observations or spaces.Box(0, 1000, (1,), np.float64)
         self.shown, self.first, self.reward_shape = shown, first, reward_shape
+        self.rewards, self.info, self.sleep = rewards, info, sleep
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
         self.count = self.first + int(self.np_random.integers(0, 900))
-        return self.look(), {}
+        return self.look(), self.info
 
     def look(self) -> Any:
         return np.array([self.count], np.float64) if self.shown is None else self.shown
@@ -58,12 +65,15 @@ class Counter(gymnasium.Env):
         assert self.action_space.contains(action), action
         self.given.append(action)
         self.count += 1
+        time.sleep(self.sleep)
         terminal, truncated = (
             (bool(action & 1), bool(action & 2)) if isinstance(action, int) else (True, False)
         )
         reward = 0.5 * self.count
         if self.reward_shape is not None:
             reward = np.full(self.reward_shape, reward)
+        if self.rewards is not None:
+            reward = self.rewards
         return self.look(), reward, terminal, truncated, {}
 
     def render(self) -> str:
@@ -120,6 +130,30 @@ def test_a_reward_may_be_an_array_of_one_number() -> None:
     env, buffers = make(reward_shape=(2,))
     with pytest.raises(SettingsError, match=r"reward of shape \(2,\)"):
         env.step(np.zeros((4, 1), np.int32), *buffers)
+
+
+@pytest.mark.parametrize("rewards", ["much", [1.0], [1.0, 2.0], Decimal(1), {}])
+def test_a_reward_that_is_no_number_is_refused(rewards: Any) -> None:
+    env, buffers = make(rewards=rewards)
+    with pytest.raises(SettingsError, match=r"its step\(\) rewards .*\n*.*return one number"):
+        env.step(np.zeros((4, 1), np.int32), *buffers)
+
+
+def test_a_reset_without_a_dict_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"its reset\(\) gives no pair of an observation and a dict"):
+        make(info=None)
+
+
+def test_an_environment_that_waits_is_charged_for_it() -> None:
+    settings = {
+        "train.total_timesteps": 64,
+        "train.num_envs": 1,
+        "train.horizon": 8,
+        "train.minibatch_size": 8,
+        "train.eval_episodes": 1,
+    }
+    waits = Settings.parse("gymnasium:Counter-v0", {**settings, "env.sleep": 0.01})
+    assert train(waits, seed=0).seconds > 0.64
 
 
 def test_seed_and_index_alone_decide() -> None:

@@ -87,6 +87,7 @@ def test_an_unknown_name_suggests_the_nearest(key: str, suggestion: str) -> None
         ({"env.gravity": -1}, "at least 0.1"),
         ({"eval_env.gravity": -1}, "at least 0.1"),
         ({"policy.hidden": 100}, "use 112"),
+        ({"train.updates": 0.5}, "use 1"),
         ({"train.minibatch_size": 100, "train.horizon": 64}, "use 64"),
         ({"train.minibatch_size": 8192, "train.num_envs": 64, "train.horizon": 32}, "use 2048 or less"),
     ],
