@@ -30,7 +30,7 @@ def show(game: Game, steps: int | None, stream: TextIO) -> bool:
     interrupted = False
     _introduce(game, stream)
     if not rendered:
-        stream.write("it has no env_render: there is no picture\n")
+        stream.write(f"it has no {_drawing(game)[0]}: there is no picture\n")
     elif terminal:
         stream.write("\x1b[2J")
     try:
@@ -63,8 +63,9 @@ def film(game: Game, steps: int | None, path: Path, stream: TextIO) -> bool:
     from sweeper import gif
 
     if not game.spec.rendered:
-        mend = "write one: `ocean/squared/squared.h` has the model"
-        raise ConfigError("", f"--gif: {game.spec.name} has no env_render: there is no picture", mend)
+        lacks, model = _drawing(game)
+        said = f"--gif: {game.spec.name} has no {lacks}: there is no picture"
+        raise ConfigError("", said, f"write one: {model} has the model")
     if steps and steps > FILM_MOST:
         raise ConfigError("", f"--steps {steps}: a GIF holds at most {FILM_MOST:,} steps", "give fewer")
     gif.check_path(path)
@@ -93,6 +94,13 @@ def film(game: Game, steps: int | None, path: Path, stream: TextIO) -> bool:
     size = format_bytes(path.stat().st_size)
     stream.write(f"wrote {path}: {len(pictures)} pictures, {format_seconds(seconds)}, {size}\n")
     return interrupted
+
+
+def _drawing(game: Game) -> tuple[str, str]:
+    """What draws an environment as text, and where that can be seen."""
+    if game.spec.name.startswith("gymnasium:"):
+        return "render mode 'ansi'", "Gymnasium's FrozenLake-v1"
+    return "env_render", "`ocean/squared/squared.h`"
 
 
 def _introduce(game: Game, stream: TextIO) -> None:

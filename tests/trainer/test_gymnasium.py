@@ -387,6 +387,13 @@ def test_a_name_is_an_environment_on_the_command_line(capsys: pytest.CaptureFixt
     assert "Did you mean: `CartPole`" in capsys.readouterr().err
 
 
+def test_what_cannot_be_drawn_is_told_what_it_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    sweep("play", CARTPOLE, "--steps", "2")
+    assert "it has no render mode 'ansi': there is no picture" in capsys.readouterr().out
+    sweep("play", CARTPOLE, "--gif", "film.gif", code=2)
+    assert "CartPole-v1 has no render mode 'ansi'" in capsys.readouterr().err
+
+
 def test_a_name_is_an_objective(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = (
         "objective: {train: gymnasium:Pendulum-v1}\nbudget: {trials: 1}\nfixed: {train.eval_episodes: 5}\n"
