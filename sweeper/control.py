@@ -168,8 +168,12 @@ def _enqueue(store: Store, word: Word) -> str:
         raise Refused(str(error)) from None
     store.add_event("enqueue", None, {"word": word.id, "params": params})
     shown = " ".join(f"{key}={value}" for key, value in params.items())
-    budget, spent = settings["budget"]["trials"], sum(map(ran, store.trials(points=False)))
-    more = f" (its budget of {budget} trials is spent: give it more)" if budget and spent >= budget else ""
+    budget, rows = settings["budget"]["trials"], store.trials(points=False)
+    spent, asked = sum(map(ran, rows)), sum(row.status in ("queued", "running") for row in rows)
+    more = ""
+    if budget and spent + asked >= budget:
+        more = " is spent" if spent >= budget else " will be spent before"
+        more = f" (its budget of {budget} trials{more}: give it more)"
     return f"{store.meta()['name']} tries next: {shown}{more}"
 
 

@@ -99,9 +99,17 @@ class _Worker:
         self.state.progress = {}
 
 
+def core_numbers() -> list[int]:
+    """The cores that this process may use, by their numbers on this machine: jobs of a cluster's scheduler
+    have some each."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many cores this process may use."""
+    return len(core_numbers())
 
 
 def gpus() -> list[str]:

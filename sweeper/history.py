@@ -25,6 +25,7 @@ class Request:
     """What the proposer is to learn before it proposes; or what it is to judge, and then not propose."""
 
     news: list[Event] = field(default_factory=list)
+    excluded: Container[int] = ()  # trials whose results do not count
     begin_anew: Callable[[], Sweeper] | None = None  # instead of the news: the past itself has changed
     among: list[dict[str, Any]] | None = None  # the params to propose, chosen by the user
     judge: dict[int, list[Point]] | None = None  # curves of running trials
@@ -234,7 +235,7 @@ class ProposerThread:
                 if request.begin_anew is not None:
                     sweeper = request.begin_anew()
                 for event in request.news:
-                    _apply(sweeper, event)
+                    _apply(sweeper, event, request.excluded)
                 trial = sweeper.ask(among=request.among)
                 self._give(Answer(trial, time.perf_counter() - started))
         except BaseException as error:

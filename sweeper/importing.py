@@ -70,7 +70,9 @@ def _converted(data: Any, stem: str) -> str:
         f"# sweeper.report: {json.dumps({str(metric['name']): 0.9, 'seconds': 12.5})}.",
         "# Without seconds, those on the clock are the cost.",
     ]
-    left_out = [key for key in data if key in _NEEDLESS] + ["metric.target"] * ("target" in metric)
+    left_out = [key for key in data if key in _NEEDLESS] + [
+        f"metric.{key}" for key in metric if key not in ("name", "goal")
+    ]
     if left_out:
         lines.append(f"# Left out, having no counterpart: {', '.join(left_out)}.")
     lines += [
@@ -154,7 +156,9 @@ def _parameter(at: str, entry: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     plain = kind.removeprefix("q_")
     remarks: list[str] = []
     if plain in ("normal", "log_normal"):
-        mean, sd = number("mu"), number("sigma")
+        mean, sd = (number(key) if key in entry else default for key, default in (("mu", 0), ("sigma", 1)))
+        if sd <= 0:
+            raise ConfigError(f"{at}.sigma", f"{sd:g} is not above 0", "write a number above 0")
         low, high = mean - SDS * sd, mean + SDS * sd
         remarks.append(f"{kind} of mu {mean:g}, sigma {sd:g}: {SDS:g} sigmas to either side")
     elif plain == "beta":

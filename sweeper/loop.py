@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sweeper import control, objectives, pareto, warm
 from sweeper.errors import ConfigError
-from sweeper.executors import Executor, LocalExecutor, Message, WorkerState, cores, resources
+from sweeper.executors import Executor, LocalExecutor, Message, WorkerState, core_numbers, resources
 from sweeper.history import (
     ENQUEUED,
     Answer,
@@ -119,7 +119,7 @@ def run(config: SweepConfig, folder: str | Path, observer: Observer | None = Non
     """Run the sweep in `folder`, or go on where it stopped, until its budget is spent or Ctrl-C.
 
     Raises ConfigError (a config that cannot run, or that differs from the run's in more than budget,
-    workers, timeouts and wider ranges), StoreError (no usable folder, somebody else writes it) and
+    workers, executor, early_stop and wider ranges), StoreError (no usable folder, another writes it) and
     ExecutorError (workers cannot start). A second Ctrl-C raises KeyboardInterrupt at once.
     """
     objective = objectives.make(config)
@@ -399,7 +399,7 @@ class _Session:
             share = 0.0 if workers.gpus == 0 else share
             return RayExecutor(self.objective, workers.count, share, memory, restart_after, mark)
         count, gpus = resources(workers)
-        slots = None if workers.share is False else Slots(cores(), wait=workers.shares)
+        slots = None if workers.share is False else Slots(core_numbers(), wait=workers.shares)
         return LocalExecutor(
             self.objective, self.store.folder, count, gpus, memory, restart_after, slots, share, mark
         )
@@ -463,7 +463,7 @@ class _Session:
             news = self._tell()
         among = [self.enqueued[0][1]] if self.enqueued else None
         if self.excluded == before:
-            proposer.request(Request(news, among=among))
+            proposer.request(Request(news, before, among=among))
         else:
             settings, history = self.store.settings(), self.store.history()
             proposer.request(Request(begin_anew=lambda: replayed(settings, history), among=among))
@@ -616,7 +616,7 @@ class _Session:
             result = self._killed(row, result)
             if result.status == "killed":
                 return None
-        result = objectives.with_cost(result, self.config.cost.name, live.points)
+        result = objectives.with_cost(result, self.config.cost.name, live.points, self.config.objective.seeds)
         if result.status == "stopped":
             result = replace(result, message=live.stopped)
         points = tuple(Point(*point) for point in result.points)
@@ -824,12 +824,14 @@ class _Session:
         if self.observer is None:
             return
         front = [(row.cost or 0.0, row.score or 0.0, row.number) for row in self.rows.front]
-        seconds = time.monotonic() - self.began
+        seconds = time.monotonic() - self.began - self.rested
+        counts = dict(self.rows.counts)
+        counts["stopped"] = self.rows.ran - counts["done"] - counts["failed"]  # those withdrawn never ran
         rate = self.ran / seconds if self.ran else None
         self.observer.update(
             State(
                 name=self.config.name,
-                counts=dict(self.rows.counts),
+                counts=counts,
                 workers=self.executor.states if self.executor is not None else [],
                 elapsed=self._elapsed(),
                 spent_cost=self._cost(),

@@ -87,12 +87,14 @@ class Result:
     signal: int | None = None
 
 
-def with_cost(result: Result, cost_name: str, points: Sequence[tuple[Any, float, float]]) -> Result:
+def with_cost(
+    result: Result, cost_name: str, points: Sequence[tuple[Any, float, float]], seeds: int = 1
+) -> Result:
     """The result with its points and its cost, also where its worker did not live to say them: the cost is
-    then what the clock says, or what its last point says."""
+    then what the clock says, divided among the trial's `seeds`, or what its last point says."""
     cost, curve = result.cost, result.points or [tuple(point) for point in points]
     if cost is None and cost_name in _WALL_CLOCK and result.seconds > 0:
-        cost = result.seconds
+        cost = result.seconds / seeds
     if cost is None and curve:
         cost = curve[-1][1]
     return replace(result, cost=cost, points=curve)
@@ -125,6 +127,7 @@ class Curve:
     ) -> None:
         self.enough = enough
         self.metric, self.cost_name, self.last = spec["metric"], spec["cost"], spec["last"]
+        self.seeds = spec.get("seeds", 1)  # trainings, whose mean is the trial's cost
         # A script that was not written for us says "epoch" where the swept parameter is `train.epochs`.
         counted = (spec.get("fidelity") or "step").rpartition(".")[2]
         self.step_names = (counted.removesuffix("s"), counted, "step", "steps")
@@ -208,7 +211,7 @@ class Curve:
         """A failure with what it cost, as far as that is known."""
         cost = cost or self._known_cost
         if cost is None and self.cost_name in _WALL_CLOCK:
-            cost = self.seconds
+            cost = self.seconds / self.seeds
         return Result("failed", None, cost, name, message[:1000], self.points, self.seconds)
 
 
@@ -435,6 +438,7 @@ class Train(Objective):
             settings = self.settings.parse(environment, _resolved(job.params, environment))
         except SettingsError as error:
             raise Failure("settings", str(error)) from None
+        spent = 0.0
         for number in range(seeds):
             curves.append([])
             seed = job.seed + (number << 31)  # a trial's seed lies below: no two trainings share one
@@ -454,11 +458,13 @@ class Train(Objective):
                 EnvironmentFault,
             ) as error:  # the header's fault, and its author's to mend
                 raise Failure("crash", str(error)) from None
+            # A trial's cost is the mean of its trainings': what those before this one took counts as well.
+            spent += result.steps if by_steps else result.seconds
             if curve.enough():
-                return curve.stopped()
+                return replace(curve.stopped(), cost=spent / seeds)
             if result.failure:
-                cost = result.steps if by_steps else result.seconds
-                return curve.failed(result.failure, f"training ended early: {result.failure}", cost)
+                said = f"training ended early: {result.failure}"
+                return curve.failed(result.failure, said, spent / seeds)
             if result.unfinished:
                 said = f"the evaluation leaves out {result.unfinished} episodes {UNENDED}"
                 if math.isnan(result.score):

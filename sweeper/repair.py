@@ -91,7 +91,8 @@ def _add(store: Store, folder: Path) -> None:
     """Trials, attempts and results that the store does not have, in the order in which they were lived."""
     rows = {row.number: row for row in store.trials(points=False)}
     told = {event.trial for event in store.history(("tell", "stop", "withdraw"))}
-    cost_name = store.settings()["cost"]["name"]
+    settings = store.settings()
+    cost_name, seeds = settings["cost"]["name"], settings["objective"].get("seeds", 1)
     with store.transaction():
         for number, (ask, attempt, result) in _witnesses(folder, rows).items():
             attempts = rows[number].attempts if number in rows else 0
@@ -107,7 +108,7 @@ def _add(store: Store, folder: Path) -> None:
                 continue
             for _ in range(attempt - attempts):
                 store.start_trial(number, 0)
-            result = with_cost(result, cost_name, [])
+            result = with_cost(result, cost_name, [], seeds)
             store.end_trial(
                 number,
                 result.status,

@@ -13,7 +13,7 @@ import os
 import stat
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 GPU_PARTS = 20  # slots of a GPU: it can be shared down to a twentieth
@@ -38,14 +38,16 @@ def machine_folder() -> Path:
 
 
 class Slots:
-    """The slots as one sweep sees them. `cores`: how many there are on this machine.
+    """The slots as one sweep sees them. `cores`: how many there are on this machine, or which of them this
+    sweep may use.
 
     `wait`: nothing is taken that is not free. Otherwise what is free is taken, so that others see it, and
     what is not is used all the same.
     """
 
-    def __init__(self, cores: int, wait: bool = True, folder: Path | None = None) -> None:
-        self.cores, self.wait = cores, wait
+    def __init__(self, cores: int | Sequence[int], wait: bool = True, folder: Path | None = None) -> None:
+        self.cores = range(cores) if isinstance(cores, int) else cores
+        self.wait = wait
         self._folder = machine_folder() if folder is None else folder
         self._held: dict[int, list[int]] = {}  # by worker: the files it has locked
         self._waiting: int | None = None  # our file among those who wait
@@ -61,7 +63,7 @@ class Slots:
         missing = not self._lock("core", self.cores, 1, locked)
         for gpu in filter(None, gpus.split(",")):
             parts = max(1, int(min(share, 1.0) * GPU_PARTS + 1e-9))  # rounded up, three thirds would not fit
-            missing |= not self._lock(f"gpu-{gpu.replace('/', '_')}", GPU_PARTS, parts, locked)
+            missing |= not self._lock(f"gpu-{gpu.replace('/', '_')}", range(GPU_PARTS), parts, locked)
         if missing and self.wait:
             for handle in locked:
                 os.close(handle)
@@ -91,9 +93,9 @@ class Slots:
             self.release(worker)
         self.stop_waiting()
 
-    def _lock(self, name: str, among: int, count: int, locked: list[int]) -> bool:
+    def _lock(self, name: str, among: Iterable[int], count: int, locked: list[int]) -> bool:
         """Lock `count` of the slots called so; those that were had are added to `locked` either way."""
-        for number in range(among):
+        for number in among:
             if count == 0:
                 break
             handle = os.open(self._folder / f"{name}-{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

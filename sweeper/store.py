@@ -327,8 +327,9 @@ class Store:
 
     def trial(self, number: int) -> TrialRow:
         """One trial with its points; KeyError if there is none."""
-        row = self._db.execute("SELECT * FROM trials WHERE number = ?", (number,)).fetchone()
-        if row is None:
+        there = abs(number) < 1 << 63  # what SQLite can hold
+        row = there and self._db.execute("SELECT * FROM trials WHERE number = ?", (number,)).fetchone()
+        if not row:
             raise KeyError(f"no trial {number}")
         points = self._db.execute(
             "SELECT step, cost, score FROM points WHERE trial = ? ORDER BY idx", (number,)

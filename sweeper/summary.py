@@ -178,7 +178,7 @@ def config_summary(config: SweepConfig) -> str:
         lines.append(f"  {'fixed':<10} {name} = {scalar(value)}")
     space = config.space()
     many = f"{space.dim} parameter{'s' * (space.dim > 1)}"
-    lines.append(f"{many} and the first trial (of steps, epochs and the like: at most 45 % up the range)")
+    lines.append(f"{many} and the first trial (steps, epochs and the like: at most 45 % up, unset: lowest)")
     start = space.start()
     table = [["", "", "range", "start"]]
     for name, p in space.parameters.items():
@@ -322,7 +322,7 @@ def status_summary(store: Store, config: SweepConfig, live: bool) -> str:
         f" of {format_cost(budget.cost, config.cost.name)}" if budget.cost else "",
     )
     total = f" of {budget.trials}" if budget.trials else ""
-    ended = sum(trial.status in ("done", "failed", "stopped") for trial in trials)
+    ended = sum(map(ran, trials))
     lines = [
         f"{config.name}: {'running' if live else 'not running'}{paused} ({store.folder})",
         f"  trials   {ended}{total}: {_counts(trials, live)}",

@@ -66,8 +66,11 @@ def results(config: SweepConfig) -> list[tuple[dict[str, Any], dict[str, Any]]]:
                     )
                 )
     found = []
+    same_steps = settings["objective"]["fidelity"] == config.objective.fidelity
     for row in rows:
         kind, data = verdict(row)
+        if not same_steps:  # a curve's steps count something else there
+            data.pop("points", None)
         if kind == "tell" and not row.excluded:
             known = {**config.fixed, **config.parameters}
             fixed = {name: value for name, value in settings["fixed"].items() if name in known}

@@ -39,6 +39,7 @@ class Driver:
         self._lock = threading.Lock()
         self.jobs: queue.Queue[dict[str, Any]] = queue.Queue()
         self.enough: int | None = None  # the trial that the driver has given up
+        self.leaving = False  # and what it does to the trial that runs is no result
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
@@ -63,6 +64,7 @@ class Driver:
                 self.jobs.put(message["job"])
             else:
                 self.enough = message["trial"]
+        self.leaving = True
         leave(graceful=message is not None)
 
 
@@ -155,6 +157,8 @@ class Trial:
 
     def end(self, result: objectives.Result) -> None:
         """The result: to the folder first, so that a driver killed now finds it when it comes back."""
+        if self.driver.leaving:  # ended by our own signals, perhaps with grace and exit code 0: it runs again
+            return
         values = dataclasses.asdict(result)
         self._write({"end": values})
         self._witness.close()
@@ -190,9 +194,9 @@ class _CappedLog:
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(ValueError, OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # the objective may have put anything in its place
+                stream.flush()
         self._stop.set()
         self._thread.join()
         for saved, handle in zip(self._saved, (1, 2), strict=True):

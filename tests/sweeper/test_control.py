@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -285,3 +286,70 @@ def test_a_driver_that_does_not_answer_is_named(here: Path, monkeypatch: pytest.
     with Store.create(here / "runs" / "demo", config.load("demo.yaml")):
         sweep("pause", code=1)
     assert len(control.words(here / "runs" / "demo")) == 1  # for the next session
+
+
+@pytest.mark.parametrize("number", [10, 1 << 63, 10**20])
+def test_a_trial_that_no_database_could_hold_is_refused_and_the_run_goes_on(here: Path, number: int) -> None:
+    with live(here, "budget.trials=1") as run:
+        run.end()
+    sweep("exclude", str(number), code=2)
+    sweep("enqueue", "--like", str(number), code=2)
+    with live(here, "budget.trials=2") as run:
+        assert run.end().reason == "trials"
+
+
+def test_what_is_enqueued_too_late_is_said_to_be(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "gate").write_text("1")
+    with live(here, "budget.trials=1") as run:
+        run.until(lambda counts: counts["running"] == 1)
+        sweep("enqueue", "--set", "lr=0.02")
+        assert "its budget of 1 trials will be spent before: give it more" in capsys.readouterr().out
+        (here / "gate").write_text("1000")
+        run.end()
+
+
+def test_a_pause_does_not_make_the_rest_take_longer(here: Path) -> None:
+    (here / "gate").write_text("3")
+    with live(here) as run:
+        run.until(lambda counts: counts["done"] == 2 and counts["running"] == 1)
+        sweep("pause")
+        (here / "gate").write_text("1000")
+        run.until(lambda counts: counts["done"] == 3)
+        rate = run.states[-1].rate
+        time.sleep(2 * run.states[-1].elapsed)
+        assert rate is not None
+        assert run.states[-1].rate == pytest.approx(rate, rel=0.6)
+        sweep("resume")
+        run.end()
+
+
+def test_trials_that_were_never_started_are_not_counted_as_ended(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "gate").write_text("2")
+    with live(here, "budget.trials=3") as run:
+        run.until(lambda counts: counts["done"] == 1 and counts["running"] == 1)
+        sweep("stop")
+        run.end()
+    (here / "gate").write_text("1000")
+    with live(here, "budget.trials=1") as run:  # trial 2 is withdrawn
+        run.end()
+    with live(here, "budget.trials=3") as run:
+        outcome = run.end()
+    assert outcome.counts["done"] == 3
+    assert outcome.counts["stopped"] == 1
+    assert sum(run.states[-1].counts[status] for status in ("done", "failed", "stopped")) == 3
+    capsys.readouterr()
+    sweep("status")
+    assert "  trials   3 of 3: " in capsys.readouterr().out
+
+
+def test_what_is_excluded_before_the_proposer_has_heard_of_it_is_in_no_model(here: Path) -> None:
+    with live(here, "budget.trials=7") as run:
+        run.end()
+    with sqlite3.connect(here / "runs" / "demo" / "run.db") as db:  # as kill -9 leaves it after a trial's end
+        db.execute("DELETE FROM events WHERE kind = 'tell' AND trial = 7")
+    sweep("exclude", "7")
+    with live(here, "budget.trials=9") as run:
+        run.end()
+    assert len(rows(here)) == 9  # and its history holds

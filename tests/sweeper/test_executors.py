@@ -671,3 +671,12 @@ def marked(mark: str) -> list[int]:
             except OSError:
                 continue
     return found
+
+
+def test_a_function_may_put_anything_in_the_place_of_its_output(tmp_path: Path) -> None:
+    (tmp_path / "tee.py").write_text(
+        "import sys\nclass Tee:\n    def write(self, text): pass\n"
+        "def fit(x):\n    sys.stdout = None if x > 1 else Tee()\n    return x\n"
+    )
+    results = evaluate(tmp_path, "{function: 'tee.py:fit'}", [{"x": x} for x in (1.0, 2.0)])
+    assert [(result.status, result.score) for result in results] == [("done", 1.0), ("done", 2.0)]

@@ -64,6 +64,7 @@ def test_a_list_of_values_stays_one(values):
             "# spans a factor of 1e+04: distribution: log, perhaps?",
         ),
         ("{distribution: q_uniform, min: 0, max: 1, q: 0.25}", "# not rounded to multiples of 0.25"),
+        ("{distribution: normal}", "# normal of mu 0, sigma 1: 3 sigmas to either side"),
         ("{distribution: normal, mu: 1, sigma: 0.5}", "# normal of mu 1, sigma 0.5: 3 sigmas to either side"),
         (
             "{values: [a, b], probabilities: [0.9, 0.1]}",
@@ -129,7 +130,7 @@ def test_a_command_of_its_own_is_kept_word_for_word():
         (HEAD + "parameters:\n  x: {min: 2}\n", "parameters.x.max: is missing"),
         (HEAD + "parameters:\n  x: {min: two, max: 3}\n", "parameters.x.min: two is not a finite number"),
         (HEAD + "parameters:\n  x: {min: 1, max: .inf}\n", "parameters.x.max: inf is not a finite number"),
-        (HEAD + f"parameters:\n  x: {{min: 1, max: 1{'0' * 400}}}\n", "is not a finite number"),
+        (HEAD + f"parameters:\n  x: {{min: 1, max: 1{'0' * 400}}}\n", "is too large"),
         (
             HEAD + "parameters:\n  x: {distribution: int_uniform, min: 1, max: 2.5}\n",
             "2.5 is not a whole number",
@@ -137,6 +138,10 @@ def test_a_command_of_its_own_is_kept_word_for_word():
         (
             HEAD + "parameters:\n  x: {distribution: normal, mu: .nan, sigma: 1}\n",
             "nan is not a finite number",
+        ),
+        (
+            HEAD + "parameters:\n  x: {distribution: normal, mu: 1, sigma: -1}\n",
+            "demo.yaml, line 5: parameters.x.sigma: -1 is not above 0",
         ),
         (HEAD + 'command: "a \'b"\nparameters: {x: {min: 1, max: 2}}\n', "no closing quotation"),
         (
@@ -185,3 +190,10 @@ def test_from_their_file_to_a_sweep_in_two_commands(tmp_path, monkeypatch, capsy
     own = ["--set", f"objective.command={sys.executable} train.py {{args}}"]
     assert sweep("run", "ours.yaml", "--set", "budget.trials=3", *own) == 0
     assert "theirs: 3 done" in capsys.readouterr().out
+
+
+def test_what_a_metric_says_beyond_its_name_and_goal_is_left_out_aloud():
+    text = "program: a.py\nmetric: {name: r, impute: latest, target: 1}\nparameters: {x: {min: 1, max: 2}}\n"
+    assert "# Left out, having no counterpart: metric.impute, metric.target.\n" in from_wandb(
+        text, "demo.yaml"
+    )

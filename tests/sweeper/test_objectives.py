@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -382,3 +383,24 @@ def test_episodes_that_do_not_end_are_said(
 def test_seeds_are_the_trainers(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"objective\.seeds: means nothing for a command objective"):
         load(tmp_path, '{command: "sh run.sh {args}", seeds: 3}')
+
+
+def test_what_a_trial_of_three_seeds_cost_is_counted_once(tmp_path: Path) -> None:
+    seeds = 3
+    swept = "parameters: {train.gamma: {min: 0, max: 1}}"
+    loaded = load(tmp_path, f"{{train: cartpole, seeds: {seeds}}}", swept)
+    objective = objectives.make(loaded)
+    objective.load()
+
+    def train(*_: object, seed: int, **__: object) -> SimpleNamespace:
+        failure = "diverged" if seed >> 31 == 1 else None
+        seconds = 2.0 if failure else 10.0
+        return SimpleNamespace(steps=1, seconds=seconds, score=1.0, failure=failure, unfinished=0)
+
+    objective.train = train
+    job = objectives.Job(1, {"train.gamma": 0.5}, 0, str(tmp_path))
+    failed = objective.run(job, lambda *point: None, lambda progress: None)
+    assert failed.failure == "diverged"
+    assert failed.cost == pytest.approx((10 + 2) / seeds), "as the mean of its trainings, as all costs are"
+    late = objectives.Result("failed", failure="timeout", seconds=12.0)
+    assert objectives.with_cost(late, "seconds", [], seeds).cost == 12 / seeds

@@ -5,13 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from sweeper import config, loop, objectives
+from sweeper import config, control, loop, objectives
 from sweeper.cli import main
 from sweeper.repair import catch_up, repair
 from sweeper.store import Store, StoreDamaged, TrialRow
@@ -305,3 +306,32 @@ def test_sweep_repair(
     assert path.with_name("run.db.torn").read_bytes() == torn
     assert "run.db is whole: 3 done" in said()
     assert loop.run(config.load("t.yaml", ["budget.trials=4"]), "runs/t").ran == 1
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_script_that_leaves_with_grace_on_a_stop_has_no_result(tmp_path: Path, code: int) -> None:
+    (tmp_path / "script.py").write_text(
+        "import json, signal, sys, time\n"
+        "told = []\n"
+        "signal.signal(signal.SIGTERM, lambda *_: told.append(1))\n"
+        "for step in range(1, 1000):\n"
+        "    print(json.dumps({'score': step, 'cost': step}), flush=True)\n"
+        "    time.sleep(0.05)\n"
+        f"    if told: sys.exit({code})\n"
+    )
+    text = (
+        "name: t\nobjective: {command: '{python} script.py {args}'}\ncost: {name: cost}\n"
+        "budget: {trials: 1}\nworkers: {count: 1}\nparameters: {x: {min: 0, max: 1}}\n"
+    )
+    settings, folder = config.parse(text, folder=tmp_path), tmp_path / "run"
+
+    sweep = threading.Thread(target=lambda: loop.run(settings, folder))
+    sweep.start()
+    witness = folder / "trials" / "000001" / "reports.jsonl"
+    while not (witness.exists() and "score" in witness.read_text()):
+        time.sleep(0.05)
+    control.ask(folder, "stop")
+    sweep.join(30)
+    with Store.open(folder) as store:
+        assert catch_up(store) == ""
+        assert store.trial(1).status == "queued", "it was ended by us: its last point is no result"

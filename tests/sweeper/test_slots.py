@@ -110,7 +110,7 @@ def test_a_sweep_that_shares_nothing_needs_no_folder_for_it(
 def test_two_sweeps_take_turns_on_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setattr(executors, "cores", lambda: 2)
-    monkeypatch.setattr(loop, "cores", lambda: 2)
+    monkeypatch.setattr(loop, "core_numbers", lambda: [0, 1])
     (tmp_path / "mine.py").write_text(
         "import time\n"
         "def fit(x):\n"
@@ -139,3 +139,9 @@ def test_two_sweeps_take_turns_on_one_machine(tmp_path: Path, monkeypatch: pytes
     assert len(spans) == 10
     at_once = [sum(began <= other < ended for began, ended in spans) for other, _ in spans]
     assert max(at_once) == 2
+
+
+def test_jobs_that_have_cores_of_their_own_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    one, two, three = (Slots(cores, folder=tmp_path) for cores in ([0, 1], [2, 3], [3]))
+    assert [one.take(0), one.take(1), two.take(0), two.take(1)] == [True] * 4
+    assert not three.take(0), "the one that it shares is taken"

@@ -113,3 +113,25 @@ def test_a_warm_start_that_cannot_be_is_refused_and_nothing_is_written(
     with pytest.raises(ConfigError, match=words):
         loop.run(config.parse(NEW.replace(before, after)), old.parent / "new")
     assert not (old.parent / "new").exists()
+
+
+def test_steps_that_counted_something_else_are_no_shorter_trials(old: Path) -> None:
+    text = (
+        "objective: {{function: 'mine.py:fit'{0}}}\ncost: {{name: cost}}\nbudget: {{trials: 2}}\n"
+        "workers: {{count: 1}}\nparameters: {{x: {{min: 0, max: 1}}, epochs: {{min: 1, max: 6000}}}}\n"
+    )
+    (old.parents[1] / "mine.py").write_text(
+        "import sweeper\ndef fit(x, epochs):\n"
+        "    for i in range(1, 4): sweeper.report(score=i * x, cost=i, step=1000 * i)\n"
+    )
+    folder = old.parents[1]
+    loop.run(config.parse(f"name: plain\n{text.format('')}", folder=folder), old.parent / "plain")
+    same = f"name: same\nwarm_start: plain\n{text.format('')}"
+    other = f"name: other\nwarm_start: plain\n{text.format(', fidelity: epochs')}"
+    for name, points in ((same, 3), (other, 0)):
+        run = old.parent / name[6:11].strip()
+        loop.run(config.parse(name, folder=folder), run)
+        with Store.open(run, readonly=True) as store:
+            told = store.history(("observe",))
+        assert [len(event.data.get("points", [])) for event in told] == [points] * 2
+        assert all(event.data["cost"] == 3 for event in told)
