@@ -110,10 +110,13 @@ class Slots:
 
     def _queue_up(self) -> None:
         """Say that we wait, and with how many slots."""
-        if self._waiting is None:
+        while self._waiting is None:
             handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(handle, fcntl.LOCK_EX)
-            self._waiting = handle
+            if os.fstat(handle).st_nlink:
+                self._waiting = handle
+            else:  # before it was locked another sweep took it for a dead one's, and removed it
+                os.close(handle)
         os.pwrite(self._waiting, f"{len(self._held):9d}".encode(), 0)
 
     def _others(self) -> Iterator[int]:

@@ -1,10 +1,12 @@
 """Slots: no more at once than there are, equal shares for all who wait, gone with their process."""
 
+import fcntl
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +65,7 @@ def test_slots_and_places_in_the_queue_die_with_their_process(tmp_path: Path) ->
     code = """
 import sys
 from pathlib import Path
+from typing import Any
 from sweeper.slots import Slots
 held, waiting = Slots(2, folder=Path(sys.argv[1])), Slots(2, folder=Path(sys.argv[1]))
 assert held.take(0) and held.take(1) and not waiting.take(0)
@@ -139,6 +142,25 @@ def test_two_sweeps_take_turns_on_one_machine(tmp_path: Path, monkeypatch: pytes
     assert len(spans) == 10
     at_once = [sum(began <= other < ended for began, ended in spans) for other, _ in spans]
     assert max(at_once) == 2
+
+
+def test_one_who_begins_to_wait_is_not_taken_for_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (Slots(1, folder=tmp_path) for _ in range(2))
+    assert one.take(0)
+    lock, removed = fcntl.flock, []
+
+    def late(handle: Any, how: int) -> None:  # the other looks between creating the file and locking it
+        if how == fcntl.LOCK_EX and not removed:
+            removed.extend(tmp_path.glob("waiting-*"))
+            removed[0].unlink()
+        lock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert not two.take(0)
+    assert len(removed) == 1
+    assert list(one._others()) == [0]
 
 
 def test_jobs_that_have_cores_of_their_own_do_not_wait_for_each_other(tmp_path: Path) -> None:
