@@ -316,6 +316,7 @@ def _short(made: Cells, mine: list[str], names: list[str]) -> list[str]:
 
 def _times(found: Found, here: list[str]) -> list[str]:
     lines = ["## CPU milliseconds a proposal (ask and tell, medians over tasks and seeds)", ""]
+    lines += ["On whatever machines ran the sweeps, of which some are three times as fast as others.", ""]
     lines += ["| proposer | " + " | ".join(f"at {count} trials" for count in COUNTS) + " | sweeps |"]
     lines += ["|---" * (2 + len(COUNTS)) + "|"]
     for name in here:
