@@ -162,7 +162,9 @@ def test_a_hopeless_trial_is_stopped_and_told_as_what_it_was(
     loop.run(config.load("t.yaml", ["early_stop=false"]), run)
     (tmp_path / "slow").touch()
     control.ask(run, "enqueue", {"params": {"x": 0.85, "steps": 900}})
-    outcome = loop.run(config.load("t.yaml", ["budget.trials=22"]), run)
+    outcome = loop.run(config.load("t.yaml", ["budget.trials=21"]), run)
+    assert (outcome.counts["done"], outcome.counts["stopped"]) == (20, 1)
+    outcome = loop.run(config.load("t.yaml", ["early_stop=false", "budget.trials=22"]), run)
     assert (outcome.counts["done"], outcome.counts["stopped"]) == (21, 1)
     with Store.open(run, readonly=True) as store:
         assert loop.verify_history(store) == []
