@@ -72,7 +72,7 @@ class Vector:
         # One row an agent, 0 where its next action is forbidden; written by every reset and step.
         choices = sum(self.spec.action_sizes) if self.spec.masked else 0
         self.action_mask: Array = np.ones((self.num_agents, choices), np.uint8)
-        self._library = _library(self.spec)
+        self._library = _library(self.spec.path)
         _check_sizes(self.spec, self._library)
         ends = self.spec.ends(self.settings)
         handle = self._library.ocean_create(
@@ -271,8 +271,8 @@ def _check_sizes(spec: Spec, library: ctypes.CDLL) -> None:
             raise build.BuildError(f"{spec.path}: {said}; define it there, once and under no #if")
 
 
-def _library(spec: Spec) -> ctypes.CDLL:
-    library = build.library([FOLDER / "vector.c"], include=[spec.path], folders=[FOLDER])
+def _library(header: Path) -> ctypes.CDLL:
+    library = build.library([FOLDER / "vector.c"], include=[header], folders=[FOLDER])
     pointer, int32 = ctypes.c_void_p, ctypes.c_int32
     library.ocean_create.argtypes = [int32, ctypes.c_uint64, int32, pointer, pointer, pointer]
     library.ocean_create.restype = pointer
