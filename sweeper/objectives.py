@@ -18,6 +18,7 @@ import shutil
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.machinery import ModuleSpec, PathFinder
@@ -696,9 +697,11 @@ class Command(Objective):
         pattern = re.compile(self.spec["pattern"]) if self.spec["pattern"] else None
         # Saves most lines from being parsed; of a name that may be written with escapes or without, none.
         plain = re.fullmatch(r"[\w .-]+", self.spec["metric"], re.ASCII)
-        needle = f'"{self.spec["metric"]}"'.encode() if plain else b""
+        needle = self.spec["metric"].encode() if plain else b""
+        mend = ""  # of the last line that names the metric and is no report
 
         def line(text: bytes, source: str) -> None:
+            nonlocal mend
             if source == "report":
                 curve.report(_json(text) or {})
             elif source == "stdout" and needle in text and (values := _json(text)) is not None:
@@ -706,6 +709,11 @@ class Command(Objective):
                     curve.take(values)
             elif pattern is not None:
                 _search(pattern, text, curve)
+            elif source == "stdout" and needle in text and (values := _printed(text)) is not None:
+                if self.spec["metric"] in values:
+                    curve.take(values)
+            elif needle in text:
+                mend = _pattern_for(text, self.spec["metric"]) or mend
 
         curve.started = time.monotonic()
         argv = command_words(self.target, job.params, self.spec["shell"], _own_values(job))
@@ -727,7 +735,7 @@ class Command(Objective):
             what = f"died of signal {number}" if number else f"exit code {end.code}"
             return curve.failed("crash", f"{what}: {end.last_line}" if end.last_line else what)
         unread = f"; not read, above {MAX_LINE >> 10} KiB: {end.unread} lines" if end.unread else ""
-        result = curve.result(self.expected() + unread)
+        result = curve.result(self.expected() + unread + mend)
         return replace(result, message=unread[2:]) if unread and result.status == "done" else result
 
     def expected(self) -> str:
@@ -863,6 +871,47 @@ def _json(text: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return values if isinstance(values, dict) else None
+
+
+def _printed(text: bytes) -> dict[str, Any] | None:
+    """A line that is one dict as Python prints it, as many trainers do; None for all else. Its numbers may be
+    nan, texts, or scalars of an array library: `{'eval_loss': np.float64(0.25), 'epoch': '2'}`."""
+    text = text.strip()
+    if not text.startswith(b"{'"):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes in its texts
+            tree = ast.parse(text.decode("utf-8", "replace"), mode="eval").body
+        if not isinstance(tree, ast.Dict):
+            return None
+        items = zip(tree.keys, tree.values, strict=True)
+        return {str(k.value): _scalar(v) for k, v in items if isinstance(k, ast.Constant)}
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _scalar(node: ast.expr) -> Any:
+    """The number that was printed, None, or its text."""
+    if isinstance(node, ast.Call) and len(node.args) == 1:  # np.float64(0.5), tensor(0.5, device='cuda:0')
+        node = node.args[0]
+    text = str(node.value) if isinstance(node, ast.Constant) else ast.unparse(node)
+    try:
+        return float(text)
+    except ValueError:
+        return None if text == "None" else text
+
+
+def _pattern_for(text: bytes, metric: str) -> str:
+    """How to have the score read off this line, for the message where none was reported; or nothing."""
+    line = printable(text[:2000].decode("utf-8", "replace")).strip()
+    pattern = re.escape(metric) + r"[^-+.\w]+(?P<score>[-+.\w]+)"
+    try:
+        float(re.search(pattern, line)["score"])  # type: ignore[index]
+    except (TypeError, ValueError):  # no match, no number
+        return ""
+    quoted = pattern.replace("'", "''")  # as YAML wants it
+    return f"; {line[:120]!r} is heard with this under objective: pattern: '{quoted}'"
 
 
 def _search(pattern: re.Pattern[str], text: bytes, curve: Curve) -> None:

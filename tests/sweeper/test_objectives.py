@@ -86,15 +86,18 @@ def test_a_line_to_paste_fills_the_command(tmp_path: Path) -> None:
 
 
 def told(folder: Path, objective: str, script: str, metric: str = "score") -> float | None:
-    """The score that a trial of this command has, run as a worker runs it."""
+    """The score that a trial of this command has."""
+    return ran(folder, objective, script, metric).score
+
+
+def ran(folder: Path, objective: str, script: str, metric: str = "score") -> objectives.Result:
+    """A trial of this command, run as a worker runs it."""
     (folder / "mine.py").write_text(script)
     settings = load(folder, objective, f"metric: {{name: {metric}}}")
     params = {"lr": 0.25, "steps": 3}
     (folder / "params.json").write_text(json.dumps(params))
-    ran = objectives.make(settings).run(
-        objectives.Job(7, params, 7, str(folder)), lambda *point: None, lambda facts: None
-    )
-    return ran.score
+    job = objectives.Job(7, params, 7, str(folder))
+    return objectives.make(settings).run(job, lambda *point: None, lambda facts: None)
 
 
 @pytest.mark.parametrize("shell", ["false", "true"])
@@ -123,6 +126,49 @@ def test_a_metric_of_any_name_is_heard_however_its_json_is_written(tmp_path: Pat
     objective = "{command: '{python} -X utf8 mine.py'}"
     assert told(tmp_path, objective, script, "précision") == 0.5
     assert told(tmp_path, objective, r"""print('{"eval\/reward": 0.5}')""", "eval/reward") == 0.5
+
+
+@pytest.mark.parametrize(
+    ("printed", "score"),
+    [
+        ("{'eval_loss': 0.25, 'eval_runtime': 0.1, 'epoch': 1.0}", 0.25),
+        ("{'eval_loss': '0.25', 'epoch': '1'}", 0.25),
+        ("{'eval_loss': np.float64(-0.25), 'epoch': 1.0}", -0.25),
+        ("{'eval_loss': tensor(0.25, device='cuda:0')}", 0.25),
+        ("{'eval_loss': nan, 'epoch': 1.0}", None),  # the last one is the result, no earlier one
+        ("{'eval_loss': None}", 7.0),
+        ("{'eval_loss': 'low', 'eval_loss_of': 3}", None),
+        ("{'loss': 0.5, **{}}", 7.0),
+        ("{'eval_loss': 0.25", 7.0),
+        ("{'eval_loss': " + "[" * 5000, 7.0),
+    ],
+)
+def test_a_dict_as_python_prints_it_is_a_report(tmp_path: Path, printed: str, score: float | None) -> None:
+    script = f"""print('{{"eval_loss": 7}}'); print({printed!r})"""
+    assert told(tmp_path, "{command: '{python} mine.py'}", script, "eval_loss") == score
+    ours = "{command: '{python} mine.py', pattern: 'reward (.*)'}"
+    assert told(tmp_path, ours, f"{script}; print('reward 3')", "eval_loss") == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "metric"),
+    [
+        ("score: -0.5", "score"),
+        ('12:30 INFO {"step": 3, "score": -0.5}', "score"),
+        ("step 3, eval score = -0.5, lr 0.1", "eval score"),
+        ("it's score's -.5", "score's"),
+    ],
+)
+def test_a_line_that_is_no_report_comes_with_what_would_read_it(
+    tmp_path: Path, line: str, metric: str
+) -> None:
+    script = f"print({line!r}); print({metric!r}, 'is all'); print({metric!r})"
+    failed = ran(tmp_path, "{command: '{python} mine.py'}", script, metric)
+    assert failed.failure == "no_score"
+    assert line in failed.message
+    mend = failed.message.partition("under objective: ")[2]
+    heard = f"{{command: '{{python}} mine.py', {mend}}}"
+    assert told(tmp_path, heard, f"print({line!r})", metric) == -0.5
 
 
 # Reports
