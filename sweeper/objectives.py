@@ -735,7 +735,7 @@ class Command(Objective):
             what = f"died of signal {number}" if number else f"exit code {end.code}"
             return curve.failed("crash", f"{what}: {end.last_line}" if end.last_line else what)
         unread = f"; not read, above {MAX_LINE >> 10} KiB: {end.unread} lines" if end.unread else ""
-        result = curve.result(self.expected() + unread + mend)
+        result = curve.result((mend or self.expected()) + unread)
         return replace(result, message=unread[2:]) if unread and result.status == "done" else result
 
     def expected(self) -> str:
@@ -911,7 +911,8 @@ def _pattern_for(text: bytes, metric: str) -> str:
     except (TypeError, ValueError):  # no match, no number
         return ""
     quoted = pattern.replace("'", "''")  # as YAML wants it
-    return f"; {line[:120]!r} is heard with this under objective: pattern: '{quoted}'"
+    said = f"or, under objective, pattern: '{quoted}' to read it off {line[:80]!r}"
+    return f'{{"{metric}": 0.5}} alone on a line; {said}'
 
 
 def _search(pattern: re.Pattern[str], text: bytes, curve: Curve) -> None:

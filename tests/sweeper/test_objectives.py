@@ -166,7 +166,7 @@ def test_a_line_that_is_no_report_comes_with_what_would_read_it(
     failed = ran(tmp_path, "{command: '{python} mine.py'}", script, metric)
     assert failed.failure == "no_score"
     assert line in failed.message
-    mend = failed.message.partition("under objective: ")[2]
+    mend = failed.message.partition("under objective, ")[2].partition(" to read it")[0]
     heard = f"{{command: '{{python}} mine.py', {mend}}}"
     assert told(tmp_path, heard, f"print({line!r})", metric) == -0.5
 
