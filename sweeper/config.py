@@ -754,11 +754,12 @@ def _check(config: SweepConfig, data: dict[str, Any]) -> None:
                 f"is fixed at {short(value)} and swept as well",
                 "remove it here or under `parameters:`",
             )
-        if not isinstance(value, (str, int, float, bool)):
+        # null is a value among others: one that a sweep has chosen can be fixed.
+        if not isinstance(value, (str, int, float, bool, type(None))):
             mend = (
                 f"write its keys with dots: `{name}.{next(iter(value))}: ...`"
                 if isinstance(value, dict) and value
-                else "write a number, a text, true or false"
+                else "write a number, a text, true, false or null"
             )
             raise ConfigError(f"fixed.{name}", f"'{short(value)}' is not a plain value", mend)
         if isinstance(value, float) and not math.isfinite(value):

@@ -7,6 +7,7 @@ import pytest
 
 from sweeper.config import load, parse
 from sweeper.errors import ConfigError
+from sweeper.summary import settings_yaml
 from sweeper.units import format_bytes, parse_bytes, parse_duration
 from sweeper.yaml12 import read_yaml, write_yaml
 
@@ -342,3 +343,10 @@ def test_amounts_of_bytes(text: str | int, size: float) -> None:
 
 def test_amounts_of_bytes_are_said_as_people_do() -> None:
     assert [format_bytes(size) for size in (0, 999, 4.2e9, 999_600)] == ["0 B", "999 B", "4.2 GB", "1 MB"]
+
+
+def test_null_is_fixed_as_it_was_chosen() -> None:
+    swept = "name: t\nobjective: {command: 'x {args}'}\nparameters: {lr: {min: 0, max: 1}, "
+    chosen = settings_yaml(parse(swept + "opt: {values: [null, a]}}\n"), {"opt": None, "lr": 0.5})
+    fixed = parse(swept.replace("lr: ", "other: ") + "}\n" + chosen)
+    assert fixed.fixed == {"opt": None, "lr": 0.5}
