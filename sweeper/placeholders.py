@@ -78,15 +78,18 @@ def fill_command(config: Any, values: Mapping[str, Any], seed: int = 0) -> str:
     What it is not given by placeholders comes as in a trial: the seed in SWEEP_SEED, the values in the file
     that SWEEP_PARAMS names.
     """
-    command, shell = config.objective.target, config.objective.shell
+    # Outside a trial there is no folder with its params.json: the values come from a pipe.
+    target, shell = config.objective.target, config.objective.shell
+    command = target.replace("{trial_dir}/params.json", "/dev/stdin")
     own = {"seed": seed, "trial_dir": ".", "python": sys.executable}
     words = command_words(command, values, shell, own)
     line, named = words[2] if shell else shlex.join(words), set(placeholders(command))
     given = [] if "seed" in named else [f"SWEEP_SEED={seed}"]
-    given += [] if named - set(OWN) else ["SWEEP_PARAMS=/dev/stdin"]
+    piped = command != target or "SWEEP_PARAMS" in command or not named - set(OWN)
+    given += ["SWEEP_PARAMS=/dev/stdin"] if piped else []
     if given:
         line = " ".join([*given, f"/bin/sh -c {shlex.quote(line)}" if shell else line])
-    if named - set(OWN):
+    if not piped:
         return line
     return f"printf %s {shlex.quote(json.dumps(dict(values)))} | {line}"
 

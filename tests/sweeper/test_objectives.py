@@ -85,6 +85,21 @@ def test_a_line_to_paste_fills_the_command(tmp_path: Path) -> None:
     assert line == "SWEEP_SEED=0 run --lr=0.1 '--mode=a b'"
 
 
+@pytest.mark.parametrize(
+    "objective",
+    [
+        'command: "cat {trial_dir}/params.json"',
+        'command: "cat {trial_dir}/params.json --mode={mode}", shell: true',
+        'command: "cat $SWEEP_PARAMS --mode={mode}", shell: true',
+    ],
+)
+def test_a_line_to_paste_has_the_values_where_a_trial_has_its_file(tmp_path: Path, objective: str) -> None:
+    values = {"lr": 0.1, "mode": "it's"}
+    line = objectives.fill_command(load(tmp_path, f"{{{objective}}}"), values).replace(" --mode=", " #")
+    said = subprocess.run(line, shell=True, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert json.loads(said.stdout) == values
+
+
 def told(folder: Path, objective: str, script: str, metric: str = "score") -> float | None:
     """The score that a trial of this command has."""
     return ran(folder, objective, script, metric).score
