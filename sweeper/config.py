@@ -247,8 +247,10 @@ class Objective(_Model):
 def _pattern_problem(pattern: str) -> str:
     if len(pattern) > 1000:
         return f"is {len(pattern)} characters long, more than 1000"
+    from sweeper.objectives import compiled_pattern
+
     try:
-        compiled = re.compile(pattern)
+        compiled = compiled_pattern(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         return f"'{short(pattern)}' is not a regular expression: {error}"
     unknown = set(compiled.groupindex) - {"score", "cost", "step"}

@@ -694,7 +694,7 @@ class Command(Objective):
         params_file = Path(job.folder) / "params.json"
         environment = {**os.environ, **_trial_environment(job), "SWEEP_PARAMS": str(params_file)}
         environment.setdefault("PYTHONUNBUFFERED", "1")  # points are to come when they are printed
-        pattern = re.compile(self.spec["pattern"]) if self.spec["pattern"] else None
+        pattern = compiled_pattern(self.spec["pattern"]) if self.spec["pattern"] else None
         # Saves most lines from being parsed; of a name that may be written with escapes or without, none.
         plain = re.fullmatch(r"[\w .-]+", self.spec["metric"], re.ASCII)
         needle = self.spec["metric"].encode() if plain else b""
@@ -913,6 +913,13 @@ def _pattern_for(text: bytes, metric: str) -> str:
     quoted = pattern.replace("'", "''")  # as YAML wants it
     said = f"or, under objective, pattern: '{quoted}' to read it off {line[:80]!r}"
     return f'{{"{metric}": 0.5}} alone on a line; {said}'
+
+
+def compiled_pattern(pattern: str) -> re.Pattern[str]:
+    """The user's pattern as this Python reads it; that a later one may read `[[` otherwise is not said."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return re.compile(pattern)
 
 
 def _search(pattern: re.Pattern[str], text: bytes, curve: Curve) -> None:

@@ -350,3 +350,10 @@ def test_null_is_fixed_as_it_was_chosen() -> None:
     chosen = settings_yaml(parse(swept + "opt: {values: [null, a]}}\n"), {"opt": None, "lr": 0.5})
     fixed = parse(swept.replace("lr: ", "other: ") + "}\n" + chosen)
     assert fixed.fixed == {"opt": None, "lr": 0.5}
+
+
+def test_a_pattern_is_taken_as_this_python_reads_it(recwarn: pytest.WarningsRecorder) -> None:
+    given = r"\[(?P<score>[[0-9.]+)"
+    text = "name: t\nobjective: {command: 'x {args}', pattern: '" + given + "'}\n"
+    assert parse(text + "parameters: {lr: {min: 0, max: 1}}\n").objective.pattern == given
+    assert [str(warning.message) for warning in recwarn] == []
