@@ -222,7 +222,7 @@ class Sweeper:
         """A result of params that were never asked for: an earlier run, a warm start. As `tell`."""
         self.space.check(params)
         status, result, score, cost = self._checked(score, cost, points, failure)
-        params = {k: v for k, v in params.items() if k in self.space.parameters}
+        params = self._plain(params)
         trial = Trial(-1, params, self.space.to_unit(params), "observed")
         self._append(trial, status, result, score, cost)
 
@@ -513,8 +513,18 @@ class Sweeper:
         key = repr(params)
         if key not in self._pool:
             self.space.check(params)
-            self._pool[key] = self.space.to_unit(params)
+            self._pool[key] = self.space.to_unit(self._plain(params))
         return self._pool[key]
+
+    def _plain(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """What is swept of checked params, in Python's own numbers: a float32 has a unit of its own, and no
+        JSON; `range` takes no 3.0."""
+        plain = {}
+        for name, value in params.items():
+            if name in self.space.parameters:
+                value = value.item() if isinstance(value, np.generic) else value
+                plain[name] = int(value) if self.space.parameters[name].kind == "int" else value
+        return plain
 
     def _ask(self, options: np.ndarray | None, members: Sequence[Mapping[str, Any]] | None) -> Trial:
         number = self._asks + 1
@@ -537,12 +547,7 @@ class Sweeper:
         if options is None or members is None:
             params = self.space.to_params(unit)
         else:  # as it stands in the pool, to the last digit
-            member = members[int(np.argmax((options == unit).all(axis=1)))]
-            params = {
-                name: value.item() if isinstance(value, np.generic) else value
-                for name, value in member.items()
-                if name in self.space.parameters
-            }
+            params = self._plain(members[int(np.argmax((options == unit).all(axis=1)))])
         self._models = predicted["models"]
         return self._register(Trial(number, params, self.space.to_unit(params), origin, **predicted))
 

@@ -406,6 +406,20 @@ def test_numbers_may_be_numpys() -> None:
     assert [member.trial for member in tuner.front()] == [2]
 
 
+def test_params_may_hold_numpys_numbers() -> None:
+    rates = np.geomspace(1e-4, 1e-2, 10, dtype=np.float32)
+    pool = [{"lr": lr, "steps": np.float64(10_000 + 1_000 * i)} for i, lr in enumerate(rates)]
+    tuner, tried = Sweeper(TWO), set()
+    for _ in pool:
+        trial = tuner.ask(among=pool)
+        tuner.tell(trial, score=trial.params["lr"], cost=1.0)
+        tried.add(trial.params["lr"])
+    assert tried == {float(lr) for lr in rates}, "none twice"
+    observer = Sweeper(TWO)
+    observer.observe(pool[3], score=1.0, cost=1.0)
+    assert json.dumps(observer.front()[0].params) == json.dumps({"lr": float(rates[3]), "steps": 13_000})
+
+
 @pytest.mark.parametrize("params", [None, ["lr"], "lr"])
 def test_params_that_are_no_mapping_are_named(params: Any) -> None:
     with pytest.raises(ValueError, match=r"params: .* is not a mapping of names to values"):
