@@ -304,7 +304,9 @@ class Sweeper:
         below its range or between its values, where a constraint would break."""
         if self.fidelity is None or self.fidelity not in trial.params:
             return None
-        params = self.space.to_params(self.space.to_unit({**trial.params, self.fidelity: step}))
+        parameter = self.space.parameters[self.fidelity]
+        inside = min(max(step, parameter.min), parameter.max)  # 0, before the first step, has no logarithm
+        params = self.space.to_params(self.space.to_unit({**trial.params, self.fidelity: inside}))
         if not self.space.satisfied(params) or not math.isclose(params[self.fidelity], step, rel_tol=0.01):
             return None
         return Trial(trial.number, params, self.space.to_unit(params), trial.origin)

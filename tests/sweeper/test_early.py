@@ -97,6 +97,16 @@ def test_between_and_below_the_values_of_the_fidelity_there_is_no_shorter_trial(
     assert bool(tuner.front()) is there
 
 
+@pytest.mark.parametrize("step", [0.0, -1.0])
+@pytest.mark.filterwarnings("error")
+def test_what_is_reported_before_the_first_step_is_no_shorter_trial(step: float) -> None:
+    tuner = Sweeper(SPACE, seed=3, fidelity="steps")
+    trial = tuner.ask()
+    assert tuner.chance(trial, [Point(step, 1.0, 0.0)]) == 1
+    tuner.stop(trial, [Point(step, 1.0, 0.0)])
+    assert tuner.front() == []
+
+
 def test_where_a_stopped_trial_was_going_nothing_more_is_proposed(experienced: Sweeper) -> None:
     """Once this led to fifty trials in a row that were each stopped as hopeless and each proposed again."""
     trial = experienced.ask()
