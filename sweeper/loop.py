@@ -473,9 +473,12 @@ class _Session:
         if not self.config.early_stop or proposer.busy:
             return
         now, due = time.monotonic(), {}
+        shares = self.config.metric.scale == "percentile"
         for number, live in self.live.items():
             fresh = len(live.points) > live.judged and now - live.judged_at >= JUDGE_EVERY
-            if fresh and not live.stopped and live.points[-1].step is not None:
+            if not fresh or (shares and not 0 <= live.points[-1].score <= 1):  # its end is judged, see `_end`
+                continue
+            if not live.stopped and live.points[-1].step is not None:
                 live.judged, live.judged_at = len(live.points), now
                 due[number] = list(live.points)
         if due:

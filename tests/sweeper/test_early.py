@@ -200,6 +200,26 @@ def test_a_hopeless_trial_is_stopped_and_told_as_what_it_was(
         assert loop.verify_history(store) == []
 
 
+def test_what_is_no_share_on_its_way_ends_no_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "JUDGE_EVERY", 0.0)
+    monkeypatch.setattr(loop, "TICK", 0.05)
+    (tmp_path / "mine.py").write_text(
+        "import time\nimport sweeper\n\ndef fit(x, steps):\n"
+        "    sweeper.report(score=1.5, cost=1, step=1)\n    time.sleep(0.2)\n"
+        "    return {'score': x, 'cost': 2}\n"
+    )
+    outcome = loop.run(
+        config.parse(
+            "name: t\nobjective: {function: 'mine.py:fit', fidelity: steps}\ncost: {name: cost}\n"
+            "metric: {scale: percentile}\nearly_stop: true\nbudget: {trials: 2}\nworkers: {count: 1}\n"
+            "parameters: {x: {min: 0, max: 1}, steps: {distribution: log, min: 10, max: 1000}}\n",
+            folder=tmp_path,
+        ),
+        tmp_path / "run",
+    )
+    assert outcome.counts["done"] == 2
+
+
 def test_early_stop_needs_a_fidelity() -> None:
     text = "name: t\nobjective: {synthetic: log}\nearly_stop: true\nparameters: {lr: {min: 0, max: 1}}\n"
     with pytest.raises(config.ConfigError, match=r"early_stop: needs to know.*\n.*fidelity"):
