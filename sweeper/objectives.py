@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -649,6 +650,12 @@ class Command(Objective):
                     key, f"{{{quoted}}} stands inside quotes", "remove them; values are quoted for you"
                 )
             return
+        for option, word in itertools.pairwise(words):
+            # Where it is not active its word is left out, and the option would take the next one for a value.
+            conditional = [n for n in placeholders(word) if self.spec["parameters"].get(n, {}).get("when")]
+            if conditional and re.fullmatch(r"--?[A-Za-z][\w.-]*", option):
+                said = f"'{option} {word}' leaves {option} alone where {conditional[0]} is not active"
+                raise ConfigError(key, said, f"write {option}={word}, or {{args}}")
         self._check_program(words)
 
     def _check_program(self, words: Sequence[str]) -> None:

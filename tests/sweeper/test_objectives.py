@@ -321,6 +321,15 @@ def test_mistakes_in_a_command(tmp_path: Path) -> None:
     assert "inside quotes" in problem(tmp_path, """{command: 'sh run.sh "{lr}" {steps}', shell: true}""")
 
 
+def test_an_option_whose_value_may_be_left_out_is_one_word_with_it(tmp_path: Path) -> None:
+    more = "parameters: {o: {values: [a, b]}, m: {min: 0, max: 1, when: {o: b}}}"
+    given = '{command: "python3 -c pass --m {m} --o {o}"}'
+    said = problem(tmp_path, given, more)
+    assert "'--m {m}' leaves --m alone where m is not active" in said
+    assert "write --m={m}" in said
+    objectives.make(load(tmp_path, given.replace("--m {m}", "--m={m}"), more)).check()
+
+
 def test_commands_without_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "run.sh").write_text("#!/bin/sh\n")
     (tmp_path / "run.sh").chmod(0o755)
