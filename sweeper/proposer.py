@@ -481,7 +481,7 @@ class Sweeper:
         self, score: Any, cost: Any, points: Iterable[Point] | None, failure: str | None
     ) -> tuple[str, tuple[Point, ...], float, float]:
         """(status, points, score, cost) of a result, or ValueError."""
-        curve = tuple(points or ())
+        curve = () if points is None else tuple(points) if isinstance(points, Iterable) else (None,)
         if not all(isinstance(point, Point) for point in curve):
             raise ValueError("points: not all of them are sweeper.Point(step, cost, score)")
         if failure is not None and score is not None:

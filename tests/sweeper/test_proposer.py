@@ -420,6 +420,13 @@ def test_params_may_hold_numpys_numbers() -> None:
     assert json.dumps(observer.front()[0].params) == json.dumps({"lr": float(rates[3]), "steps": 13_000})
 
 
+@pytest.mark.parametrize("points", [Point(1, 2, 3), 5, [(1, 2, 3, 4)], np.ones((2, 3))])
+def test_points_that_are_none_are_named(points: Any) -> None:
+    tuner = Sweeper(TWO)
+    with pytest.raises(ValueError, match=r"points: not all of them are sweeper.Point\(step, cost, score\)"):
+        tuner.tell(tuner.ask(), points=points)
+
+
 @pytest.mark.parametrize("params", [None, ["lr"], "lr"])
 def test_params_that_are_no_mapping_are_named(params: Any) -> None:
     with pytest.raises(ValueError, match=r"params: .* is not a mapping of names to values"):
