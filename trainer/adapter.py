@@ -100,7 +100,23 @@ def _flattener(gymnasium: Any, env: str, space: Any) -> tuple[Any, Callable[[Any
         raise SettingsError("env", f"{env}: its observation space {space} has no numbers", "choose another")
     if isinstance(space, spaces.Box):
         return flat, lambda obs: np.asarray(obs).reshape(-1)
-    return flat, functools.partial(spaces.flatten, space)
+    return flat, functools.partial(_flatten, spaces, space)
+
+
+def _flatten(spaces: Any, space: Any, obs: Any) -> Array:
+    """As gymnasium.spaces.flatten does, but ValueError for whole numbers that a space does not hold: it would
+    take them for others, which it holds."""
+    if isinstance(space, (spaces.Tuple, spaces.Dict)):
+        keys = space.spaces.keys() if isinstance(space, spaces.Dict) else range(len(space.spaces))
+        return np.concatenate([_flatten(spaces, space[key], obs[key]) for key in keys])
+    flat: Array = spaces.flatten(space, obs)
+    onehot = isinstance(space, (spaces.Discrete, spaces.MultiDiscrete))
+    if onehot or (isinstance(space, (spaces.Box, spaces.MultiBinary)) and space.dtype.kind != "f"):
+        given = np.asarray(obs)
+        whole = given.astype(space.dtype)
+        if not np.array_equal(whole, given) or (onehot and not space.contains(whole)):
+            raise ValueError
+    return flat
 
 
 def _obs_dtype(low: float, high: float, dtype: Any) -> np.dtype:
@@ -167,7 +183,8 @@ class GymnasiumVector:
     Gymnasium's rules.
     Methods and buffers are those of ocean.Vector, but for the state, which Gymnasium cannot give: what is
     restored begins new episodes. Raises SettingsError for a name or keywords that Gymnasium refuses, for
-    spaces that the trainer does not serve, and for an action mask that is none, here as in every step.
+    spaces that the trainer does not serve, and for an action mask that is none or an observation that does
+    not fit its space, here as in every step. Floats may leave their range.
     """
 
     resumes = False
@@ -178,7 +195,8 @@ class GymnasiumVector:
         gymnasium, registered, _ = _registered(env)
         self._envs = [_make(env, settings)]
         example = self._envs[0]
-        flat, self._flatten = _flattener(gymnasium, env, example.observation_space)
+        self._space = example.observation_space
+        flat, self._flatten = _flattener(gymnasium, env, self._space)
         declared, self._taken = _actions(gymnasium, env, example.action_space)
         self._envs += [_make(env, settings) for _ in range(num_envs - 1)]
         self._seed, self._restored, self._first = seed, 0, first
@@ -228,9 +246,23 @@ class GymnasiumVector:
 
     def _write(self, i: int, after: Any, info: Mapping[str, Any], obs: Array) -> None:
         """What an instance's next action is chosen by."""
-        obs[i] = self._flatten(after)
+        self._put(after, obs[i])
         if self.spec.masked:
             self.action_mask[i] = _mask(self.spec.name, info, self.spec.action_sizes[0])
+
+    def _put(self, given: Any, row: Array) -> None:
+        """Write an observation. SettingsError where its space is such that another one would be written."""
+        try:
+            flat = self._flatten(given)
+            fits = flat.shape == row.shape
+            if fits:
+                row[:] = flat
+                fits = row.dtype.kind == "f" or np.array_equal(row, flat)
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            fits = False
+        if not fits:
+            message = f"{self.spec.name}: it observes {str(given)[:100]}, which does not fit {self._space}"
+            raise SettingsError("env", message, "mend its observation_space")
 
     def step(self, actions: Array, obs: Array, rewards: Array, terminals: Array, truncations: Array) -> None:
         """Step everything once; every element of the four last arrays is written."""
@@ -250,7 +282,7 @@ class GymnasiumVector:
                 raise SettingsError("env", message, "let it return one number") from None
             terminals[i], truncations[i] = terminal, truncation and not terminal
             if terminal or truncation:
-                self.final_obs[i] = self._flatten(after)
+                self._put(after, self.final_obs[i])
                 self._ended[i, :2] += running[i]
                 self._ended[i, 2] += 1
                 running[i] = 0

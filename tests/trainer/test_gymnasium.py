@@ -139,6 +139,29 @@ def test_a_reward_that_is_no_number_is_refused(rewards: Any) -> None:
         env.step(np.zeros((4, 1), np.int32), *buffers)
 
 
+@pytest.mark.parametrize(
+    ("space", "shown"),
+    [
+        (spaces.Box(0, 255, (2,), np.uint8), np.array([3, 300])),  # a byte of it is 44
+        (spaces.Box(0, 255, (2,), np.uint8), np.array([0.5, 0.9])),  # scaled by itself: whole, it is 0
+        (spaces.Box(0, 10, (1,), np.int64), np.array([-3])),
+        (spaces.Box(-1, 1, (3,), np.float32), np.array([0.5])),
+        (spaces.Discrete(4), -1),  # Gymnasium's flatten takes it for 3
+        (spaces.Discrete(4), 7),
+        (spaces.MultiDiscrete([3, 4]), np.array([3, 1])),  # and 3 for the second number's 0
+        (
+            spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Box(0, 255, (1,), np.uint8)}),
+            {"a": 1, "b": [300]},
+        ),
+        (spaces.Tuple([spaces.Discrete(2), spaces.Box(-1, 1, (1,))]), (-1, np.zeros(1, np.float32))),
+        (spaces.Dict({"a": spaces.Discrete(2)}), {}),
+    ],
+)
+def test_an_observation_that_does_not_fit_its_space_is_refused(space: Any, shown: Any) -> None:
+    with pytest.raises(SettingsError, match=r"it observes .*does not fit .*observation_space"):
+        make(observations=space, shown=shown)
+
+
 def test_a_reset_without_a_dict_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"its reset\(\) gives no pair of an observation and a dict"):
         make(info=None)
