@@ -71,6 +71,13 @@ BEGINS = "        env_reset(env, settings, io);"  # an episode, where another en
             r"-1 to 7 is not in OBS.*element \[0, 0\]",
         ),
         ("reached ? 1.0f", "reached ? INFINITY", "ranges", "rewards: not all are finite"),
+        # What keeps to the range by default alone.
+        (
+            "fall_penalty, 1.0, 0.0, 1.0",
+            "fall_penalty, 1.0, 0.0, 2.0",
+            "ranges",
+            "REWARD.*with fall_penalty 2",
+        ),
         (
             "io->terminals[0] = ended;",
             "io->terminals[0] = 0;",
