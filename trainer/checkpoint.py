@@ -82,3 +82,10 @@ def check_continues(state: dict[str, Any], settings: Settings, seed: int) -> Non
         if old != new and name not in free and not name.startswith("eval_env."):
             why = f", by which {annealed[0]} goes" if name == "train.total_timesteps" else ""
             raise SettingsError(name, f"the checkpoint was made with {old!r}, not {new!r}{why}", mend)
+
+
+def judged_alike(state: dict[str, Any], settings: Settings) -> bool:
+    """Are the evaluations in `state` those that these settings ask for?"""
+    was, wanted = state["settings"], settings.to_mapping()
+    names = [name for name in {**was, **wanted} if name.startswith(("train.eval_", "eval_env."))]
+    return all(was.get(name) == wanted.get(name) for name in names)

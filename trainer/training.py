@@ -103,7 +103,8 @@ def train(
     `report(step, cost, score)` is called at every evaluation (`train.curve_points`), `progress(...)`
     a few times a second, `should_stop()` after every rollout: a stopped run returns what it has.
     `checkpoint` is a file: training goes on from it where it exists (its points are not reported
-    again), and keeps it up to date. `network` and `updater` make parts that take the place of the
+    again, but the last one of a finished run is where it is to be judged by other settings now), and keeps
+    it up to date. `network` and `updater` make parts that take the place of the
     trainer's own: how actions are chosen, and what is learned from a rollout (see examples/gold.py).
     Raises SettingsError for settings that do not fit each other or the checkpoint, ocean.BuildError
     without a C compiler. One seed gives one result, bit for bit, on the same machine, build and thread
@@ -232,9 +233,14 @@ class _Training:
         file: Path | None,
     ) -> Result:
         if file is not None and file.exists():
-            self.restore(checkpoints.load(file))
-            if self.steps >= self.stops[-1] and (not self.points or self.points[-1].step < self.steps):
-                self._judge(report)  # a longer run that was stopped: this is its end
+            state = checkpoints.load(file)
+            self.restore(state)
+            ended = self.steps >= self.stops[-1]
+            if ended and not checkpoints.judged_alike(state, self.settings):
+                # What it scored by other settings is no answer to these.
+                self.points = [point for point in self.points if point.step < self.steps]
+            if ended and (not self.points or self.points[-1].step < self.steps):
+                self._judge(report)  # a longer run that was stopped, too: this is its end
                 checkpoints.save(file, self.state())
         shown = saved = perf_counter()
         while self.steps < self.stops[-1]:

@@ -128,6 +128,18 @@ def test_a_run_may_go_on_judged_and_watched_by_other_settings(tmp_path: Path) ->
     assert [game.step().truncation for _ in range(3)] == [False, False, True]
 
 
+def test_a_finished_run_is_judged_anew_by_other_settings(tmp_path: Path) -> None:
+    file, heard = tmp_path / "run.pt", list[float]()
+    done = train(settings(), seed=2, checkpoint=file)
+    short = Settings.parse("cartpole", {**BASE, "eval_env.max_steps": 5})
+    for again in (short, short, settings()):
+        result = train(again, seed=2, report=lambda *point: heard.append(point[2]), checkpoint=file)
+        assert result.score == (5 if again is short else done.score)
+        assert [point.step for point in result.points] == [point.step for point in done.points]
+    assert heard == [5, done.score]  # where nothing is new, nothing is judged
+    assert torch.equal(result.policy.flat, done.policy.flat)
+
+
 def test_schedules_bind_a_run_to_its_length(tmp_path: Path) -> None:
     file = tmp_path / "run.pt"
     train(settings(total_timesteps=512, anneal_lr=True), checkpoint=file)
