@@ -78,7 +78,9 @@ def check_continues(state: dict[str, Any], settings: Settings, seed: int) -> Non
     free = {f"train.{name}" for name in FREE if not (annealed and name == "total_timesteps")}
     wanted = settings.to_mapping()
     for name in sorted(set(wanted) | set(state["settings"])):
-        old, new = state["settings"].get(name), wanted.get(name)
+        # What an environment's header gives by itself may as well be said.
+        standard = Settings.default(name, settings.env) if name.startswith("env.") else None
+        old, new = state["settings"].get(name, standard), wanted.get(name, standard)
         if old != new and name not in free and not name.startswith("eval_env."):
             why = f", by which {annealed[0]} goes" if name == "train.total_timesteps" else ""
             raise SettingsError(name, f"the checkpoint was made with {old!r}, not {new!r}{why}", mend)

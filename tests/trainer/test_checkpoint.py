@@ -119,6 +119,14 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path, changes: dict
         train(settings(), seed=1, checkpoint=file)
 
 
+def test_a_default_that_is_said_is_no_other_setting(tmp_path: Path) -> None:
+    file = tmp_path / "run.pt"
+    train(settings(total_timesteps=512), checkpoint=file)
+    assert train(settings(**{"env.gravity": 9.8}), checkpoint=file).steps == 8192
+    with pytest.raises(SettingsError, match=r"env\.gravity: the checkpoint was made with 9\.8, not 5\.0"):
+        train(settings(**{"env.gravity": 5.0}), checkpoint=file)
+
+
 def test_a_run_may_go_on_judged_and_watched_by_other_settings(tmp_path: Path) -> None:
     file = tmp_path / "run.pt"
     train(settings(total_timesteps=512), checkpoint=file)
