@@ -114,6 +114,9 @@ def train(
     for tests. gpu_vector.EnvironmentFault names an environment that gives a number that is none, and on a
     GPU one outside of its range. MemoryError says that there is too little, and which settings ask for most.
     """
+    if checkpoint is not None and not Path(checkpoint).absolute().parent.is_dir():
+        said = f"{checkpoint}: there is no such folder"  # said now, and not when all is trained and lost
+        raise SettingsError("checkpoint", said, "make it first")
     emulated = device == "emulated"
     place = torch.device("cpu" if emulated else device)
     if place.type == "cuda" and not torch.cuda.is_available():

@@ -182,6 +182,14 @@ def test_a_checkpoint_of_another_header_is_refused(tmp_path: Path) -> None:
         train(small, checkpoint=file)
 
 
+def test_a_folder_that_is_not_there_is_said_before_training(tmp_path: Path) -> None:
+    def trained(*_: float) -> None:
+        raise AssertionError
+
+    with pytest.raises(SettingsError, match=r"no such folder; make it first"):
+        train(settings(total_timesteps=512), report=trained, checkpoint=tmp_path / "none" / "run.pt")
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "run.pt"
     state = dict.fromkeys(checkpoint.HELD, 1)
