@@ -26,6 +26,8 @@ class SlotsError(RuntimeError):
 def machine_folder() -> Path:
     """Where this user's slots on this machine are; made if need be, nobody else's business."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and not os.access(runtime, os.W_OK | os.X_OK):  # `su` keeps another's; ours went at logout
+        runtime = None
     name = "pareto-sweeper" if runtime else f"pareto-sweeper-{os.getuid()}"
     folder = Path(runtime or tempfile.gettempdir()) / name
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -56,6 +58,9 @@ class Slots:
     def take(self, worker: int, gpus: str = "", share: float = 1.0) -> bool:
         """A core, and this share of these GPUs (as CUDA_VISIBLE_DEVICES names them), for one trial of a
         worker; whether it may start."""
+        if not self._folder.is_dir():  # a runtime folder goes at logout, a sweep under nohup does not
+            self._held[worker] = []
+            return True
         if self.wait and any(held < len(self._held) for held in self._others()):
             self._queue_up()
             return False

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -96,11 +97,30 @@ def test_a_folder_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pyte
         slots.machine_folder()
 
 
+def test_a_runtime_folder_that_goes_at_logout_ends_no_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    one, two = Slots(1), Slots(1)
+    assert one.take(0)
+    assert not two.take(0)
+    shutil.rmtree(tmp_path / "run")
+    assert two.take(0)
+    one.release(0)
+    assert one.take(0)
+    one.close()
+    two.close()
+    assert slots.machine_folder().parent == tmp_path  # who starts now
+
+
 def test_a_sweep_that_shares_nothing_needs_no_folder_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "file"))
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
     (tmp_path / "mine.py").write_text("def fit(x): return x, 1\n")
     text = "name: t\nobjective: {function: 'mine.py:fit'}\ncost: {name: cost}\nbudget: {trials: 1}\n"
     text += "workers: {count: 1}\nparameters: {x: {min: 0, max: 9}}\n"
