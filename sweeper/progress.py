@@ -77,8 +77,14 @@ class PlainObserver:
         """One line for the user."""
         try:
             print(line, file=self.stream, flush=True)
-        except BrokenPipeError:  # `sweep run ... | head`: nobody reads on, but the sweep goes on
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+        except OSError:  # `sweep run ... | head`, or the log's disk is full
+            self.fall_silent()
+
+    def fall_silent(self) -> None:
+        """Nobody reads on, but the sweep goes on."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.stream.fileno())
+        os.close(null)
 
 
 def trial_line(trial: Any, state: State, config: SweepConfig) -> str:
@@ -119,7 +125,10 @@ class LiveObserver(PlainObserver):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        try:
+            self._live.stop()
+        except OSError:
+            self.fall_silent()
 
     def say(self, line: str) -> None:
         """Done trials appear inside the panel; all else scrolls by above it."""
@@ -129,7 +138,10 @@ class LiveObserver(PlainObserver):
                 return
         from rich.text import Text
 
-        self._console.print(Text(line, style="red" if line.startswith("[") else "dim"))
+        try:
+            self._console.print(Text(line, style="red" if line.startswith("[") else "dim"))
+        except OSError:  # `sweep run &`, `disown`, and the terminal was closed
+            self.fall_silent()
 
     def update(self, state: State) -> None:
         super().update(state)

@@ -344,6 +344,16 @@ def test_piped_progress_is_one_line_a_trial(stored):
     assert lines[3:] == ["    | first", "    | [bold]last line[/bold]"]
 
 
+def test_a_closed_terminal_and_a_full_disk_end_no_sweep(stored):
+    master, terminal = pty.openpty()
+    for stream in (open(terminal, "w"), open("/dev/full", "w")):  # noqa: SIM115
+        with stream, observer(parse(CONFIG), Path("runs/demo"), stream) as view:
+            if stream.isatty():
+                os.close(master)
+            view.update(state())
+            view.update(state(last=TrialRow(4, "failed", {}, failure="crash")))
+
+
 def test_the_live_panel_shows_front_budget_and_clock():
     from rich.console import Console
 
