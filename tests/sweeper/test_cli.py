@@ -146,6 +146,13 @@ def test_check_says_what_it_understood(here, capsys):
     assert [p.name for p in here.iterdir()] == ["demo.yaml"]  # nothing was written
 
 
+def test_what_the_terminals_encoding_lacks_is_written_with_escapes(here, monkeypatch):
+    said = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(said, "latin-1"))
+    sweep("check", "demo.yaml", "--set", "metric.name=✓")
+    assert b"\\u2713, maximize" in said.getvalue()
+
+
 @pytest.mark.parametrize("command", ["check", "run"])
 @pytest.mark.parametrize(
     ("change", "words"),
