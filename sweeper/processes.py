@@ -55,11 +55,11 @@ def _parents() -> list[tuple[int, int]]:
     pairs = []
     for entry in os.listdir("/proc") if LINUX else ():
         if entry.isdigit():
-            # The name in parentheses may hold anything, spaces and parentheses too.
+            # The name in parentheses may hold anything: spaces, parentheses and, as it is cut at 15 bytes,
+            # half a letter.
             with contextlib.suppress(OSError, ValueError, IndexError):
-                pairs.append(
-                    (int(entry), int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1]))
-                )
+                stat = Path(f"/proc/{entry}/stat").read_bytes().rpartition(b")")[2]
+                pairs.append((int(entry), int(stat.split()[1])))
     return pairs
 
 

@@ -443,6 +443,19 @@ def test_a_command_is_within_its_workers_memory_limit(tmp_path: Path) -> None:
     assert (result.status, result.failure) == ("failed", "oom")
 
 
+@pytest.mark.skipif(not processes.LINUX, reason="memory is limited on Linux only")
+def test_a_process_whose_name_is_no_text_is_seen(tmp_path: Path) -> None:
+    script = tmp_path / "обучение.sh"  # 8 letters of 2 bytes: the kernel keeps 15 of them
+    script.write_text("#!/bin/sh\nsleep 60 & wait\n")
+    script.chmod(0o700)
+    with subprocess.Popen([script], start_new_session=True) as process:
+        try:
+            wait_for(lambda: len(processes.descendants(process.pid)) == 1)
+            assert process.pid in processes.descendants(os.getpid())
+        finally:
+            processes.kill_group(process.pid)
+
+
 def test_a_trial_does_not_pay_for_what_earlier_ones_leaked(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(HUNGRY)
     more = "workers: {count: 1, memory: 500MB}"
