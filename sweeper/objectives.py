@@ -700,6 +700,7 @@ class Command(Objective):
 
         params_file = Path(job.folder) / "params.json"
         environment = {**os.environ, **_trial_environment(job), "SWEEP_PARAMS": str(params_file)}
+        environment["SWEEP_METRIC"] = self.spec["metric"]  # for reports that find no pipe
         environment.setdefault("PYTHONUNBUFFERED", "1")  # points are to come when they are printed
         pattern = compiled_pattern(self.spec["pattern"]) if self.spec["pattern"] else None
         # Saves most lines from being parsed; of a name that may be written with escapes or without, none.

@@ -28,11 +28,12 @@ def report(score: float, cost: float | None = None, step: float | None = None) -
     if _sink is not None:
         _sink(line)
         return
-    text = json.dumps(line) + "\n"
     pipe = os.environ.get("SWEEP_REPORTS")
-    if pipe and _send(pipe, text.encode()):
+    if pipe and _send(pipe, json.dumps(line).encode() + b"\n"):
         return
-    sys.stdout.write(text)
+    # A sweep looks there for its metric's name.
+    printed = {os.environ.get("SWEEP_METRIC", "score"): line.pop("score"), **line}
+    sys.stdout.write(json.dumps(printed) + "\n")
     sys.stdout.flush()
 
 

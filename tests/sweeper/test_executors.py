@@ -90,6 +90,12 @@ def test_report_reaches_the_sweep_whatever_happens_to_standard_output(tmp_path: 
     assert result.points == [(None, 1, 1), (None, 2, 2)]
 
 
+def test_a_report_that_finds_no_pipe_is_printed_under_the_metrics_name(tmp_path: Path) -> None:
+    code = "import os, shutil, sweeper; shutil.rmtree(os.environ['SWEEP_TRIAL_DIR'])"
+    result = command(tmp_path, code + "; sweeper.report(score=0.7, cost=2)", "metric: {name: accuracy}")
+    assert (result.status, result.score, result.cost) == ("done", 0.7, 2)
+
+
 def test_the_clock_is_the_cost_of_a_command_that_reports_none(tmp_path: Path) -> None:
     result = command(tmp_path, "import time; time.sleep(0.3); print('{\"score\": 1}')")
     assert result.cost is not None
