@@ -7,7 +7,6 @@ driver, whoever asks takes the lock and does it. A word that nobody took up is t
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -86,13 +85,14 @@ def _answer(path: Path) -> dict[str, Any] | None:
 def words(folder: Path) -> list[Word]:
     """What is asked and not yet answered, oldest first."""
     found = []
-    with contextlib.suppress(FileNotFoundError):
+    # Another user may have made the folder (`sudo sweep pause`): a word that cannot be answered is not taken.
+    if os.access(folder / "requests", os.R_OK | os.W_OK | os.X_OK):
         for name in sorted(os.listdir(folder / "requests")):
             if name.endswith(".json"):
                 try:
                     said = json.loads((folder / "requests" / name).read_text())
                     word = Word(name.removesuffix(".json"), str(said["kind"]), dict(said["data"]))
-                except (ValueError, TypeError, KeyError):  # not one of ours: it is refused, and gone
+                except (OSError, ValueError, TypeError, KeyError):  # not one of ours: it is refused, and gone
                     word = Word(name.removesuffix(".json"), "")
                 found.append(word)
     return found

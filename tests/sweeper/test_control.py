@@ -353,3 +353,12 @@ def test_what_is_excluded_before_the_proposer_has_heard_of_it_is_in_no_model(her
     with live(here, "budget.trials=9") as run:
         run.end()
     assert len(rows(here)) == 9  # and its history holds
+
+
+def test_a_word_that_cannot_be_answered_is_not_taken(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = here / "runs" / "demo"
+    (folder / "requests").mkdir(parents=True)
+    (folder / "requests" / "1-x.json").write_text('{"kind": "pause", "data": {}}')
+    assert [word.kind for word in control.words(folder)] == ["pause"]
+    monkeypatch.setattr("os.access", lambda path, mode: path != folder / "requests")  # another user's
+    assert control.words(folder) == []
