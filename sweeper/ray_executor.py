@@ -27,7 +27,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from sweeper.executors import Executor, ExecutorError, LocalExecutor, Message, WorkerState
+from sweeper.executors import MAX_STARTS, Executor, ExecutorError, LocalExecutor, Message, WorkerState
 from sweeper.objectives import Job, Objective, Result, from_spec
 
 MAX_FILES = 16 << 20  # bytes of a trial's folder that come back from its node
@@ -167,6 +167,7 @@ class RayExecutor(Executor):
         self._states = [WorkerState(index) for index in range(count)]
         self._hosts: list[Any] = [None] * count
         self._jobs: list[Job | None] = [None] * count
+        self._failed_starts = [0] * count  # in a row
         self._unusable: dict[int, str] = {}
         self._selector = selectors.DefaultSelector()
         self._said: queue.Queue[tuple[int, Any, Any]] = queue.Queue()
@@ -274,6 +275,7 @@ class RayExecutor(Executor):
             return []  # the last words of one that was replaced
         state, job = self._states[index], self._jobs[index]
         if isinstance(said, str):
+            self._failed_starts[index] = 0
             self._turn(index, "idle")
             return [Message(index, "ready")]
         if isinstance(said, Exception):
@@ -299,6 +301,10 @@ class RayExecutor(Executor):
         """A worker is gone, with its trial; or it can never work where it is."""
         state, job = self._states[index], self._jobs[index]
         cause = getattr(error, "cause", None)
+        self._failed_starts[index] += state.status == "starting"
+        if self._failed_starts[index] >= MAX_STARTS:  # our own package may be missing there
+            said = str(error).strip().splitlines()
+            cause = ExecutorError(f"workers die before they are ready ({said[-1] if said else error!r})")
         if isinstance(cause, ExecutorError):  # a module, or a compiler, that this node does not have
             self._unusable[index] = str(cause)
             self._turn(index, "unusable")

@@ -15,9 +15,12 @@ import pytest
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'pareto-sweeper[ray]'")
 
 from ray.cluster_utils import Cluster  # noqa: E402
+from ray.exceptions import RayError  # noqa: E402
 
-from sweeper import config, loop  # noqa: E402
-from sweeper.executors import ExecutorError  # noqa: E402
+from sweeper import config, loop, ray_executor  # noqa: E402
+from sweeper.executors import MAX_STARTS, ExecutorError  # noqa: E402
+from sweeper.objectives import Synthetic  # noqa: E402
+from sweeper.ray_executor import RayExecutor  # noqa: E402
 from sweeper.store import Store  # noqa: E402
 
 TEXT = """
@@ -154,6 +157,17 @@ def test_what_no_node_can_load_is_said_once(tmp_path: Path, cluster: Any) -> Non
     (tmp_path / "mine.py").write_text("import no_such_module\ndef fit(lr, steps): return 1, 1\n")
     with pytest.raises(ExecutorError, match=r"no node of the Ray cluster(.|\n)*no_such_module"):
         loop.run(settings, tmp_path / "run")
+
+
+def test_workers_that_never_get_ready_are_not_started_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_executor, "connect", lambda: None)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 1.0})
+    monkeypatch.setattr(RayExecutor, "_start", lambda self, index: self._turn(index, "starting"))
+    executor = RayExecutor(Synthetic({"target": "log", "folder": "."}), 1)
+    for _ in range(MAX_STARTS):
+        executor._said.put((0, None, RayError("No module named 'sweeper'")))
+    with pytest.raises(ExecutorError, match="No module named 'sweeper'"):
+        executor.poll(0)
 
 
 def test_an_address_where_no_cluster_answers(tmp_path: Path) -> None:
