@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +31,7 @@ def repair(folder: Path, config: Any) -> tuple[Store, str]:
     draft = Path(tempfile.mkdtemp(prefix=".repair-", dir=folder))
     try:
         with Store.create(draft, config) as store:
+            store.set_meta(**remembered(folder))
             began = _warm_started(store, config)
             _add(store, folder)
             numbers, finished = len(store.trials(points=False)), _finished(store)
@@ -48,6 +51,21 @@ def repair(folder: Path, config: Any) -> tuple[Store, str]:
         f"the database was torn and is written anew from the trials' folders: {finished} finished trials, "
         f"{numbers - finished} to run again (the torn one is kept as run.db.torn){began}"
     )
+
+
+def remembered(folder: Path) -> dict[str, str]:
+    """The config's folder and the time spent, as far as the torn database still knows them."""
+    uri = f"{(folder / 'run.db').resolve().as_uri()}?mode=ro"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as torn:
+            torn.execute("PRAGMA trusted_schema = OFF")
+            torn.execute("PRAGMA writable_schema = ON")  # or one that is cut short would be refused
+            found = torn.execute("SELECT key, value FROM meta WHERE key IN ('folder', 'elapsed')")
+            kept = {str(key): str(value) for key, value in found}
+        float(kept.get("elapsed", 0))
+        return kept
+    except (sqlite3.Error, ValueError):
+        return {}
 
 
 def _warm_started(store: Store, config: Any) -> str:

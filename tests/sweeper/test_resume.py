@@ -300,10 +300,14 @@ def test_sweep_repair(
         return capsys.readouterr().out
 
     assert "run.db is whole: 3 done" in said()
+    with Store.open("runs/t", readonly=True) as store:
+        before = store.meta()
     torn = path.read_bytes()[:-5000]
     path.write_bytes(torn)
     assert "3 finished trials, 0 to run again" in said()
     assert path.with_name("run.db.torn").read_bytes() == torn
+    with Store.open("runs/t", readonly=True) as store:  # relative paths are meant from there, time is spent
+        assert [store.meta().get(key) for key in ("folder", "elapsed")] == [str(tmp_path), before["elapsed"]]
     assert "run.db is whole: 3 done" in said()
     assert loop.run(config.load("t.yaml", ["budget.trials=4"]), "runs/t").ran == 1
 
