@@ -117,9 +117,13 @@ def _files(folder: Path) -> dict[str, bytes]:
     if sum(path.stat().st_size for path in paths) > MAX_FILES:
         paths = [path for path in paths if path == folder / "log.txt" and path.stat().st_size <= MAX_FILES]
     ours = ("params.json", "reports.jsonl")  # the driver writes these
-    return {
-        str(p.relative_to(folder)): p.read_bytes() for p in paths if str(p.relative_to(folder)) not in ours
-    }
+    files = {}
+    for path in paths:
+        name = str(path.relative_to(folder))
+        if name not in ours:
+            with contextlib.suppress(OSError):  # not for us to read (a container's), or gone meanwhile
+                files[name] = path.read_bytes()
+    return files
 
 
 def connect() -> None:

@@ -170,6 +170,20 @@ def test_workers_that_never_get_ready_are_not_started_for_ever(monkeypatch: pyte
         executor.poll(0)
 
 
+def test_a_file_that_cannot_be_read_costs_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("log.txt", "root's"):
+        (tmp_path / name).write_bytes(b"x")
+    read = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:  # what a container has written as root
+        if path.name == "root's":
+            raise PermissionError
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert ray_executor._files(tmp_path) == {"log.txt": b"x"}
+
+
 def test_an_address_where_no_cluster_answers(tmp_path: Path) -> None:
     write(tmp_path, 0.1)
     environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
