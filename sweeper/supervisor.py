@@ -133,7 +133,8 @@ def supervise(
                 preexec_fn=processes.die_with_parent if processes.LINUX else None,
             )
         except OSError as error:
-            message = f"cannot start {argv[0]}: {error.strerror or error}"
+            what = argv[0] if cwd.is_dir() else f"{argv[0]} in {cwd}"  # the folder is what is missing
+            message = f"cannot start {what}: {error.strerror or error}"
             log.write(message.encode() + b"\n")
             return End(error=message)
         groups.add(process.pid)

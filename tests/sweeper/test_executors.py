@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sweeper import config, executors, processes
+from sweeper import config, executors, processes, supervisor
 from sweeper.executors import ExecutorError
 from sweeper.objectives import Result
 
@@ -253,6 +253,11 @@ def test_a_time_limit_ends_the_whole_tree(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not processes.LINUX, reason="escaped processes are found on Linux only")
+def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+    end = supervisor.supervise(["/bin/true"], tmp_path / "gone", {}, tmp_path, lambda line, source: None)
+    assert end.error == f"cannot start /bin/true in {tmp_path / 'gone'}: No such file or directory"
+
+
 def test_nothing_stays_behind_a_command_that_ends(tmp_path: Path) -> None:
     result = command(tmp_path, GRANDCHILDREN + 'print(\'{"score": 1, "cost": 1}\')')
     assert result.score == 1
