@@ -731,6 +731,8 @@ class Command(Objective):
             return curve.stopped()
         if end.timed_out:
             return curve.failed("timeout", f"ran longer than {job.timeout:g} s")
+        if end.starved:  # the machine's fault, not that of the params
+            return replace(curve.failed("", f"not started ({end.error})"), status="killed", failure=None)
         if end.error:
             return curve.failed("crash", end.error)
         # A shell passes on the death of its child as 128 + signal.

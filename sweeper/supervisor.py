@@ -6,6 +6,7 @@ Runs in the main thread of a worker that has adopted orphans (`processes.adopt_o
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import selectors
 import signal
@@ -21,6 +22,7 @@ from sweeper import processes
 GRACE = 3.0  # seconds between TERM and KILL
 LOG_HEAD, LOG_TAIL = 8 << 20, 64 << 10  # bytes of output that are kept from its start and from its end
 groups: set[int] = set()  # process groups of commands that run now
+_STARVED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 MAX_LINE = 64 << 10  # bytes; longer lines are logged, not read
 
 
@@ -32,6 +34,7 @@ class End:
     timed_out: bool = False
     stopped: bool = False  # because its caller had enough
     error: str = ""
+    starved: bool = False  # of processes, memory or files of the machine: it could not be started
     last_line: str = ""
     unread: int = 0  # lines longer than MAX_LINE
 
@@ -136,7 +139,7 @@ def supervise(
             what = argv[0] if cwd.is_dir() else f"{argv[0]} in {cwd}"  # the folder is what is missing
             message = f"cannot start {what}: {error.strerror or error}"
             log.write(message.encode() + b"\n")
-            return End(error=message)
+            return End(error=message, starved=error.errno in _STARVED)
         groups.add(process.pid)
         stack.callback(groups.discard, process.pid)
         # Whatever happens below, the tree goes first and the pipes after it.

@@ -1,5 +1,6 @@
 """Workers: each kind of objective end to end, and every way in which a trial can go wrong."""
 
+import errno
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from sweeper import config, executors, processes, supervisor
 from sweeper.executors import ExecutorError
-from sweeper.objectives import Result
+from sweeper.objectives import Job, Result, make
 
 PYTHON = sys.executable
 
@@ -256,6 +257,21 @@ def test_a_time_limit_ends_the_whole_tree(tmp_path: Path) -> None:
 def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     end = supervisor.supervise(["/bin/true"], tmp_path / "gone", {}, tmp_path, lambda line, source: None)
     assert end.error == f"cannot start /bin/true in {tmp_path / 'gone'}: No such file or directory"
+
+
+def test_a_machine_without_room_for_a_process_is_no_failure_of_the_params(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config.parse("name: t\nobjective: {command: 'true {args}'}\nparameters: {x: {min: 0, max: 9}}")
+
+    def full(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr("subprocess.Popen", full)
+    job = Job(1, {"x": 1}, 0, str(tmp_path))
+    result = make(settings).run(job, lambda *point: None, lambda values: None)
+    assert (result.status, result.failure) == ("killed", None)
+    assert result.message == "not started (cannot start true: Resource temporarily unavailable)"
 
 
 def test_nothing_stays_behind_a_command_that_ends(tmp_path: Path) -> None:
