@@ -596,6 +596,12 @@ class Function(Objective):
             value = self.function(**job.params)
         finally:
             reporting._sink = None
+            if os.getpid() != owner:  # a child that the function forked: the trial is its parent's
+                leaving = sys.exc_info()[1]
+                if leaving is None or (isinstance(leaving, SystemExit) and leaving.code in (None, 0)):
+                    os._exit(0)
+                traceback.print_exc()
+                os._exit(1)
         if value is not None:
             self._take(value, curve)
         return curve.result(self.expected())

@@ -362,6 +362,15 @@ def test_ways_to_return_a_result(tmp_path: Path, name: str, score: float, cost: 
         assert sorted(log(tmp_path).splitlines()) == ["an error", "from C", "from Python"]
 
 
+@pytest.mark.parametrize("end", ["sys.exit(0)", "raise ValueError"])
+def test_the_end_of_a_forked_child_is_not_that_of_the_trial(tmp_path: Path, end: str) -> None:
+    code = f"import os, sys\ndef fit(x):\n    child = os.fork()\n    if child == 0:\n        {end}\n"
+    code += "    return int(os.waitpid(child, 0)[1] != 0), 1"
+    (tmp_path / "mine.py").write_text(code)
+    (result,) = evaluate(tmp_path, '{function: "mine:fit"}', [{"x": 1}], "workers: {count: 1, timeout: 5s}")
+    assert (result.status, result.score) == ("done", end != "sys.exit(0)")
+
+
 def test_a_score_alone_costs_its_seconds(tmp_path: Path) -> None:
     (result,) = function(tmp_path, "score", [4])
     assert result.score == 4
