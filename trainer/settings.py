@@ -117,8 +117,8 @@ class TrainSettings:
     replay_factor: float = _bounded(0.0, 0.0, 64.0)
     """Segments of earlier rollouts that are learned from beside the last one, as a multiple of it."""
 
-    prio_alpha: float = _bounded(0.0, 0.0)
-    """Segments are drawn with weight (sum |advantage|)^this; 0 is uniform."""
+    prio_alpha: float = _bounded(0.0, 0.0, 16.0)
+    """Segments are drawn with weight (sum |advantage|)^this; 0 is uniform, 16 all but the largest alone."""
 
     prio_beta0: float = _bounded(1.0, 0.0, 1.0)
     """How far importance weights correct for the drawing: 0 not at all, 1 fully."""
