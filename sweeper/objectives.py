@@ -130,9 +130,11 @@ class Curve:
         self.enough = enough
         self.metric, self.cost_name, self.last = spec["metric"], spec["cost"], spec["last"]
         self.seeds = spec.get("seeds", 1)  # trainings, whose mean is the trial's cost
-        # A script that was not written for us says "epoch" where the swept parameter is `train.epochs`.
+        # A script that was not written for us says "epoch" where the swept parameter is `train.epochs`, or
+        # `num_train_epochs`.
         counted = (spec.get("fidelity") or "step").rpartition(".")[2]
-        self.step_names = (counted.removesuffix("s"), counted, "step", "steps")
+        words = (counted, counted.rpartition("_")[2], "step")
+        self.step_names = [name for word in words for name in (word.removesuffix("s"), word)] + ["steps"]
         self.emit = emit
         self.started = time.monotonic()
         self.points: list[tuple[float | None, float, float]] = []

@@ -213,6 +213,7 @@ def test_the_last_report_is_the_result() -> None:
         (None, {"epoch": 7}, None),
         ("train.epochs", {"epoch": 7, "step": 700}, 7),  # in units of the swept parameter
         ("epochs", {"epochs": 7}, 7),
+        ("num_train_epochs", {"epoch": 7.0, "step": 700}, 7),
         ("epochs", {"step": 7}, 7),
         ("budget", {"budget": 7}, 7),
     ],
