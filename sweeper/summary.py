@@ -119,7 +119,11 @@ def command_line(config: SweepConfig, params: Mapping[str, Any], seed: int = 0) 
 
 def _arguments(values: Mapping[str, Any]) -> str:
     """Values as a call's arguments in Python, with double quotes: the line stands in single ones."""
-    texts = {name: json.dumps(v) if isinstance(v, str) else repr(v) for name, v in values.items()}
+    # Not JSON's escapes: what it writes as two (an emoji) are two characters in Python.
+    texts = {
+        name: json.dumps(v, ensure_ascii=False) if isinstance(v, str) else repr(v)
+        for name, v in values.items()
+    }
     if all(name.isidentifier() and not keyword.iskeyword(name) for name in texts):
         return ", ".join(f"{name}={text}" for name, text in texts.items())
     return "**{" + ", ".join(f"{json.dumps(name)}: {text}" for name, text in texts.items()) + "}"

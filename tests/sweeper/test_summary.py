@@ -68,6 +68,14 @@ def test_a_functions_command_line_calls_it_with_the_same_params(tmp_path):
         assert done.stdout.strip() == repr(sorted(PARAMS.items()))
 
 
+def test_a_functions_command_line_holds_any_letter(tmp_path):
+    (tmp_path / "mine.py").write_text("def call(text):\n    return len(text), text\n")
+    text = "\U0001f600 \u00e4\u65e5'\"\n\\"
+    line = command_line(config("{function: 'mine:call'}", "{}", tmp_path), {"text": text})
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == repr((len(text), text))
+
+
 def test_a_commands_line_is_the_filled_command():
     demo = config("{command: 'python train.py {args:dashes} --x={x}'}", "{learning_rate: 0.5}")
     words = shlex.split(command_line(demo, {"x": 0.25, "words": "a b"}))
