@@ -754,10 +754,10 @@ def _member(front: Sequence[Member], config: SweepConfig, cost: str | None) -> M
 
 def parse_cost(text: str, config: SweepConfig) -> float:
     """A cost as typed: a duration where the cost is in seconds, a number otherwise."""
-    from sweeper.units import parse_duration
+    from sweeper.units import parse_duration, parse_number
 
     try:
-        cost = parse_duration(text) if config.cost.name == "seconds" else float(text)
+        cost = parse_duration(text) if config.cost.name == "seconds" else parse_number(text)
         if not cost > 0:
             raise ValueError
         return cost

@@ -80,6 +80,12 @@ def format_number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def parse_number(text: str) -> float:
+    """A number as `format_number` writes it, `510.3k`, or as people do; ValueError otherwise."""
+    unit = {"k": 1e3, "M": 1e6, "G": 1e9}.get(text.strip()[-1:])
+    return float(text) if unit is None else float(text.strip()[:-1]) * unit
+
+
 def format_cost(cost: float, name: str) -> str:
     """A cost with its unit; one that is called just cost has none."""
     if name == "seconds":

@@ -505,6 +505,10 @@ def test_the_cost_that_a_table_shows_buys_its_member():
     front = [Member({}, cost, cost, number) for number, cost in enumerate((0.10000002, 2.5, 3.5300004))]
     for cost, trial in {"0.1s": 0, "2.49s": 0, "2.5": 1, "3.52s": 1, "3.53s": 2, "1h": 2}.items():
         assert cli._member(front, config.parse(text, default_name="t"), cost).trial == trial
+    steps = config.parse(text + "cost: {name: steps}\n", default_name="t")
+    front = [Member({}, cost, cost, number) for number, cost in enumerate((900, 510_310, 1_017_200, 2.5e9))]
+    for cost, trial in {"900": 0, "510.2k": 0, "510.3k": 1, "1.017M": 2, "2.5G": 3, "1e6": 1}.items():
+        assert cli._member(front, steps, cost).trial == trial
 
 
 def test_plot_writes_where_it_is_told(whole, monkeypatch, capsys):
