@@ -178,7 +178,8 @@ def _panel(axes: Any, parameter: Parameter, found: Sequence[Slice], done: Sequen
     for index, one in enumerate(found):
         colour = COLOURS[one.label]
         if parameter.values:
-            beside = 0.08 * (index - (len(found) - 1) / 2)
+            # Three marks a category; of many closer together, or they would stand over the next name.
+            beside = min(0.08, 0.6 / len(parameter.values)) * (index - (len(found) - 1) / 2)
             axes.errorbar(one.places + beside, one.scores, 1.96 * one.sds, fmt="_", color=colour, zorder=4)
             axes.plot(one.own[0] + beside, one.own[1], **_OWN, color=colour)
             continue
@@ -201,7 +202,7 @@ def _panel(axes: Any, parameter: Parameter, found: Sequence[Slice], done: Sequen
     axes.xaxis.set_major_formatter(FixedFormatter(labels))
     axes.tick_params(labelsize=9)
     if parameter.values and len(labels) * (max(map(len, labels)) + 1) > 30:  # they would touch
-        axes.tick_params(axis="x", labelsize=6.5, rotation=40, pad=1)
+        axes.tick_params(axis="x", labelsize=min(6.5, 88 / len(labels)), rotation=40, pad=1)
         for tick in axes.get_xticklabels():
             tick.set(ha="right", rotation_mode="anchor")
     if not parameter.values:  # inside the panel, clear of its neighbour's

@@ -5,9 +5,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from sweeper import Sweeper
-from sweeper.slices import _shortened, plot_parameters, slices
+from sweeper.plots import DPI
+from sweeper.slices import COLOURS, COLUMNS, WIDTH, Slice, _panel, _shortened, plot_parameters, slices
+from sweeper.space import Space
 
 SPACE = {
     "steps": {"distribution": "log", "type": "int", "min": 10, "max": 1000},
@@ -132,6 +136,27 @@ CASES = {
     "all scores equal": {"space": ONE, "function": lambda p: 0.0},
     "huge": {"space": ONE, "function": lambda p: 1e12 * p["x"]},
 }
+
+
+def test_of_many_categories_marks_and_names_stay_at_their_own():
+    figure = Figure(figsize=(WIDTH, 3), dpi=DPI)
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(figure.add_gridspec(1, COLUMNS, wspace=0.1, left=0.1, right=0.985)[0, 0])
+    names = [f"option{number:02d}" for number in range(20)]
+    places = -1 + (2 * np.arange(20) + 1) / 20
+    zeros = np.zeros(20)
+    found = [Slice(label, places, zeros, zeros, zeros + 1, (places[3], 0.0)) for label in COLOURS]
+    _panel(axes, Space({"kind": {"values": names}}).parameters["kind"], found, [])
+    for line in axes.lines:
+        for at in np.ravel(line.get_xdata()):
+            assert np.abs(places - at).min() < 0.7 / 20  # a place is 2 / 20 wide
+    renderer = figure.canvas.get_renderer()
+    figure.canvas.draw()
+    labels = [label for label in axes.get_xticklabels() if label.get_text()]
+    assert len(labels) == 20
+    high = labels[0].get_fontsize() * DPI / 72
+    ends = [label.get_window_extent(renderer).x1 for label in labels]
+    assert np.diff(ends).mean() * np.sin(np.radians(40)) > 0.95 * high
 
 
 def test_categories_are_told_apart_by_their_labels():
