@@ -298,8 +298,9 @@ def run_summary(
         )
     elif outcome.reason in ("cost", "time"):
         lines.append(f"go on      {shlex.join(again)} with a larger budget.{outcome.reason}")
-    if front:
+    if sum(trial.status == "done" and not trial.excluded for trial in trials) >= 3:  # it refuses fewer
         lines.append(f"explain    sweep plot parameters {config.name}")
+    if front:
         lines.append(f"verify     sweep verify {config.name}")
     return "\n".join(lines)
 

@@ -449,11 +449,25 @@ def test_accidents_are_named_at_the_end(here):
     assert "accidents" not in run_summary(parse(COMMAND), [], [], outcome, Path("p.png"), ["sweep"])
 
 
+def test_a_picture_of_the_parameters_is_offered_where_there_is_one(here):
+    outcome = Outcome("trials", "", here, {}, 0, 1.0, 0.0)
+    front = [Member({"x": 0.5, "steps": 10}, 1.0, 2.0, 1)]
+    done, failed = (SimpleNamespace(status=s, score=1.0, excluded=False) for s in ("done", "failed"))
+    excluded = SimpleNamespace(status="done", score=1.0, excluded=True)
+    for rows, offered in ([done] * 3, True), ([done, done, failed, excluded], False):
+        told = run_summary(parse(COMMAND), rows, front, outcome, Path("p.png"), ["sweep"])
+        assert ("sweep plot parameters" in told) == offered
+        assert "sweep verify" in told
+
+
 def test_scores_that_never_differ_are_named_at_the_end(here):
     outcome = Outcome("trials", "", here, {}, 0, 1.0, 0.0)
 
     def told(*scores):
-        rows = [SimpleNamespace(status="done" if s is not None else "failed", score=s) for s in scores]
+        states = ["done" if score is not None else "failed" for score in scores]
+        rows = [
+            SimpleNamespace(status=s, score=x, excluded=False) for s, x in zip(states, scores, strict=True)
+        ]
         return run_summary(parse(COMMAND), rows, [], outcome, Path("p.png"), ["sweep"])
 
     assert "no signal  all 3 scores are 0: do the trials read their params" in told(0.0, None, 0.0, 0.0)
