@@ -105,7 +105,15 @@ def plot_pareto(
 
 def plain(name: str) -> str:
     """A user's name as it is: no control characters, and no dollar starts a formula."""
-    return "".join(c for c in name if c.isprintable())[:60].replace("$", r"\$")
+    return shortened("".join(c for c in name if c.isprintable()), 60).replace("$", r"\$")
+
+
+def shortened(text: str, length: int) -> str:
+    """The text; of a longer one its beginning and its end, by which such names differ."""
+    if len(text) <= length:
+        return text
+    end = (length - 1) // 2
+    return f"{text[: length - 1 - end]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - end :]}"
 
 
 def fit(figure: Figure, text: Any, room: float) -> None:
@@ -122,7 +130,7 @@ def fit(figure: Figure, text: Any, room: float) -> None:
     for length in range(len(whole) - 1, 0, -1):
         if not wide():
             return
-        text.set_text(whole[:length].replace("$", r"\$") + "\N{HORIZONTAL ELLIPSIS}")
+        text.set_text(shortened(whole, length).replace("$", r"\$"))
 
 
 def fit_legend(figure: Figure, place: Any, handles: Sequence[Any], **where: Any) -> None:

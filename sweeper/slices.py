@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
 
 from sweeper.files import write_whole
 from sweeper.parameter import Parameter
-from sweeper.plots import DPI, GREY, INK, PlottedTrial, finite, fit, fit_legend, plain, style
+from sweeper.plots import DPI, GREY, INK, PlottedTrial, finite, fit, fit_legend, plain, shortened, style
 from sweeper.proposer import Member, Sweeper
 from sweeper.summary import scalar, three_budgets
 from sweeper.units import format_cost, format_number
@@ -211,8 +211,8 @@ def _panel(axes: Any, parameter: Parameter, found: Sequence[Slice], done: Sequen
 
 
 def _shortened(text: str) -> str:
-    """A category's name; of a long one its beginning and its end, by which such names differ."""
-    return plain(text if len(text) <= 11 else f"{text[:5]}\N{HORIZONTAL ELLIPSIS}{text[-5:]}")
+    """A category's name, which has little room."""
+    return plain(shortened(text, 11))
 
 
 def _middle(parameter: Parameter) -> float:

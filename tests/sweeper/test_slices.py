@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from sweeper import Sweeper
-from sweeper.plots import DPI
+from sweeper.plots import DPI, fit, plain
 from sweeper.slices import COLOURS, COLUMNS, WIDTH, Slice, _panel, _shortened, plot_parameters, slices
 from sweeper.space import Space
 
@@ -157,6 +157,20 @@ def test_of_many_categories_marks_and_names_stay_at_their_own():
     high = labels[0].get_fontsize() * DPI / 72
     ends = [label.get_window_extent(renderer).x1 for label in labels]
     assert np.diff(ends).mean() * np.sin(np.radians(40)) > 0.95 * high
+
+
+def test_long_names_are_told_apart_by_their_titles():
+    figure = Figure(figsize=(WIDTH, 3), dpi=DPI)
+    FigureCanvasAgg(figure)
+    shown = []
+    for end in ("one", "two"):
+        title = figure.text(0, 0, plain(f"network_encoder_self_attention_layer_norm_epsilon_of_the_{end}"))
+        fit(figure, title, 400)
+        assert title.get_window_extent().width <= 400
+        shown.append(title.get_text())
+    assert shown[0] != shown[1]
+    assert plain("a" * 100 + "1") != plain("a" * 100 + "2")
+    assert plain("a" * 60) == "a" * 60
 
 
 def test_categories_are_told_apart_by_their_labels():
