@@ -24,7 +24,7 @@ from matplotlib.transforms import IdentityTransform
 
 from sweeper.files import write_whole
 from sweeper.summary import FrontMember, three_budgets
-from sweeper.units import format_cost, format_number, format_seconds
+from sweeper.units import digits, format_cost, format_number, format_seconds
 
 INK, GREY, FAINT = "#1f2430", "#6b7280", "#e5e7eb"
 SIZE = (7.2, 4.5)  # inches; 1440 x 900 pixels
@@ -432,9 +432,12 @@ def _annotate(
     line = _staircase_pixels(axes, members)
     taken: list[tuple[float, float, float, float]] = []
     up = -1.0 if goal == "minimize" else 1.0
+    scores = [member.score for member in members]
+    places = digits(min(scores), max(scores), 100)  # as in the table
     for label, member in reversed(three_budgets(members, goal)):
+        said = f"{label}: {format_number(member.score, places)}\n{format_cost(member.cost, plain(cost_name))}"
         text = axes.text(
-            0, 0, f"{label}: {format_number(member.score)}\n{format_cost(member.cost, plain(cost_name))}",
+            0, 0, said,
             size=10.5, color=INK, linespacing=1.25, zorder=7, ha="left", va="bottom",
             bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "#d1d5db"},
         )  # fmt: skip

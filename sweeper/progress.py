@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from sweeper.config import SweepConfig
 from sweeper.logs import last_lines, printable
-from sweeper.units import format_cost, format_number, format_seconds
+from sweeper.units import digits, format_cost, format_number, format_seconds
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -239,10 +239,12 @@ def front_rows(
 ) -> list[tuple[str, str, str]]:
     """Cells (cost, score, trial) of at most `rows` members of the front."""
     seconds = config.cost.name == "seconds"
+    scores = [score for _, score, _ in front]
+    places = digits(min(scores), max(scores), 100) if scores else 4  # 0.99991 is not 0.99994
     return [
         (
             format_seconds(cost) if seconds else format_number(cost),
-            format_number(score),
+            format_number(score, places),
             "" if number is None else str(number),
         )
         for cost, score, number in thinned(front, rows)

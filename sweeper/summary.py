@@ -17,7 +17,7 @@ from sweeper.history import ran
 from sweeper.logs import last_lines, printable
 from sweeper.objectives import UNENDED, is_path, trial_seed
 from sweeper.progress import front_head, front_rows
-from sweeper.units import format_bytes, format_cost, format_number, format_seconds
+from sweeper.units import digits, format_bytes, format_cost, format_number, format_seconds
 from sweeper.yaml12 import write_yaml
 
 if TYPE_CHECKING:
@@ -228,12 +228,15 @@ def member_summary(config: SweepConfig, member: FrontMember, label: str = "") ->
     doubt = 1.96 * (member.score_sd or 0.0)
     sure = f" ± {format_number(doubt)}" if doubt > known else ""
     price = format_cost(member.cost, config.cost.name)
-    head = f"{config.metric.name} {format_number(member.score)}{sure} for {price}"
+    places = digits(member.score - doubt, member.score + doubt) if sure else 4
+    head = f"{config.metric.name} {format_number(member.score, places)}{sure} for {price}"
     where = "on the curve of " if member.shorter else ""
     trial = f" ({where}trial {member.trial})" if member.trial is not None else ""
     text = f"{label}: {head}{trial}" if label else f"{head}{trial}"
     if member.high - member.low > known:
-        text += f", single trials {format_number(member.low)} to {format_number(member.high)}"
+        places = digits(member.low, member.high)
+        low, high = format_number(member.low, places), format_number(member.high, places)
+        text += f", single trials {low} to {high}"
     if member.success < RELIABLE:
         text += f"; 1 trial in {max(2, round(1 / (1 - member.success)))} there fails or collapses"
     text += "\n" + settings_yaml(config, member.params).rstrip()

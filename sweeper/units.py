@@ -71,13 +71,21 @@ def format_seconds(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24:02d} h"
 
 
-def format_number(value: float) -> str:
+def digits(low: float, high: float, parts: int = 10) -> int:
+    """How many significant digits, four to twelve, tell apart `parts` steps from `low` to `high`."""
+    span = high - low
+    if not 0 < span < math.inf:
+        return 4
+    return min(12, max(4, math.ceil(math.log10(max(abs(low), abs(high)) / span * parts))))
+
+
+def format_number(value: float, digits: int = 4) -> str:
     """Four significant digits, large numbers with k, M, G: `0.003142`, `431.5`, `1.25M`."""
     size = abs(value)
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if 0.99995 * unit <= size < 0.99995e13:
-            return f"{value / (1e3 if letter == 'k' else unit):.4g}{letter}"
-    return f"{value:.4g}"
+            return f"{value / (1e3 if letter == 'k' else unit):.{digits}g}{letter}"
+    return f"{value:.{digits}g}"
 
 
 def parse_number(text: str) -> float:

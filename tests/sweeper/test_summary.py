@@ -10,7 +10,15 @@ import pytest
 
 from sweeper.cli import _settings
 from sweeper.config import parse
-from sweeper.summary import command_line, edges, member_summary, settings, settings_yaml, three_budgets
+from sweeper.summary import (
+    command_line,
+    edges,
+    front_lines,
+    member_summary,
+    settings,
+    settings_yaml,
+    three_budgets,
+)
 from sweeper.units import format_cost, format_number, format_seconds
 from sweeper.yaml12 import read_yaml
 
@@ -74,6 +82,20 @@ def test_a_functions_command_line_holds_any_letter(tmp_path):
     line = command_line(config("{function: 'mine:call'}", "{}", tmp_path), {"text": text})
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == repr((len(text), text))
+
+
+def test_scores_that_lie_close_together_are_told_apart():
+    demo = config("{synthetic: log}")
+    scores = [1234567.0031, 1234567.0054, 1234567.0078]
+    rows = front_lines(demo, [(10.0 + i, score, i) for i, score in enumerate(scores)])
+    shown = [row.split()[2] for row in rows[1:]]
+    assert shown == ["1.2345670031M", "1.2345670054M", "1.2345670078M"]
+    assert "431.5" in front_lines(demo, [(1.0, 12.3456, 1), (2.0, 431.52, 2)])[2]
+    text = member_summary(demo, Member(scores[2], 11.0, 1, 1e-4, low=scores[1], high=scores[2]))
+    assert text.startswith("score 1.2345670078M ± 0.000196 for 11.0 s (trial 1)")
+    assert "single trials 1.234567005M to 1.234567008M" in text
+    text = member_summary(demo, Member(976.04, 11.0, 1, 7.6, low=956.31, high=982.94))
+    assert text.startswith("score 976 ± 14.9 for 11.0 s (trial 1), single trials 956.3 to 982.9")
 
 
 def test_a_commands_line_is_the_filled_command():
