@@ -152,6 +152,9 @@ def plot_parameters(
         for label, member in budgets
     ]  # fmt: skip
     handles.append(Patch(color=INK, alpha=0.12, linewidth=0, label="95 % interval"))
+    ranges = [found for name, found in panels.items() if not tuner.space.parameters[name].values]
+    if any((one.success < 0.5).any() for found in ranges for one in found):
+        handles.append(Line2D([], [], color=GREY, linewidth=1.0, linestyle=":", label="most fail"))
     handles.append(Line2D([], [], linestyle="none", marker=".", color="#9ca3af", label="trials"))
     fit_legend(figure, figure, handles, loc="center left", bbox_to_anchor=(0.012, 1 - 0.53 / height))
     picture = io.BytesIO()

@@ -1,7 +1,7 @@
 """What is said of each parameter is what the models expect, and its picture shows it whatever the space."""
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -171,6 +171,19 @@ def test_long_names_are_told_apart_by_their_titles():
     assert shown[0] != shown[1]
     assert plain("a" * 100 + "1") != plain("a" * 100 + "2")
     assert plain("a" * 60) == "a" * 60
+
+
+@pytest.mark.parametrize("chance", [0.2, 0.8])
+def test_the_legend_says_what_a_dotted_line_is(chance, swept, tmp_path, monkeypatch):
+    def changed(*given) -> dict[str, list[Slice]]:
+        ends = {name: [replace(one, success=one.success * 0 + chance) for one in s] for name, s in found}
+        return {name: ends[name] for name in ("rate", "steps")}
+
+    found, told = slices(swept.tuner, swept.tuner.front()).items(), []
+    monkeypatch.setattr("sweeper.slices.slices", changed)
+    monkeypatch.setattr("sweeper.slices.fit_legend", lambda f, p, handles, **w: told.extend(handles))
+    plot_parameters(tmp_path / "p.png", swept.tuner, swept.trials)
+    assert ("most fail" in [handle.get_label() for handle in told]) == (chance < 0.5)
 
 
 def test_categories_are_told_apart_by_their_labels():
