@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
@@ -105,7 +106,13 @@ def plot_pareto(
 
 def plain(name: str) -> str:
     """A user's name as it is: no control characters, and no dollar starts a formula."""
-    return shortened("".join(c for c in name if c.isprintable()), 60).replace("$", r"\$")
+    return shortened(drawable("".join(c for c in name if c.isprintable())), 60).replace("$", r"\$")
+
+
+def drawable(text: str) -> str:
+    """The text; letters that the font lacks as escapes, for it draws one and the same box for all of them."""
+    known = get_font(findfont(FontProperties())).get_charmap()
+    return "".join(c if ord(c) in known else c.encode("ascii", "backslashreplace").decode() for c in text)
 
 
 def shortened(text: str, length: int) -> str:

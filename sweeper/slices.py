@@ -19,7 +19,19 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
 
 from sweeper.files import write_whole
 from sweeper.parameter import Parameter
-from sweeper.plots import DPI, GREY, INK, PlottedTrial, finite, fit, fit_legend, plain, shortened, style
+from sweeper.plots import (
+    DPI,
+    GREY,
+    INK,
+    PlottedTrial,
+    drawable,
+    finite,
+    fit,
+    fit_legend,
+    plain,
+    shortened,
+    style,
+)
 from sweeper.proposer import Member, Sweeper
 from sweeper.summary import scalar, three_budgets
 from sweeper.units import format_cost, format_number
@@ -215,7 +227,7 @@ def _panel(axes: Any, parameter: Parameter, found: Sequence[Slice], done: Sequen
 
 def _shortened(text: str) -> str:
     """A category's name, which has little room."""
-    return plain(shortened(text, 11))
+    return plain(shortened(drawable(text), 11))
 
 
 def _middle(parameter: Parameter) -> float:

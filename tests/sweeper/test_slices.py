@@ -186,6 +186,16 @@ def test_the_legend_says_what_a_dotted_line_is(chance, swept, tmp_path, monkeypa
     assert ("most fail" in [handle.get_label() for handle in told]) == (chance < 0.5)
 
 
+def test_letters_that_the_font_lacks_are_told_apart(tmp_path, recwarn):
+    names = ["\u65e5\u672c", "\u65e5\u4e2d", "\u00e4\u00f6\u00fc"]
+    swept = sweep(
+        count=4, space={"kind": {"values": names}, "x": {"min": 0, "max": 1}}, function=lambda p: 1.0
+    )
+    plot_parameters(tmp_path / "p.png", swept.tuner, swept.trials, name=names[0])
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+    assert [_shortened(name) for name in names] == ["\\u65e\u2026u672c", "\\u65e\u2026u4e2d", names[2]]
+
+
 def test_categories_are_told_apart_by_their_labels():
     assert [_shortened(name) for name in ("unbounded", "mobilenet_v2", "mobilenet_v3", "a$b$c$d$e$f$g")] == [
         "unbounded", "mobil…et_v2", "mobil…et_v3", r"a\$b\$c…e\$f\$g",
