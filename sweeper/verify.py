@@ -11,7 +11,7 @@ import numpy as np
 from sweeper.config import SweepConfig
 from sweeper.logs import last_lines, printable
 from sweeper.summary import FrontMember
-from sweeper.units import format_cost, format_number
+from sweeper.units import digits, format_cost, format_number
 
 FIRST_SEED = 500_000  # a sweep's trials count up from far below; every sweep seed has a thousand of its own
 
@@ -49,7 +49,8 @@ def verify(config: SweepConfig, member: FrontMember, seeds: int, say: Callable[[
         say(verdict(name, scores, member.score, member.score_sd or 0.0))
         if single and member.low < member.high:
             inside = sum(member.low <= score <= member.high for score in scores)
-            between = f"{format_number(member.low)} to {format_number(member.high)}"
+            places = digits(member.low, member.high)
+            between = " to ".join(format_number(end, places) for end in (member.low, member.high))
             say(f"{inside} of {len(scores)} lie in {between}, where nine of ten single trials were expected")
         say(f"cost {format_cost(float(np.mean(costs)), unit)} on average")
     if len(scores) < seeds:
@@ -75,6 +76,8 @@ def verdict(name: str, scores: Sequence[float], claimed: float, sd: float = 0.0)
     mean = float(np.mean(scores))
     if len(scores) < 2:
         return f"{name} {format_number(mean)} (one score has no interval)"
-    text = f"{name} {format_number(mean)}, 95 % interval {format_number(low)} to {format_number(high)}"
+    places = digits(min(low, claimed), max(high, claimed))  # what differs must not look the same
+    shown = [format_number(value, places) for value in (mean, low, high, claimed)]
     agrees = low <= claimed + 1.96 * sd and claimed - 1.96 * sd <= high
-    return f"{text}: {'agrees with' if agrees else 'differs from'} the sweep's {format_number(claimed)}"
+    text = f"{name} {shown[0]}, 95 % interval {shown[1]} to {shown[2]}"
+    return f"{text}: {'agrees with' if agrees else 'differs from'} the sweep's {shown[3]}"

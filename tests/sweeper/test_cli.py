@@ -34,7 +34,7 @@ from sweeper.progress import TrainingLine, observer, panel
 from sweeper.proposer import Member
 from sweeper.store import Point, Store, TrialRow
 from sweeper.summary import run_summary
-from sweeper.verify import verify
+from sweeper.verify import verdict, verify
 from sweeper.yaml12 import read_yaml
 from trainer import training
 from trainer.checkpoint import load
@@ -523,6 +523,12 @@ def test_the_cost_that_a_table_shows_buys_its_member():
     front = [Member({}, cost, cost, number) for number, cost in enumerate((900, 510_310, 1_017_200, 2.5e9))]
     for cost, trial in {"900": 0, "510.2k": 0, "510.3k": 1, "1.017M": 2, "2.5G": 3, "1e6": 1}.items():
         assert cli._member(front, steps, cost).trial == trial
+
+
+def test_a_verdict_shows_what_differs():
+    text = verdict("score", [0.99991, 0.99992, 0.99991], 0.99995)
+    assert text == "score 0.999913, 95 % interval 0.999899 to 0.999928: differs from the sweep's 0.99995"
+    assert verdict("score", [90.0, 110.0], 101.234).endswith("-27.06 to 227.1: agrees with the sweep's 101.2")
 
 
 def test_plot_writes_where_it_is_told(whole, monkeypatch, capsys):
