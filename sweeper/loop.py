@@ -622,11 +622,8 @@ class _Session:
         result = objectives.with_cost(result, self.config.cost.name, live.points, self.config.objective.seeds)
         if result.status == "stopped":
             result = replace(result, message=live.stopped)
+        result = objectives.on_scale(result, self.config.metric.scale)
         points = tuple(Point(*point) for point in result.points)
-        shown = points[-1].score if result.status == "stopped" and points else result.score
-        if self.config.metric.scale == "percentile" and shown is not None and not 0 <= shown <= 1:
-            said = f"reported a score of {shown:g}; 'scale: percentile' is for shares between 0 and 1"
-            result = replace(result, status="failed", score=None, failure="bad_score", message=said)
         row = replace(
             row,
             status=result.status,

@@ -102,6 +102,15 @@ def with_cost(
     return replace(result, cost=cost, points=curve)
 
 
+def on_scale(result: Result, scale: str) -> Result:
+    """The result, or the failure that it is where the metric's scale knows no such score."""
+    shown = result.points[-1][2] if result.status == "stopped" and result.points else result.score
+    if scale != "percentile" or shown is None or 0 <= shown <= 1:
+        return result
+    said = f"reported a score of {shown:g}; 'scale: percentile' is for shares between 0 and 1"
+    return replace(result, status="failed", score=None, failure="bad_score", message=said)
+
+
 class Stopped(BaseException):
     """Ends a function's trial that the driver gave up; no `except Exception` on the way holds it."""
 

@@ -16,7 +16,7 @@ from sweeper import warm
 from sweeper.errors import ConfigError
 from sweeper.executors import result_from
 from sweeper.history import verdict
-from sweeper.objectives import Result, with_cost
+from sweeper.objectives import Result, on_scale, with_cost
 from sweeper.store import Lock, Point, Store, TrialRow
 
 
@@ -126,7 +126,8 @@ def _add(store: Store, folder: Path) -> None:
                 continue
             for _ in range(attempt - attempts):
                 store.start_trial(number, 0)
-            result = with_cost(result, cost_name, [], seeds)
+            # As the loop judges it: the proposer would refuse a score that its scale does not know.
+            result = on_scale(with_cost(result, cost_name, [], seeds), settings["metric"]["scale"])
             store.end_trial(
                 number,
                 result.status,

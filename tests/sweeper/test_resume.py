@@ -168,6 +168,25 @@ def test_a_result_that_the_driver_could_not_record_any_more_is_taken_from_the_tr
     assert not any(line.startswith("start 1 ") for line in calls(tmp_path))
 
 
+def test_a_score_off_its_scale_that_was_not_recorded_any_more_fails_its_trial_and_not_the_run(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "t.yaml").write_text(CONFIG)
+    settings = config.load(tmp_path / "t.yaml", ["metric.scale=percentile"])
+    with Store.create(tmp_path / "run", settings) as store:
+        trial = loop.rebuild(store).ask()
+        store.add_trial(1, trial.params, trial.origin, trial.record())
+        store.start_trial(1, 0)
+        folder = store.trial_folder(1)
+        folder.mkdir(parents=True)
+        first = {"trial": 1, "attempt": 1, "ask": {"told": [], "record": {}, "earlier": {}}}
+        last = {"end": vars(objectives.Result("done", 55.0, 2.0, points=[(None, 2.0, 55.0)], seconds=1.0))}
+        (folder / "reports.jsonl").write_text(f"{json.dumps(first)}\n{json.dumps(last)}\n")
+        assert catch_up(store)
+        row = store.trial(1)
+        assert (row.status, row.failure, row.score, row.cost) == ("failed", "bad_score", None, 2.0)
+
+
 def test_a_torn_database_is_written_anew_from_the_trials_folders(tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text(CONFIG)
     (tmp_path / "mine.py").write_text(OBJECTIVE)
