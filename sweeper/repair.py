@@ -156,6 +156,8 @@ def _witnesses(folder: Path, rows: Mapping[int, TrialRow]) -> dict[int, Witness]
     the ask (what was told before it, and its record), the attempt, and the result if it got that far."""
     found: dict[int, Witness] = {}
     for path in sorted((folder / "trials").glob("[0-9]*/reports.jsonl")):
+        if not path.parent.name.isdecimal():  # a user's copy: 000012.bak
+            continue
         number = int(path.parent.name)
         if number in rows and rows[number].status not in ("queued", "running"):
             continue

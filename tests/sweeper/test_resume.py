@@ -226,6 +226,15 @@ def test_a_torn_witness_is_not_believed(tmp_path: Path) -> None:
             assert store.trial(1).status == "running"
 
 
+def test_a_copy_of_a_trials_folder_is_no_trial(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(CONFIG)
+    with Store.create(tmp_path / "run", config.load(tmp_path / "t.yaml")) as store:
+        for name in ("000001.bak", "2 copy"):
+            (tmp_path / "run" / "trials" / name).mkdir()
+            (tmp_path / "run" / "trials" / name / "reports.jsonl").write_text("{}\n")
+        assert catch_up(store) == ""
+
+
 def test_a_power_cut_costs_nothing_that_a_trials_folder_knows(tmp_path: Path) -> None:
     """The database cut at many offsets, its log too: it opens, or is written anew, and is whole."""
     (tmp_path / "t.yaml").write_text(CONFIG)
