@@ -739,8 +739,10 @@ class _Session:
         """The budget is spent: what has ended is told, and proposals never started will not be."""
         with self.store.transaction():
             for number in self.queue:
+                row = self.rows[number] = replace(self.rows[number], status="stopped")
                 self.store.end_trial(number, "stopped", message="the budget was spent before it started")
-                self.rows[number] = replace(self.rows[number], status="stopped")
+                if row.origin == ENQUEUED:  # the user wants it tried: it waits for a larger budget
+                    self.store.add_event("enqueue", None, {"params": row.params})
             self.untold += self.queue
             self._tell()
         self.queue.clear()

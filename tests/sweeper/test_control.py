@@ -308,6 +308,21 @@ def test_what_is_enqueued_too_late_is_said_to_be(here: Path, capsys: pytest.Capt
         run.end()
 
 
+def test_what_was_enqueued_outlives_a_budget_that_was_spent_before_it_started(here: Path) -> None:
+    Store.create(here / "runs" / "demo", config.load(here / "demo.yaml")).close()
+    sweep("enqueue", "--set", "lr=0.02", "--set", "steps=77")
+    (here / "gate").write_text("1")
+    with live(here) as run:
+        run.until(lambda counts: counts["running"] == 1)
+        sweep("stop")
+        run.end()
+    for budget in ("budget.time=0.001", "budget.trials=1"):
+        with live(here, budget) as run:
+            run.end()
+    wanted = [row.status for row in rows(here) if row.params == {"lr": 0.02, "steps": 77}]
+    assert wanted == ["stopped", "done"]
+
+
 def test_a_pause_does_not_make_the_rest_take_longer(here: Path) -> None:
     (here / "gate").write_text("3")
     with live(here) as run:
