@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from sweeper import warm
+from sweeper.control import enqueued
 from sweeper.errors import ConfigError
 from sweeper.executors import result_from
-from sweeper.history import verdict
+from sweeper.history import ENQUEUED, verdict
 from sweeper.objectives import Result, on_scale, with_cost
 from sweeper.store import Lock, Point, Store, TrialRow
 
@@ -122,6 +123,10 @@ def _add(store: Store, folder: Path) -> None:
                         told.add(earlier)
                 record = ask["record"]
                 store.add_trial(number, record["params"], record["origin"], record)
+                if record["origin"] == ENQUEUED:  # the user's wish that it was need not be met again
+                    wishes = [wish for wish, params in enqueued(store) if params == record["params"]]
+                    for wish in wishes[:1]:
+                        store.add_event("dequeue", number, {"enqueue": wish})
             if result is None or attempt < attempts:
                 continue
             for _ in range(attempt - attempts):

@@ -226,6 +226,23 @@ def test_a_torn_witness_is_not_believed(tmp_path: Path) -> None:
             assert store.trial(1).status == "running"
 
 
+def test_what_was_enqueued_is_not_tried_again_where_the_database_has_forgotten_that_it_was(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "t.yaml").write_text(CONFIG)
+    with Store.create(tmp_path / "run", config.load(tmp_path / "t.yaml")) as store:
+        wanted = {"lr": 0.01, "steps": 77}
+        for _ in range(2):
+            store.add_event("enqueue", None, {"params": wanted})
+        trial = loop.rebuild(store).ask(among=[wanted])
+        folder = store.trial_folder(1)
+        folder.mkdir(parents=True)
+        ask = {"told": [], "record": trial.record(), "earlier": {}}
+        (folder / "reports.jsonl").write_text(json.dumps({"trial": 1, "attempt": 1, "ask": ask}))
+        assert catch_up(store)
+        assert [params for _, params in control.enqueued(store)] == [wanted]
+
+
 def test_a_copy_of_a_trials_folder_is_no_trial(tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text(CONFIG)
     with Store.create(tmp_path / "run", config.load(tmp_path / "t.yaml")) as store:
