@@ -93,12 +93,12 @@ def with_cost(
     result: Result, cost_name: str, points: Sequence[tuple[Any, float, float]], seeds: int = 1
 ) -> Result:
     """The result with its points and its cost, also where its worker did not live to say them: the cost is
-    then what the clock says, divided among the trial's `seeds`, or what its last point says."""
+    then what the clock says, divided among the trial's `seeds`, or what its last point says: the larger."""
     cost, curve = result.cost, result.points or [tuple(point) for point in points]
     if cost is None and cost_name in _WALL_CLOCK and result.seconds > 0:
         cost = result.seconds / seeds
-    if cost is None and curve:
-        cost = curve[-1][1]
+    if result.cost is None and curve:  # what was said to have been spent is spent, in whatever unit
+        cost = max(cost or 0.0, curve[-1][1])
     return replace(result, cost=cost, points=curve)
 
 

@@ -209,6 +209,20 @@ def test_failures_are_told_with_their_cost(tmp_path: Path) -> None:
     assert_repeatable(tmp_path)
 
 
+def test_a_trial_whose_worker_dies_has_cost_no_less_than_it_said(tmp_path: Path) -> None:
+    code = """
+    import os, sweeper
+    def fit(lr, steps):
+        sweeper.report(score=0, cost=700)
+        if os.environ["SWEEP_TRIAL_DIR"].endswith("2"):
+            os._exit(3)
+        return 1, 1000
+    """
+    outcome = sweep(tmp_path, code, "budget.trials=2", "workers.count=1")
+    assert [row.cost for row in rows(tmp_path)] == [1000, 700]
+    assert outcome.spent_cost == 1700
+
+
 def test_a_sweep_whose_trials_all_fail_alike_stops_and_shows_why(tmp_path: Path) -> None:
     code = (
         "def fit(lr, steps):\n    print('loading data')\n    raise OSError(f'no such file: data-{steps}.csv')"
