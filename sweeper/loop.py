@@ -663,7 +663,11 @@ class _Session:
         self.losses[number] = self.losses.get(number, 0) + 1
         if result.signal == signal.SIGKILL:
             self.kills[number] = self.kills.get(number, 0) + 1
-        self.store.requeue_trial(number, "lost", {"signal": result.signal, "message": result.message})
+        loss = {"signal": result.signal, "message": result.message}
+        if self.kills.get(number, 0) >= 2 or self.losses[number] >= MAX_LOSSES:
+            self.store.add_event("lost", number, loss)  # its row keeps when and where it ran last
+        else:
+            self.store.requeue_trial(number, "lost", loss)
         if self.kills.get(number, 0) >= 2:
             message = "killed by SIGKILL twice, which is what running out of memory looks like"
             return replace(result, status="failed", failure="oom", message=message)

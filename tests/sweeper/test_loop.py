@@ -279,6 +279,22 @@ def test_a_trial_that_is_killed_every_time(
     assert_repeatable(tmp_path)
 
 
+def test_a_trial_that_is_given_up_after_a_kill_keeps_when_and_where_it_ran(tmp_path: Path) -> None:
+    code = """
+    import os, signal
+    def fit(lr, steps):
+        if os.environ["SWEEP_TRIAL_DIR"].endswith("2"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return steps, steps
+    """
+    sweep(tmp_path, code, "workers.count=1", "budget.trials=2")
+    before, given_up = rows(tmp_path)
+    assert (given_up.failure, given_up.worker) == ("oom", 0)
+    assert given_up.started is not None
+    assert before.started is not None
+    assert given_up.started > before.started
+
+
 def test_a_sweep_whose_trials_are_all_ended_from_outside_ends(tmp_path: Path) -> None:
     """They count in no budget, so that none would end it."""
     code = f"""
