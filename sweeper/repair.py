@@ -16,7 +16,7 @@ from sweeper import warm
 from sweeper.control import enqueued
 from sweeper.errors import ConfigError
 from sweeper.executors import result_from
-from sweeper.history import ENQUEUED, verdict
+from sweeper.history import ENQUEUED, ran, verdict
 from sweeper.objectives import Result, on_scale, with_cost
 from sweeper.store import Lock, Point, Store, TrialRow
 
@@ -35,6 +35,7 @@ def repair(folder: Path, config: Any) -> tuple[Store, str]:
             store.set_meta(**remembered(folder))
             began = _warm_started(store, config)
             _add(store, folder)
+            left_out = _leave_out(store, folder)
             numbers, finished = len(store.trials(points=False)), _finished(store)
             store.add_event("note", None, {"repaired": numbers, "finished": finished})
         for ending in ("", "-wal"):
@@ -49,24 +50,45 @@ def repair(folder: Path, config: Any) -> tuple[Store, str]:
         shutil.rmtree(draft)
         lock.release()
     return Store.open(folder), (
-        f"the database was torn and is written anew from the trials' folders: {finished} finished trials, "
+        f"the database was torn and is written anew from the trials' folders: {finished} finished trials"
+        f"{left_out}, "
         f"{numbers - finished} to run again (the torn one is kept as run.db.torn){began}"
     )
 
 
 def remembered(folder: Path) -> dict[str, str]:
-    """The config's folder and the time spent, as far as the torn database still knows them."""
+    """The config's folder, the time spent and whether the run is paused, as far as the torn database still
+    knows them."""
+    found = _still_there(folder, "SELECT key, value FROM meta WHERE key IN ('folder', 'elapsed', 'paused')")
+    kept = {str(key): str(value) for key, value in found}
+    try:
+        float(kept.get("elapsed", 0))
+    except ValueError:
+        return {}
+    return kept
+
+
+def _still_there(folder: Path, query: str) -> list[Any]:
+    """Rows of the torn database; none where they cannot be read any more."""
     uri = f"{(folder / 'run.db').resolve().as_uri()}?mode=ro"
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as torn:
             torn.execute("PRAGMA trusted_schema = OFF")
             torn.execute("PRAGMA writable_schema = ON")  # or one that is cut short would be refused
-            found = torn.execute("SELECT key, value FROM meta WHERE key IN ('folder', 'elapsed')")
-            kept = {str(key): str(value) for key, value in found}
-        float(kept.get("elapsed", 0))
-        return kept
-    except (sqlite3.Error, ValueError):
-        return {}
+            return torn.execute(query).fetchall()
+    except sqlite3.Error:
+        return []
+
+
+def _leave_out(store: Store, folder: Path) -> str:
+    """Excludes again what the user had excluded, as far as the torn database still knows it; a word on it."""
+    excluded = {number for (number,) in _still_there(folder, "SELECT number FROM trials WHERE excluded = 1")}
+    again = [row.number for row in store.trials(points=False) if row.number in excluded and ran(row)]
+    with store.transaction():
+        for number in again:
+            store.exclude_trial(number, True)
+            store.add_event("exclude", number)
+    return f", {len(again)} of them excluded" if again else ""
 
 
 def _warm_started(store: Store, config: Any) -> str:

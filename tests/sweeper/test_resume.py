@@ -211,6 +211,23 @@ def test_a_torn_database_is_written_anew_from_the_trials_folders(tmp_path: Path)
     assert sorted(map(int, starts)) == list(range(1, 11))
 
 
+def test_what_was_excluded_and_a_pause_outlive_a_torn_database(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(CONFIG)
+    (tmp_path / "mine.py").write_text(OBJECTIVE)
+    settings = config.load(tmp_path / "t.yaml", ["budget.trials=4", "workers.count=1"])
+    run = tmp_path / "run"
+    loop.run(settings, run)
+    control.ask(run, "exclude", {"trial": 2})
+    control.ask(run, "pause")
+    os.truncate(run / "run.db", (run / "run.db").stat().st_size - 4096)
+    store, said = repair(run, settings)
+    with store:
+        assert "4 finished trials, 1 of them excluded, 0 to run again" in said
+        assert [row.number for row in store.trials() if row.excluded] == [2]
+        assert store.meta()["paused"]
+        assert loop.verify_history(store) == []
+
+
 def test_a_torn_witness_is_not_believed(tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text(CONFIG)
     settings = config.load(tmp_path / "t.yaml")
