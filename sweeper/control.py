@@ -116,6 +116,8 @@ def take(store: Store, word: Word, live: bool = False) -> str | None:
         done = True
     except Refused as refusal:
         said, done = str(refusal), False
+    except (KeyError, TypeError):  # it lacks its params or its trial: not one of ours
+        said, done = f"requests/{word.id}.json holds no word that a run understands", False
     path = store.folder / "requests" / f"{word.id}.json"
     draft = path.with_suffix(".draft")
     draft.write_text(json.dumps({"done": done, "said": said}))

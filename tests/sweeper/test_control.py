@@ -281,6 +281,20 @@ def test_what_is_no_word_is_refused_and_harms_nobody(here: Path) -> None:
     assert list(requests.glob("*.json")) == []
 
 
+@pytest.mark.parametrize("kind", ["enqueue", "exclude"])
+@pytest.mark.parametrize("data", [{}, {"trial": "x", "params": 3}])
+def test_a_word_that_lacks_what_it_is_about_is_refused(
+    here: Path, kind: str, data: dict[str, object]
+) -> None:
+    folder = here / "runs" / "demo"
+    with Store.create(folder, config.load(here / "demo.yaml")) as store:
+        (folder / "requests").mkdir()
+        (folder / "requests" / "a.json").write_text(json.dumps({"kind": kind, "data": data}))
+        (word,) = control.words(folder)
+        assert control.take(store, word) is None
+        assert control.words(folder) == []
+
+
 def test_a_driver_that_does_not_answer_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "PATIENCE", 0.2)
     with Store.create(here / "runs" / "demo", config.load("demo.yaml")):
