@@ -117,10 +117,11 @@ def catch_up(store: Store) -> str:
             store.add_event("note", None, {"caught up": lost, "finished": regained})
     if not lost and not regained:
         return ""
-    trials = f"trials {lost[0]} to {lost[-1]} were missing, " if lost else ""
+    if not lost:  # most often nothing was lost: they ended as the driver did
+        return f"{regained} results that the last session did not record are taken from the trials' folders"
     return (
-        f"the database had lost its last commits: {trials}{regained} results were missing; "
-        "they are back from the trials' folders"
+        f"the database had lost its last commits: trials {lost[0]} to {lost[-1]} were missing, "
+        f"{regained} results were missing; they are back from the trials' folders"
     )
 
 

@@ -211,6 +211,19 @@ def test_a_torn_database_is_written_anew_from_the_trials_folders(tmp_path: Path)
     assert sorted(map(int, starts)) == list(range(1, 11))
 
 
+def test_a_result_that_came_as_the_driver_ended_is_no_lost_commit(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(CONFIG)
+    with Store.create(tmp_path / "run", config.load(tmp_path / "t.yaml")) as store:
+        store.add_trial(1, {"lr": 0.1, "steps": 10})
+        store.start_trial(1, 0)
+        store.trial_folder(1).mkdir(parents=True)
+        first = {"trial": 1, "attempt": 1, "ask": {"told": [], "record": {}, "earlier": {}}}
+        last = {"end": vars(objectives.Result("done", 5.0, 2.0, points=[(None, 2.0, 5.0)], seconds=1.0))}
+        (store.trial_folder(1) / "reports.jsonl").write_text(f"{json.dumps(first)}\n{json.dumps(last)}\n")
+        said = catch_up(store)
+    assert said == "1 results that the last session did not record are taken from the trials' folders"
+
+
 def test_what_was_excluded_and_a_pause_outlive_a_torn_database(tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text(CONFIG)
     (tmp_path / "mine.py").write_text(OBJECTIVE)
