@@ -370,8 +370,9 @@ class Sweeper:
             return [replace(member, params=dict(member.params)) for member in self._front[2]]
         with one_thread():
             models = self._fitted(np.random.default_rng([self.seed, 0]))[1]
-            shown = self._to_value(np.array([point.score for _, _, point in results])).max()
-            expected = self._expected(models, np.stack([trial.unit for _, trial, _ in results]), shown)
+            seen = np.array([point.score for _, _, point in results])
+            shown, best = self._to_value(seen).max(), float(self._sign * (self._sign * seen).max())
+            expected = self._expected(models, np.stack([trial.unit for _, trial, _ in results]), shown, best)
             mean, log_costs, success = expected[0], expected[1], expected[3]
             # No settings to hand out: what mostly fails, and what did far worse than all others promise.
             worse = {id(entry) for entry in self._contradicted(models)}
@@ -413,9 +414,12 @@ class Sweeper:
             for one, value, log_cost, *beyond in expected
         ]
 
-    def _expected(self, models: Models, units: np.ndarray, shown: float = math.inf) -> tuple[np.ndarray, ...]:
+    def _expected(
+        self, models: Models, units: np.ndarray, shown: float = math.inf, best: float = math.nan
+    ) -> tuple[np.ndarray, ...]:
         """Of [n, dim]: modelled scores, log costs; in the user's units the sds of scores; success; the lower
-        and upper ends of single trials' 90 % intervals, none beyond `shown`, the best there was; [n] each."""
+        and upper ends of single trials' 90 % intervals, none beyond `shown`, the best there was, whose score
+        was `best`; [n] each."""
         features = self.space.features(units)
         warped, sd = models.score.predict(features)
         luck = NINE_OF_TEN * models.score.luck(sd)
@@ -426,7 +430,9 @@ class Sweeper:
 
         doubt = models.score.width * sd
         sds = np.abs(scores(warped + doubt) - scores(warped - doubt)) / 2
-        low, high = np.sort([scores(warped - luck, shown), scores(warped + luck, shown)], axis=0)
+        # To the best score as it was: a win rate of 1 is modelled as 0.9999, but lies in what reaches it.
+        reached = np.where(models.score.unwarp(warped + luck) >= shown, best, scores(warped + luck))
+        low, high = np.sort([scores(warped - luck, shown), reached], axis=0)
         log_costs = models.log_cost.predict(features)[0]
         return models.score.unwarp(warped), log_costs, sds, models.success_probability(features), low, high
 

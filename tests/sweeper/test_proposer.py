@@ -709,6 +709,22 @@ def test_the_front_does_not_promise_more_than_any_run_has_shown() -> None:
     assert max(member.score for member in tuner.front()) <= 1.0
 
 
+@pytest.mark.parametrize(
+    ("scale", "goal", "best"),
+    [("percentile", "maximize", 1.0), ("percentile", "minimize", 0.0), ("exponential", "maximize", 1.0)],
+)
+def test_a_perfect_score_lies_in_the_interval_of_what_reaches_it(scale: str, goal: str, best: float) -> None:
+    """All games won: its log odds are not finite, so that it counts as a little less; `verify` counts it."""
+    tuner = Sweeper(ONE, scale=scale, goal=goal, scale_max=1.0 if scale == "exponential" else None, seed=0)
+    for unit in np.linspace(0, 1, 12):
+        won = min(1.0, 0.1 + 2 * float(unit))
+        tuner.observe(
+            {"x": float(unit)}, score=won if goal == "maximize" else 1 - won, cost=1.0 + float(unit)
+        )
+    end = tuner.front()[-1]
+    assert end.low <= best <= end.high
+
+
 def test_what_mostly_fails_is_not_handed_out() -> None:
     tuner = Sweeper(ONE, seed=0)
     for unit in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5):
