@@ -1,8 +1,9 @@
 """The proposers under one roof: `ask()` gives params, `tell(...)` what became of them.
 
 Each is set up as a knowing user of its package would: log cost as the second objective, logarithmic ranges
-declared as such, win rates as log odds, failures in the way the package knows (Optuna's FAIL state) or as a
-bad score at their cost. Peers' packages are imported only when one is asked for.
+declared as such, win rates as log odds. None of them learns from failures by itself: Optuna forgets them and
+goes there again, and a bad score at the little that a crash costs stands at the front's cheap end. So each is
+told the worst score at the dearest cost so far. Peers' packages are imported only when one is asked for.
 """
 
 from __future__ import annotations
@@ -58,6 +59,13 @@ def upward(task: Task, score: float) -> float:
     return score if task.goal == "maximize" else -score
 
 
+def failed_as(task: Task, scores: np.ndarray, log_costs: np.ndarray) -> tuple[float, float]:
+    """Score and log cost that a failure is told as: the worst of those given, which the finished trials had."""
+    if not len(scores):
+        return upward(task, task.floor), math.log(task.cost_max)
+    return float(scores.min()), float(log_costs.max())
+
+
 class Ours:
     """Sweeper, by ask and tell; with `curves` it is told the learning curves."""
 
@@ -104,7 +112,7 @@ class OursCurves(Ours):
 
 
 class _Units:
-    """What proposers in unit coordinates share: the history in arrays, failures as a bad score."""
+    """What proposers in unit coordinates share: the history in arrays."""
 
     def __init__(self, task: Task, seed: int) -> None:
         self.task, self.space = task, task.space
@@ -129,11 +137,12 @@ class _Units:
     def random(self) -> Params:
         return self.space.to_params(self.space.sample(1, self.generator)[0])
 
-    def told_scores(self) -> np.ndarray:
-        """With failures at the worst score seen."""
-        scores = np.array(self.scores)
-        seen = scores[np.isfinite(scores)]
-        return np.where(np.isfinite(scores), scores, seen.min() if len(seen) else 0.0)
+    def told(self) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and log costs of all trials, [n], failures as `failed_as` says."""
+        scores, log_costs = np.array(self.scores), np.array(self.log_costs)
+        failed = ~np.isfinite(scores)
+        scores[failed], log_costs[failed] = failed_as(self.task, scores[~failed], log_costs[~failed])
+        return scores, log_costs
 
 
 class Random(_Units):
@@ -183,7 +192,7 @@ class Protein(_Units):
         good = np.isfinite(self.scores)
         if len(self.units) < self.starts or good.sum() < 2:
             return self.random()
-        scores, log_costs = _unit_range(self.told_scores()), _unit_range(np.array(self.log_costs))
+        scores, log_costs = map(_unit_range, self.told())
         features = self.space.features(np.stack(self.units))
         members = np.flatnonzero(good)[pareto.front(log_costs[good], scores[good])]
         centres = np.stack(self.units)[self.generator.choice(members, self.candidates)]
@@ -248,7 +257,7 @@ def _mean(x: np.ndarray, y: np.ndarray, at: np.ndarray, fitted: Any, steps: int)
 
 
 class _Optuna(ABC):
-    """Optuna with two objectives: score and log cost. Failures are told as FAIL, which samplers leave out."""
+    """Optuna with two objectives: score and log cost."""
 
     def __init__(self, task: Task, seed: int) -> None:
         try:
@@ -262,6 +271,7 @@ class _Optuna(ABC):
         self.study = optuna.create_study(directions=["maximize", "minimize"], sampler=self.sampler(seed))
         self.trial: Any = None
         self.asked: Params = {}
+        self.done: list[tuple[float, float]] = []  # score, log cost
 
     @abstractmethod
     def sampler(self, seed: int) -> Any:
@@ -327,19 +337,22 @@ class _Optuna(ABC):
         failure: str | None,
         points: Sequence[tuple[float, float, float]],
     ) -> None:
-        fail = self.optuna.trial.TrialState.FAIL
-        values = None if score is None else [upward(self.task, score), math.log(cost)]
-        if values is not None and params == self.asked:
+        if score is not None:
+            self.done.append((upward(self.task, score), math.log(cost)))
+            values = self.done[-1]
+        else:
+            scores, log_costs = np.array(self.done).reshape(-1, 2).T
+            values = failed_as(self.task, scores, log_costs)
+        if params == self.asked:
             self.study.tell(self.trial, values)
             return
-        self.study.tell(self.trial, state=fail)
-        if values is not None:  # a neighbour ran in its place
-            kinds = self.distributions()
-            own = {name: self.to_own(name, value) for name, value in params.items()}
-            made = self.optuna.trial.create_trial(
-                params=own, distributions={name: kinds[name] for name in own}, values=values
-            )
-            self.study.add_trial(made)
+        self.study.tell(self.trial, state=self.optuna.trial.TrialState.FAIL)  # a neighbour ran in its place
+        kinds = self.distributions()
+        own = {name: self.to_own(name, value) for name, value in params.items()}
+        made = self.optuna.trial.create_trial(
+            params=own, distributions={name: kinds[name] for name in own}, values=values
+        )
+        self.study.add_trial(made)
 
 
 def _logit(share: float) -> float:
@@ -399,7 +412,8 @@ class Botorch(_Units):
         hot = np.array([zero_one[column] for column in space.groups])
         features = space.features(np.stack(self.units))
         inputs = torch.as_tensor(np.where(hot, features, (features + 1) / 2))
-        outputs = torch.as_tensor(np.stack([self.told_scores(), -np.array(self.log_costs)], axis=1))
+        scores, log_costs = self.told()
+        outputs = torch.as_tensor(np.stack([scores, -log_costs], axis=1))
         models = [
             SingleTaskGP(inputs, outputs[:, i : i + 1], outcome_transform=Standardize(1)) for i in (0, 1)
         ]
@@ -482,8 +496,8 @@ class Hebo(_Units):
         for column, (name, p) in enumerate(self.space.parameters.items()):
             if name in params:
                 frame[name] = str(params[name]) if p.kind == "categorical" else self.units[-1][column]
-        told = self.told_scores()[-1] if score is None else self.scores[-1]
-        self.optimiser.observe(frame, np.array([[-told, self.log_costs[-1]]]))
+        scores, log_costs = self.told()
+        self.optimiser.observe(frame, np.array([[-scores[-1], log_costs[-1]]]))
 
 
 PROPOSERS: dict[str, Callable[[Task, int], Any]] = {
