@@ -60,7 +60,7 @@ def upward(task: Task, score: float) -> float:
 
 
 def failed_as(task: Task, scores: np.ndarray, log_costs: np.ndarray) -> tuple[float, float]:
-    """Score and log cost that a failure is told as: the worst of those given, which the finished trials had."""
+    """Score and log cost that a failure is told as: the worst of those given, which finished trials had."""
     if not len(scores):
         return upward(task, task.floor), math.log(task.cost_max)
     return float(scores.min()), float(log_costs.max())
