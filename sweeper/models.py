@@ -45,6 +45,7 @@ _ACCIDENTS = 1.0, 20.0  # of so many trials, before any is seen: whose luck is a
 # it is more probable than an accident.
 _DISCOVERY = 1e-2
 _DOUBT = 0.05  # of the variance of success, at least, is luck: or one parameter explains each failure
+JUDGED_FROM = 12  # trials: of fewer, none is said to have collapsed
 NINE_OF_TEN = 1.645  # sds within which so many draws of a normal lie
 _TRUSTED = 5.0  # trials whose predictions by the others are as good as their sds say, before any is seen
 _WEIGHINGS = 4  # at most, of the trials, each by all others as they weigh; more change little
@@ -156,7 +157,8 @@ class GaussianProcess:
         can tell: off what they say by more than their doubt and the noise explain, by less than the spread
         of all scores does. A mixture of two normals (Box and Tiao 1968); its share of accidents is learned
         on the way. What is better by more than that is a discovery and counts in full: where rewards are
-        sparse, all others say that the first success is none.
+        sparse, all others say that the first success is none. A cost is an accident only if it is higher: no
+        busy machine makes a trial cheaper.
         """
         noise, (prior, of) = math.exp(self.hyper[self.dim + 1]), _ACCIDENTS
         judged = np.arange(len(self.y)) < len(self.y) - self.failed
@@ -170,7 +172,8 @@ class GaussianProcess:
                 -0.5 * (off**2 / v + np.log(2 * math.pi * v)) for v in (doubt + noise, doubt + noise + 1)
             )
             found = np.where((off > 0) & self.warped, math.log(share * _DISCOVERY), -math.inf)
-            kinds = np.stack([plain + math.log(1 - share), wide + math.log(share) + other, found + other])
+            wide = np.where((off > 0) | self.warped, wide + math.log(share), -math.inf)
+            kinds = np.stack([plain + math.log(1 - share), wide + other, found + other])
             highest = kinds.max(0)
             density = np.exp(kinds - highest)
             total = density.sum(0)
@@ -535,7 +538,7 @@ def fit_models(
 
     processes = {"score": fit("score", score), "cost": fit("cost", log_cost)}
     # Yes or no: as probabilities, doubts about low scores would pass for failures while there are few trials.
-    collapsed = score.collapsed()[:count][final] > 0.5
+    collapsed = (score.collapsed()[:count][final] > 0.5) & (seen.results >= JUDGED_FROM)
     if failures or collapsed.any():
         labels = np.append(1.0 - collapsed, np.zeros(failures))
         features = np.concatenate([seen.features[final], seen.failed])

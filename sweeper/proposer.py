@@ -23,7 +23,7 @@ from sweeper.acquisition import (
     keys,
 )  # fmt: skip
 from sweeper.errors import ConfigError
-from sweeper.models import NINE_OF_TEN, Models, Observations, fit_models, one_thread
+from sweeper.models import JUDGED_FROM, NINE_OF_TEN, Models, Observations, fit_models, one_thread
 from sweeper.space import Space
 
 DESIGN = 6  # trials before the models choose
@@ -35,8 +35,7 @@ MAX_NUMBER = 1e305  # beyond it sums overflow: as good as infinite
 CURVE_POINTS = 5  # of a trial that teach the models, fewer where they would be more than ROWS in all
 ROWS = 500  # finished trials that the models see; of more, half that lie by the front and half of all ages
 STOPPED = 100  # stopped trials, the latest, that keep others away from where they were going
-# Finished trials, and the share of their variance that is predictable: with less, no trial is hopeless.
-JUDGED_FROM, PREDICTABLE = 12, 0.5
+PREDICTABLE = 0.5  # share of the variance of scores: with less, or of few trials, no trial is hopeless
 _AHEAD = 16  # steps from a place on a trial's way to its end
 _BEYOND = ("score_sd", "success", "low", "high")  # what `_expected` tells of a Member besides
 _TRIED = ("pending", "done", "failed", "stopped")

@@ -315,6 +315,17 @@ def test_a_first_success_is_a_discovery_and_a_first_collapse_none(sign: int) -> 
     assert noise < 1.2 if sign > 0 else noise > 5
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_trial_may_be_dearer_by_accident_and_is_never_cheaper(sign: int) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.uniform(-1, 1, (40, 1))
+    log_costs = x[:, 0] + 0.03 * generator.standard_normal(40)
+    log_costs[20] += 1.5 * sign
+    process = GaussianProcess(x, log_costs, np.array([0]), linear=True, robust=True, noise_variance=1e-3)
+    process.fit([process.priors.mean], 40)
+    assert process.accident[20] > 0.99 if sign > 0 else process.accident[20] < 1e-9
+
+
 def test_equal_scores_are_no_division_by_zero() -> None:
     x = np.linspace(-1, 1, 6)[:, None]
     process = GaussianProcess(x, np.full(6, 7.0), np.array([0]), warped=True)

@@ -185,6 +185,29 @@ def test_the_front_says_how_often_its_params_collapse() -> None:
     assert named > 0.6 * collapses
 
 
+def test_costs_that_bend_are_shown_as_they_are() -> None:
+    worst = []
+    for seed in range(3):
+        tuner, costs = Sweeper({"x": {"min": 0, "max": 1}, "y": {"min": 0, "max": 1}}, seed=seed), {}
+        for number in range(16):
+            trial = tuner.ask()
+            x, y = trial.params["x"], trial.params["y"]
+            costs[trial.number] = 1e6 * (0.01 + x)  # flat nearly everywhere in logs, steep at its cheap end
+            tuner.tell(trial, score=x**0.5 - (y - 0.3) ** 2, cost=costs[trial.number])
+            if number in (11, 13, 15):
+                worst += [abs(math.log(member.cost / costs[member.trial])) for member in tuner.front()]
+    assert max(worst) < 0.5  # the cheapest was once taken for an accident, and shown as 3.4 times as dear
+
+
+def test_a_poor_score_among_few_is_no_collapse() -> None:
+    for seed in range(4):
+        tuner = Sweeper(TWO, seed=seed)
+        for number in range(8):
+            trial = tuner.ask()
+            tuner.tell(trial, score=0.0 if number == 5 else 1 + 0.01 * number, cost=1.0 + number)
+        assert all(member.success == 1 for member in tuner.front())
+
+
 def test_trials_may_be_keys() -> None:
     tuner = Sweeper(TWO)
     running = {tuner.ask(): place for place in range(3)}
