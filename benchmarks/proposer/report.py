@@ -96,13 +96,23 @@ Cells = dict[tuple[str, str, str], np.ndarray]  # (proposer, task, checkpoint's 
 
 
 def cells(found: Found) -> Cells:
+    """Of a peer whose sweeps end early, those that got there or all of them, whichever looks better.
+
+    Who gets there is no random choice: it is who spent little. What an ended sweep had is the least that it
+    would have had.
+    """
     made: Cells = {}
     for proposer, by_task in found.items():
         for name, sweeps in by_task.items():
+            ended = np.array([share_of(sweep, task(name), len(sweep.costs)) for sweep in sweeps])
             for checkpoint in CHECKPOINTS:
-                shares = [share for s in sweeps if (share := share_at(s, checkpoint)) is not None]
-                if shares:
-                    made[proposer, name, checkpoint[0]] = np.array(shares)
+                at = [share_at(sweep, checkpoint) for sweep in sweeps]
+                got_there = np.array([share is not None for share in at])
+                if got_there.any():
+                    shares = np.array(at, float)
+                    reached, least = shares[got_there], np.where(got_there, shares, ended)
+                    better = np.median(least) > np.median(reached)
+                    made[proposer, name, checkpoint[0]] = least if better else reached
     return made
 
 
@@ -214,8 +224,11 @@ def _preamble() -> list[str]:
         f"- Small, middle and large cost: {averages} average random trials, failures at what they cost.",
         "- `perfect`: the best that a chooser who knows the task could do.",
         "- A ratio is the gap (1 - share) of one median over that of another, both gaps at least "
-        f"{LEAST_GAP:g}. `peer` is the best of that very cell, be it by the luck of the few seeds that got "
-        f"there; who has fewer than {LEAST_SEEDS} seeds of a task is shown and is no peer yet.",
+        f"{LEAST_GAP:g}. `peer` is the best of that very cell; who has fewer than {LEAST_SEEDS} seeds of a "
+        "task is shown and is no peer yet.",
+        "- Sweeps of slow peers end once the large cost is spent. In columns of trials stand the seeds that "
+        "got there or, if that is better for the peer, all of them, the others with what they had in the "
+        "end, which is the least that they would have had.",
         "- Names that end in -curves: where a task's curves are honest each of their points counts as the "
         "result of a shorter trial (not of the table of real trainings, whose ideal front is made of "
         "ends). Ours learns from them, the others do not; Protein, GPSampler, BoTorch and HEBO stand "

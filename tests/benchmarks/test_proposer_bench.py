@@ -203,6 +203,20 @@ def test_a_peer_with_curves_stands_beside_ours_with_curves_alone() -> None:
     assert report.ratio(made, "ours", "log", "25 trials", "peer") == pytest.approx(0.5 / 0.7)
 
 
+def test_peers_that_end_early_are_not_judged_by_who_goes_on() -> None:
+    def sweep(seed: int, trials: int, share: float) -> Any:
+        kept = run.Sweep("log", "protein", seed)
+        kept.scores, kept.costs, kept.shares = [0.0] * trials, [1.0] * trials, [share] * trials
+        return kept
+
+    worse_goes_on = [sweep(seed, 100 if seed == 0 else 30, 0.2 if seed == 0 else 0.7) for seed in range(5)]
+    better_goes_on = [sweep(seed, 100 if seed == 0 else 30, 0.9 if seed == 0 else 0.7) for seed in range(5)]
+    for sweeps, share in ((worse_goes_on, 0.7), (better_goes_on, 0.9)):
+        made = report.cells({"protein": {"log": sweeps}})
+        assert np.median(made["protein", "log", "50 trials"]) == share
+        assert len(made["protein", "log", "25 trials"]) == 5
+
+
 def test_packing_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in (1, 0):
         run.append(tmp_path, run.run_sweep("failures", "random", seed, 12))
