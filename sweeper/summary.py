@@ -233,6 +233,8 @@ def member_summary(config: SweepConfig, member: FrontMember, label: str = "") ->
     where = "on the curve of " if member.shorter else ""
     trial = f" ({where}trial {member.trial})" if member.trial is not None else ""
     text = f"{label}: {head}{trial}" if label else f"{head}{trial}"
+    if config.objective.seeds > 1:  # and the command below is one training
+        text += f", the mean of {config.objective.seeds} trainings"
     if member.high - member.low > known:
         places = digits(member.low, member.high)
         low, high = format_number(member.low, places), format_number(member.high, places)

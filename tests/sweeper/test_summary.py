@@ -146,6 +146,8 @@ def test_a_setting_is_told_with_what_it_reaches():
     assert line.endswith(" --seed 7")  # as trial 7 was run
     shorter = member_summary(config("{train: cartpole}"), Member(431.52, 12.3, 7, shorter=True))
     assert shorter.splitlines()[0] == "score 431.5 for 12.3 s (on the curve of trial 7)"
+    mean = member_summary(config("{train: cartpole, seeds: 3}"), Member(431.52, 12.3, 7))  # its line runs one
+    assert mean.splitlines()[0] == "score 431.5 for 12.3 s (trial 7), the mean of 3 trainings"
 
 
 def test_a_setting_on_which_one_cannot_rely_says_so():
