@@ -82,6 +82,7 @@ _DISK = re.compile("disk is full|disk I/O error|readonly database|unable to open
 # What leads from each version of the schema to the next.
 _MIGRATIONS = {1: "ALTER TABLE trials ADD COLUMN excluded INTEGER NOT NULL DEFAULT 0"}
 
+MOUNTS = Path("/proc/self/mountinfo")
 _NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "glusterfs", "9p"}
 _NETWORK_FILESYSTEMS |= {
     "fuse.sshfs",
@@ -193,16 +194,15 @@ def _describe_holder(text: str) -> str:
 
 def _refuse_network(folder: Path) -> None:
     """SQLite's WAL and flock both need a local disk; say so before anything is lost."""
-    mounts = Path("/proc/self/mountinfo")
-    if not mounts.exists():
+    if not MOUNTS.exists():
         return
-    target, best, kind = str(folder.resolve()), "", ""
-    for line in mounts.read_text().splitlines():
-        left, _, right = line.partition(" - ")
-        point = left.split()[4].encode().decode("unicode_escape")
-        inside = target == point or target.startswith(point.rstrip("/") + "/")
+    target, best, kind = os.fsencode(folder.resolve()), b"", ""
+    for line in MOUNTS.read_bytes().splitlines():  # of any encoding, spaces and the like as \040
+        left, _, right = line.partition(b" - ")
+        point = left.split()[4].decode("unicode_escape").encode("latin-1")
+        inside = target == point or target.startswith(point.rstrip(b"/") + b"/")
         if inside and len(point) >= len(best):
-            best, kind = point, right.split()[0]
+            best, kind = point, right.split()[0].decode()
     if kind in _NETWORK_FILESYSTEMS:
         raise StoreError(
             f"{folder} lies on a network file system ({kind}), where a database can be torn; "

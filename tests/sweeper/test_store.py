@@ -256,6 +256,17 @@ def test_a_network_disk_is_refused_with_the_reason(tmp_path: Path, monkeypatch: 
     assert not Store.exists(tmp_path / "r")
 
 
+@pytest.mark.parametrize("name", ["plain", "with space", "donn\xe9es", "\udce9"])
+def test_a_network_disk_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    point = os.fsencode(tmp_path.resolve() / name)
+    lines = [b"22 1 0:1 / / rw - ext4 /dev/sda rw", b"23 1 0:2 / %s rw - nfs4 host:/ rw"]
+    (tmp_path / "mountinfo").write_bytes(b"\n".join(lines) % point.replace(b" ", rb"\040"))
+    monkeypatch.setattr("sweeper.store.MOUNTS", tmp_path / "mountinfo")
+    with pytest.raises(StoreError, match=r"network file system \(nfs4\)"):
+        create(Path(os.fsdecode(point)) / "r")
+    create(tmp_path / "r").close()
+
+
 def test_there_is_no_run_in_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no run in"):
         Store.open(tmp_path)
