@@ -212,6 +212,7 @@ def test_a_row_weighs_by_what_the_others_say_of_it(curves: bool) -> None:
             mean, doubt = gain @ targets[rest], kernel[row, row] - gain @ kernel[rest, row]
             plain = (1 - share) * norm.pdf(targets[row], mean, math.sqrt(doubt + noise))
             accident = share * norm.pdf(targets[row], mean, math.sqrt(doubt + noise + 1)) * (row < 11)
+            accident *= targets[row] > mean  # these are no scores: costs, which are none if lower
             density[row], chance[row] = accident + plain, accident / (accident + plain)
         weight = 1 - chance + chance * noise / (noise + 1)
         share = (1 + chance.sum()) / (20 + 11)
