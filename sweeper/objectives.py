@@ -933,9 +933,10 @@ def _pattern_for(text: bytes, metric: str) -> str:
     """How to have the score read off this line, for the message where none was reported; or nothing."""
     line = printable(text[:2000].decode("utf-8", "replace")).strip()
     pattern = re.escape(metric) + r"[^-+.\w]+(?P<score>[-+.\w]+)"
+    match = re.search(pattern, line)
     try:
-        float(re.search(pattern, line)["score"])  # type: ignore[index]
-    except (TypeError, ValueError):  # no match, no number
+        float(match["score"] if match else "")
+    except ValueError:
         return ""
     quoted = pattern.replace("'", "''")  # as YAML wants it
     said = f"or, under objective, pattern: '{quoted}' to read it off {line[:80]!r}"
