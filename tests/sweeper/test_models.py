@@ -194,7 +194,7 @@ def test_a_row_weighs_by_what_the_others_say_of_it(curves: bool) -> None:
     generator = np.random.default_rng(4)
     x, trials = generator.uniform(-1, 1, (12, 2)), np.arange(12) // 3 if curves else np.arange(12)
     y = x[:, 0] + 0.05 * generator.standard_normal(12)
-    y[[4, 10, 11]] += 3.0  # accidents, but the last row is a failure's
+    y[[4, 10, 11]] += 4.0  # accidents, but the last row is a failure's
     process = GaussianProcess(
         x, y, np.array([0, 1]), robust=True, failed=1, trials=trials if curves else None
     )
@@ -217,7 +217,7 @@ def test_a_row_weighs_by_what_the_others_say_of_it(curves: bool) -> None:
         weight = 1 - chance + chance * noise / (noise + 1)
         share = (1 + chance.sum()) / (20 + 11)
     np.testing.assert_allclose(process.noise_shape, shape + np.diag(1 / weight - 1), rtol=1e-4)
-    assert weight[[4, 10]].max() < 0.3 < weight[11] == 1
+    assert weight[[4, 10]].max() < 0.2 < weight[11] == 1
     assert process.evidence == pytest.approx(np.log(density).sum(), rel=1e-4)
 
 
