@@ -737,7 +737,7 @@ class Command(Objective):
             elif source == "stdout" and needle in text and (values := _printed(text)) is not None:
                 if self.spec["metric"] in values:
                     curve.take(values)
-            elif needle in text:
+            elif needle in text and not curve.points:
                 mend = _pattern_for(text, self.spec["metric"]) or mend
 
         curve.started = time.monotonic()
