@@ -36,7 +36,8 @@ rise on, up to four times as dear, and where nine of ten succeed.
 
 Where runs differ by luck, every eighth trial, once the front has had time to form, repeats its end until that
 rests on three runs, while repeats are less than a tenth of all spending: one lucky run must not decide what
-is handed out as the best.
+is handed out as the best. A member of the front that is better by far than all others say (see `models`) runs
+again at once: it is a discovery, or the luck of one run, and what did not come again is no discovery.
 """
 
 from __future__ import annotations

@@ -135,7 +135,8 @@ class GaussianProcess:
                 np.stack([rows for rows in by_trial if len(rows) == count]) for count in np.unique(points)
             ]
         self.noise_shape = self._even  # [n, n], times the noise variance
-        self.accident = np.zeros(len(self.y))  # [n], how probable
+        self.accident, self.discovery = np.zeros((2, len(self.y)))  # [n] each, how probable
+        self._place = np.unique(self.x, axis=0, return_inverse=True)[1].ravel()  # [n], of its params
         self.width = 1.0  # of honest intervals, in those of the process
         self._factor: tuple[np.ndarray, np.ndarray] | None = None
         self._log_slope = 0.0  # log of the product of the slopes of warp and standardising, by height
@@ -157,13 +158,15 @@ class GaussianProcess:
         can tell: off what they say by more than their doubt and the noise explain, by less than the spread
         of all scores does. A mixture of two normals (Box and Tiao 1968); its share of accidents is learned
         on the way. What is better by more than that is a discovery and counts in full: where rewards are
-        sparse, all others say that the first success is none. A cost is an accident only if it is higher: no
-        busy machine makes a trial cheaper.
+        sparse, all others say that the first success is none. Where params ran again, what is better or
+        dearer and comes back by half is no accident, and what does not is no discovery. A cost is an accident
+        only if it is higher: no busy machine makes a trial cheaper.
         """
         noise, (prior, of) = math.exp(self.hyper[self.dim + 1]), _ACCIDENTS
         judged = np.arange(len(self.y)) < len(self.y) - self.failed
         other = np.where(judged, 0.0, -math.inf)  # than plain
         share, self.accident = prior / of, np.zeros(len(self.y))
+        again, above = self._repeated()
         for _ in range(_WEIGHINGS):
             before = self.accident
             off, doubt = self._left_out()
@@ -171,13 +174,15 @@ class GaussianProcess:
             plain, wide = (
                 -0.5 * (off**2 / v + np.log(2 * math.pi * v)) for v in (doubt + noise, doubt + noise + 1)
             )
-            found = np.where((off > 0) & self.warped, math.log(share * _DISCOVERY), -math.inf)
-            wide = np.where((off > 0) | self.warped, wide + math.log(share), -math.inf)
+            shared = off > np.maximum(2 * above, 0)
+            found = np.where(shared & self.warped, math.log(share * _DISCOVERY), -math.inf)
+            could = ((off > 0) | self.warped) & ~(shared & again)
+            wide = np.where(could, wide + math.log(share), -math.inf)
             kinds = np.stack([plain + math.log(1 - share), wide + other, found + other])
             highest = kinds.max(0)
             density = np.exp(kinds - highest)
             total = density.sum(0)
-            self.accident = density[1] / total
+            self.accident, self.discovery = density[1] / total, density[2] / total
             self.evidence = float((highest + np.log(total)).sum()) + self._log_slope
             share = (prior + float(self.accident.sum())) / (of + float(judged.sum()))
             weight = 1 - self.accident / (1 + noise)  # its own, so that the rest of its curve keeps theirs
@@ -187,6 +192,11 @@ class GaussianProcess:
         missed = (np.abs(off) / np.sqrt(doubt + noise))[judged]
         ratio = max(float(np.quantile(missed, 0.9)), 1e-3) / NINE_OF_TEN
         self.width = ratio ** (len(missed) / (len(missed) + _TRUSTED))
+
+    def _repeated(self) -> tuple[np.ndarray, np.ndarray]:
+        """Whether there are other rows of the same params, and how far each is above their mean, [n] each."""
+        count, total = (np.bincount(self._place, weights)[self._place] for weights in (None, self.y))
+        return count > 1, (count * self.y - total) / np.maximum(count - 1, 1)
 
     def _warp(self, hyper: np.ndarray) -> None:
         low, high = np.exp(hyper[-2:])

@@ -249,14 +249,15 @@ class Sweeper:
         its way it has most hope, by as much as a member of the front must lift it to count.
 
         1 where nobody can tell: without a fidelity, early in the sweep, for scores that the models cannot
-        predict. Changes nothing and does not refit: the models are the last ask's, given all that was told
-        since. Raises ValueError where the trial is not pending and for bad points.
+        predict; and for repeats, of which those that go badly count as much. Changes nothing and does not
+        refit: the models are the last ask's, given all that was told since. Raises ValueError where the
+        trial is not pending and for bad points.
         """
         entry, before = self._pending(trial), self._models
         self._checked(None, None, points, None)
         shorter = self._shorter(entry.trial, points[-1].step)
         done = sum(e.status == "done" for e in self._entries)
-        if shorter is None or "score" not in before or done < JUDGED_FROM:
+        if shorter is None or entry.trial.origin == "repeat" or "score" not in before or done < JUDGED_FROM:
             return 1.0
         results = self._results()
         ahead = self.space.features(self._way(shorter.unit, entry.trial.unit)[1:])
@@ -450,9 +451,7 @@ class Sweeper:
 
     def _contradicted(self, models: Models) -> list[_Entry]:
         """The finished trials of whose params all others say a far better score."""
-        trials = self._observations().trials
-        last = np.flatnonzero(np.append(np.diff(trials) != 0, True))  # rows: where trials end
-        far = models.score.collapsed()[last] > 0.5
+        far = models.score.collapsed()[self._ends()] > 0.5
         return [entry for entry, is_far in zip(self._kept("done"), far, strict=True) if is_far]
 
     @staticmethod
@@ -627,6 +626,9 @@ class Sweeper:
             self._taken(), self.cost_limit,
         )  # fmt: skip
         top, origin = acquisition.known[acquisition.members[-1]], "model"
+        discovery = self._discovery(models, acquisition) if options is None else None
+        if discovery is not None:
+            return discovery, "repeat", models
         if acquisition.low_signal:
             if number % 2 == 0 and options is None:
                 units = space.snap(self._sobol(number))
@@ -657,6 +659,17 @@ class Sweeper:
             unit = acquisition.best_of(np.concatenate([space.sample(512, generator), done]))
             return unit, "repeat" if among(unit[None], keys(done))[0] else "model", models
         return unit, origin, models
+
+    def _discovery(self, models: Models, acquisition: Acquisition) -> np.ndarray | None:
+        """The unit [dim] of the highest member of the front that is a discovery and ran but once, if any."""
+        known, ends = acquisition.known, len(acquisition.done)  # the last of those known
+        found = np.append(np.zeros(len(known) - ends), models.score.discovery[self._ends()])
+        once = (i for i in acquisition.members[::-1] if found[i] > 0.5 and self._runs(known[i]) == 1)
+        return next((known[i] for i in once), None)
+
+    def _ends(self) -> np.ndarray:
+        """Of the rows that the models see, those where trials end."""
+        return np.flatnonzero(np.append(np.diff(self._observations().trials) != 0, True))
 
     def _sobol(self, index: int) -> np.ndarray:
         """Space-filling points [at least 512, dim] in [-1, 1] for the trial of this index."""

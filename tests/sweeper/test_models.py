@@ -316,6 +316,18 @@ def test_a_first_success_is_a_discovery_and_a_first_collapse_none(sign: int) -> 
     assert noise < 1.2 if sign > 0 else noise > 5
 
 
+@pytest.mark.parametrize("again", [True, False])
+def test_a_first_success_that_ran_again_is_as_good_as_both_runs_say(again: bool) -> None:
+    generator = np.random.default_rng(0)
+    x, scores = generator.uniform(-1, 1, (60, 2)), 0.01 * np.abs(generator.standard_normal(60))
+    x[31], scores[30:32] = x[30], (0.5, 0.5 if again else 0.01)
+    process = GaussianProcess(x, scores, np.array([0, 1]), warped=True, robust=True)
+    process.fit([process.priors.mean], 40)
+    assert process.unwarp(process.predict(x[30:31])[0]) == pytest.approx(scores[31], abs=0.03)
+    assert process.accident[30] < 0.1 if again else process.accident[30] > 0.9
+    assert process.accident[31] < 0.1
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_trial_may_be_dearer_by_accident_and_is_never_cheaper(sign: int) -> None:
     generator = np.random.default_rng(0)
