@@ -47,6 +47,15 @@ def test_the_hopeless_have_no_chance_and_the_good_have(experienced: Sweeper) -> 
         experienced.withdraw(trial)
 
 
+def test_repeats_run_to_their_end_however_badly_they_go(experienced: Sweeper) -> None:
+    asked = pending(experienced, 0.8, 450).record()
+    repeat = experienced.restore({**asked, "number": asked["number"] + 1, "origin": "repeat"})
+    assert experienced.chance(repeat, curve(0.8, 450)[:3]) == 1
+    assert experienced.chance(asked["number"], curve(0.8, 450)[:3]) < loop.HOPELESS
+    experienced.withdraw(repeat)
+    experienced.withdraw(asked["number"])
+
+
 def test_nobody_is_judged_before_enough_is_known() -> None:
     tuner = Sweeper(SPACE, seed=3, fidelity="steps")
     for _ in range(proposer.JUDGED_FROM - 1):
