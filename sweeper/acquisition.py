@@ -112,6 +112,7 @@ class Acquisition:
         self.span = max(float(np.ptp(costs)), 1.0)  # of log cost; below it all costs are much the same
         self.near = max(NEAR * self.span, TIMING)  # an improvement at equal cost counts too
         self.limit = math.inf if self.cost_limit is None else math.log(self.cost_limit)
+        self.repeatable = self.members[costs[self.members] <= self.limit]  # results of old may cost more
         # Log costs: of the front's dearest member, and what a place among the trials is worth.
         self.end = float(costs[pareto.prune(costs, self.models.score.unwarp(means), PRUNE)[-1]])
         dearest_running = float(self.running.max(initial=-math.inf))

@@ -625,7 +625,7 @@ class Sweeper:
             space, believed, done, pending, stopped, np.array(shorter).reshape(-1, space.dim),
             self._taken(), self.cost_limit,
         )  # fmt: skip
-        top, origin = acquisition.known[acquisition.members[-1]], "model"
+        origin, again = "model", acquisition.known[acquisition.repeatable]  # cheapest first
         discovery = self._discovery(models, acquisition) if options is None else None
         if discovery is not None:
             return discovery, "repeat", models
@@ -639,10 +639,11 @@ class Sweeper:
             number % SETTLE_EVERY == 0
             and acquisition.noisy
             and options is None
-            and self._runs(top) < SETTLED
+            and len(again)
+            and self._runs(again[-1]) < SETTLED
             and self._spent("repeat") < REPEAT_SHARE * self._spent()
         ):
-            return top, "repeat", models
+            return again[-1], "repeat", models
         elif number % PROBE_EVERY == 0 and acquisition.probe(self._spent(), self._spent("probe"), number - 1):
             origin = "probe"
         elif options is None and acquisition.swap(number):
@@ -664,7 +665,7 @@ class Sweeper:
         """The unit [dim] of the highest member of the front that is a discovery and ran but once, if any."""
         known, ends = acquisition.known, len(acquisition.done)  # the last of those known
         found = np.append(np.zeros(len(known) - ends), models.score.discovery[self._ends()])
-        once = (i for i in acquisition.members[::-1] if found[i] > 0.5 and self._runs(known[i]) == 1)
+        once = (i for i in acquisition.repeatable[::-1] if found[i] > 0.5 and self._runs(known[i]) == 1)
         return next((known[i] for i in once), None)
 
     def _ends(self) -> np.ndarray:

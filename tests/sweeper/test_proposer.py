@@ -556,6 +556,27 @@ def test_a_pool_is_chosen_from() -> None:
         tuner.ask(among=[])
 
 
+def test_what_others_told_of_dearer_params_is_not_repeated_beyond_the_cost_limit() -> None:
+    tuner, generator = Sweeper(TWO, seed=0, cost_limit=20.0), np.random.default_rng(0)
+
+    def result(params: dict[str, Any]) -> tuple[float, float]:
+        steps, rate = math.log10(params["steps"]) - 4, math.log10(params["lr"]) + 3
+        return steps / 2 * max(0.0, 1 - 0.3 * rate**2) + 0.1 * generator.standard_normal(), 10**steps
+
+    for unit in tuner.space.sample(25, generator):
+        params = tuner.space.to_params(unit)
+        score, cost = result(params)
+        tuner.observe(params, score=score, cost=cost)
+    origins = []
+    for _ in range(24):
+        trial = tuner.ask()
+        score, cost = result(trial.params)
+        origins.append(trial.origin)
+        assert cost <= 20
+        tuner.tell(trial, score=score, cost=cost)
+    assert "repeat" in origins  # of what is within it
+
+
 def test_nothing_is_proposed_beyond_the_cost_limit() -> None:
     tuner = Sweeper(TWO, cost_limit=12.0, fidelity="steps")
     costs = []
