@@ -357,8 +357,7 @@ def repair(run: str | None) -> None:
 
     A torn database is kept beside the new one. Trials whose results are gone run again.
     """
-    from sweeper.config import parse, read_text
-    from sweeper.repair import catch_up, remembered
+    from sweeper.repair import catch_up, own_config, remembered
     from sweeper.repair import repair as write_anew
     from sweeper.store import Store, StoreDamaged
 
@@ -368,9 +367,8 @@ def repair(run: str | None) -> None:
             click.echo(catch_up(store) or f"{store.folder / 'run.db'} is whole: {_counted(store)}")
     except StoreDamaged as damage:
         click.echo(damage)
-        file = folder / "config.yaml"
         origin = remembered(folder).get("folder", folder)  # the file there is a copy
-        store, said = write_anew(folder, parse(read_text(file), folder=origin, file=str(file)))
+        store, said = write_anew(folder, own_config(folder, origin))
         with store:
             click.echo(f"{said}: {_counted(store)}")
 

@@ -44,7 +44,7 @@ from sweeper.history import (
     verify_history,
 )
 from sweeper.logs import last_lines, printable
-from sweeper.repair import catch_up, repair
+from sweeper.repair import catch_up, own_config, repair
 from sweeper.slots import Slots
 from sweeper.store import STATUSES, Event, Point, Store, StoreDamaged, TrialRow, settings_of
 from sweeper.units import format_bytes
@@ -137,7 +137,12 @@ def run(config: SweepConfig, folder: str | Path, observer: Observer | None = Non
         try:
             store = Store.open(folder, patience=PATIENCE)
         except StoreDamaged:
-            store, said = repair(folder, config)
+            try:  # as it began: what is another in the given config is judged below, as ever
+                began = own_config(folder, config.folder)
+            except ConfigError as error:  # torn, too
+                messages.append(f"the given config is taken for the run's: {error.message}")
+                began = config
+            store, said = repair(folder, began)
             messages.append(said)
     with store:
         taken_up = _take_up(store, config)

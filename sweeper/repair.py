@@ -56,6 +56,15 @@ def repair(folder: Path, config: Any) -> tuple[Store, str]:
     )
 
 
+def own_config(folder: Path, origin: str | Path) -> Any:
+    """The run's config from the copy in its folder; its relative paths are relative to `origin`. Raises
+    ConfigError where it cannot be read."""
+    from sweeper.config import parse, read_text
+
+    file = folder / "config.yaml"
+    return parse(read_text(file), folder=origin, file=str(file))
+
+
 def remembered(folder: Path) -> dict[str, str]:
     """The config's folder, the time spent and whether the run is paused, as far as the torn database still
     knows them."""

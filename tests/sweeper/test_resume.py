@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import config, control, loop, objectives
+from sweeper import config, control, errors, loop, objectives
 from sweeper.cli import main
 from sweeper.repair import catch_up, repair
 from sweeper.store import Store, StoreDamaged, TrialRow
@@ -209,6 +209,22 @@ def test_a_torn_database_is_written_anew_from_the_trials_folders(tmp_path: Path)
         assert (new.params, new.score, new.cost, new.points) == (old.params, old.score, old.cost, old.points)
     starts = [line.split()[1] for line in calls(tmp_path) if line.startswith("start ")]
     assert sorted(map(int, starts)) == list(range(1, 11))
+
+
+def test_a_torn_database_is_not_written_anew_as_another_sweep(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(CONFIG)
+    (tmp_path / "mine.py").write_text(OBJECTIVE)
+    run = tmp_path / "run"
+    loop.run(config.load(tmp_path / "t.yaml", ["budget.trials=4"]), run)
+    for change, said in (("lr.max=0.01", "lr.max: was 0.1"), ("metric.goal=minimize", "metric.goal: was")):
+        os.truncate(run / "run.db", (run / "run.db").stat().st_size - 4096)
+        with pytest.raises(errors.ConfigError, match=said):
+            loop.run(config.load(tmp_path / "t.yaml", [change, "budget.trials=6"]), run)
+        with Store.open(run, readonly=True) as store:
+            assert (store.settings()["metric"]["goal"], store.counts()["done"]) == ("maximize", 4)
+    os.truncate(run / "run.db", (run / "run.db").stat().st_size - 4096)
+    (run / "config.yaml").write_text("")  # torn, too: then the given one has to do
+    assert loop.run(config.load(tmp_path / "t.yaml", ["budget.trials=6"]), run).counts["done"] == 6
 
 
 def test_a_result_that_came_as_the_driver_ended_is_no_lost_commit(tmp_path: Path) -> None:
