@@ -36,6 +36,7 @@ def repair(folder: Path, config: Any) -> tuple[Store, str]:
             began = _warm_started(store, config)
             _add(store, folder)
             left_out = _leave_out(store, folder)
+            _wish_again(store, folder)
             numbers, finished = len(store.trials(points=False)), _finished(store)
             store.add_event("note", None, {"repaired": numbers, "finished": finished})
         for ending in ("", "-wal"):
@@ -98,6 +99,28 @@ def _leave_out(store: Store, folder: Path) -> str:
             store.exclude_trial(number, True)
             store.add_event("exclude", number)
     return f", {len(again)} of them excluded" if again else ""
+
+
+def _wish_again(store: Store, folder: Path) -> None:
+    """Enqueues again what the user wanted tried and was not, as far as the torn database still knows it."""
+    query = (
+        "SELECT id, kind, trial, data FROM events WHERE kind IN ('enqueue', 'dequeue') AND json_valid(data)"
+        " ORDER BY id"
+    )
+    told = [(key, kind, trial, json.loads(data)) for key, kind, trial, data in _still_there(folder, query)]
+    taken = {data["enqueue"]: trial for _, kind, trial, data in told if kind == "dequeue"}
+    # What was tried after the last of its commits is no longer wished for.
+    tried = [
+        row.params
+        for row in store.trials(points=False)
+        if row.origin == ENQUEUED and row.number not in taken.values()
+    ]
+    with store.transaction():
+        for wish in [data for key, kind, _, data in told if kind == "enqueue" and key not in taken]:
+            if wish["params"] in tried:
+                tried.remove(wish["params"])
+            else:
+                store.add_event("enqueue", None, wish)
 
 
 def _warm_started(store: Store, config: Any) -> str:

@@ -1,8 +1,10 @@
 """A driver killed in the middle: nothing that was finished is lost, nothing finished runs twice."""
 
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -255,6 +257,35 @@ def test_what_was_excluded_and_a_pause_outlive_a_torn_database(tmp_path: Path) -
         assert [row.number for row in store.trials() if row.excluded] == [2]
         assert store.meta()["paused"]
         assert loop.verify_history(store) == []
+
+
+def test_what_was_enqueued_outlives_a_torn_database(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(CONFIG)
+    (tmp_path / "mine.py").write_text(OBJECTIVE)
+    settings = config.load(tmp_path / "t.yaml", ["budget.trials=3", "workers.count=1"])
+    run = tmp_path / "run"
+    loop.run(config.load(tmp_path / "t.yaml", ["budget.trials=2", "workers.count=1"]), run)
+    wishes = [{"lr": 0.03, "steps": 20}, {"lr": 0.03, "steps": 20}, {"lr": 0.05, "steps": 30}]
+    for params in wishes[:2]:
+        control.ask(run, "enqueue", {"params": params})
+    before = (run / "run.db").read_bytes()
+    loop.run(settings, run)  # the first is tried
+    control.ask(run, "enqueue", {"params": wishes[2]})
+    # With all of its commits, and without those since the two that are alike were wished for.
+    for known, waiting in ((None, wishes[1:]), (before, wishes[1:2])):
+        if known is not None:
+            (run / "run.db").write_bytes(known)
+        with contextlib.closing(sqlite3.connect(run / "run.db")) as db:
+            (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'points'").fetchone()
+        torn = bytearray((run / "run.db").read_bytes())
+        torn[4096 * (page - 1) : 4096 * page] = b"\x55" * 4096
+        (run / "run.db").write_bytes(torn)
+        with pytest.raises(StoreDamaged):
+            Store.open(run)
+        store, _ = repair(run, settings)
+        with store:
+            assert [params for _, params in control.enqueued(store)] == waiting
+            assert loop.verify_history(store) == []
 
 
 def test_a_torn_witness_is_not_believed(tmp_path: Path) -> None:
