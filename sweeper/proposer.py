@@ -182,7 +182,8 @@ class Sweeper:
         """
         pool = None
         if among is not None:
-            if not len(among):
+            among = list(among)  # an iterator could be read but once
+            if not among:
                 raise ValueError("among: the pool is empty")
             pool = np.stack([self._pooled(params) for params in among])
         if n is None:
@@ -394,6 +395,7 @@ class Sweeper:
 
         Raises ValueError for params outside the space, and before three trials are done.
         """
+        params = list(params)
         for one in params:
             self.space.check(one)
         if sum(e.status == "done" for e in self._entries) < 3:

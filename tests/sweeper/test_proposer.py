@@ -540,6 +540,15 @@ def test_single_trials_score_within_their_interval(goal: str) -> None:
     assert np.isnan(tuner.front(observed=True)[0].low)
 
 
+def test_params_may_come_from_an_iterator() -> None:
+    """One that was read to be checked would have nothing left: predict gave no answers at all."""
+    tuner = Sweeper(TWO)
+    drive(tuner, 8)
+    pool = [{"lr": 0.001, "steps": 100_000}, {"lr": 0.01, "steps": 1_000_000}]
+    assert repr(tuner.predict(params for params in pool)) == repr(tuner.predict(pool))
+    assert tuner.ask(among=(params for params in pool)).params in pool
+
+
 def test_a_pool_is_chosen_from() -> None:
     rates = (1e-4, np.float64(1 / 3000), 1e-2)  # one in more digits than proposals have
     pool = [{"lr": lr, "steps": steps} for lr in rates for steps in (10_000, 100_000, 1_000_000)]
