@@ -139,6 +139,7 @@ class Curve:
         self.enough = enough
         self.metric, self.cost_name, self.last = spec["metric"], spec["cost"], spec["last"]
         self.seeds = spec.get("seeds", 1)  # trainings, whose mean is the trial's cost
+        self.honest = bool(spec.get("fidelity"))  # each point is what a shorter trial would have come to
         # A script that was not written for us says "epoch" where the swept parameter is `train.epochs`, or
         # `num_train_epochs`.
         counted = (spec.get("fidelity") or "step").rpartition(".")[2]
@@ -198,9 +199,11 @@ class Curve:
             step = step if step is not None and math.isfinite(step) else None
             if self.points and (self._seen - 1) % self._every:
                 self.points.pop()  # it was there as the last
+            self._scores = [*self._scores, score][-self.last :]
+            if self.honest:
+                score = self._score()
             self.points.append((step, cost, score))
             self._seen += 1
-            self._scores = [*self._scores, score][-self.last :]
             if len(self.points) > MAX_POINTS:
                 self.points = [*self.points[:-1:2], self.points[-1]]
                 self._every *= 2
@@ -213,8 +216,11 @@ class Curve:
             return self.failed(self.problem.name, self.problem.message)
         if not self.points:
             return self.failed("no_score", f"ended without reporting a score; expected {expected}")
-        score = sum(self._scores) / len(self._scores)
-        return Result("done", score, self.points[-1][1], points=self.points, seconds=self.seconds)
+        return Result("done", self._score(), self.points[-1][1], points=self.points, seconds=self.seconds)
+
+    def _score(self) -> float:
+        """Of a trial that ends here."""
+        return sum(self._scores) / len(self._scores)
 
     def stopped(self) -> Result:
         """The driver had seen enough."""

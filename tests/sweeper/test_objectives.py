@@ -256,6 +256,18 @@ def test_the_mean_of_the_last_is_the_result_where_wanted() -> None:
     assert (c.result("").score, c.result("").cost) == (8.0, 10.0)
 
 
+def test_where_each_point_is_a_result_it_is_the_mean_of_the_last_up_to_it() -> None:
+    def after(reports: int, fidelity: str | None) -> Curve:
+        c = curve(last=3, fidelity=fidelity)
+        for i in range(reports):
+            c.take({"score": i, "cost": i + 1, "epoch": i + 1})
+        return c
+
+    long = after(10, "epochs")
+    assert [score for *_, score in long.points] == [after(n, "epochs").result("").score for n in range(1, 11)]
+    assert [score for *_, score in after(10, None).points] == list(range(10))  # as they were reported
+
+
 def test_without_a_cost_the_clock_counts() -> None:
     c = curve(cost="seconds")
     c.started -= 5
