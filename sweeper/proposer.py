@@ -756,7 +756,11 @@ class Sweeper:
         """Of a curve, at most so many points less the last, which is the trial's own."""
         assert self.fidelity is not None
         lowest, final = self.space.parameters[self.fidelity].min, float(entry.trial.params[self.fidelity])
-        inside = [p for p in entry.points if lowest <= p.step < final and p.cost > 0]
+        # A share above 1 would be refused of the shorter trial's end.
+        least, most = (0.0, 1.0) if self.scale == "percentile" else (-math.inf, math.inf)
+        inside = [
+            p for p in entry.points if lowest <= p.step < final and p.cost > 0 and least <= p.score <= most
+        ]
         wanted = np.linspace(0, len(inside) - 1, min(len(inside), points - 1)).round().astype(int)
         return [inside[i] for i in wanted]
 

@@ -540,6 +540,16 @@ def test_single_trials_score_within_their_interval(goal: str) -> None:
     assert np.isnan(tuner.front(observed=True)[0].low)
 
 
+def test_no_share_above_one_stands_on_the_front() -> None:
+    tuner = Sweeper(TWO, scale="percentile", fidelity="steps")
+    for _ in range(4):
+        trial = tuner.ask(among=[{"lr": 0.01, "steps": 1_000_000}])
+        points = [Point(100_000, 1, 0.1), Point(200_000, 2, 1.5), Point(400_000, 4, 0.4), Point(1e6, 10, 0.6)]
+        tuner.tell(trial, points=points)
+    assert [member.score for member in tuner.front(observed=True)] == [0.1, 0.4, 0.6]
+    assert all(member.score < 0.99 for member in tuner.front())
+
+
 def test_params_may_come_from_an_iterator() -> None:
     """One that was read to be checked would have nothing left: predict gave no answers at all."""
     tuner = Sweeper(TWO)
