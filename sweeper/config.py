@@ -716,12 +716,6 @@ def _check(config: SweepConfig, data: dict[str, Any]) -> None:
             raise ConfigError(
                 f"{section}.{key}", message, "durations are for costs in seconds; write a number"
             )
-    if config.early_stop and config.fidelity is None:
-        raise ConfigError(
-            "early_stop",
-            "needs to know how a trial's curve compares with shorter trials",
-            "name the swept parameter that a point's step stands for: `objective: {fidelity: ...}`",
-        )
     set_here = {name.rpartition(".")[2] for name in (*config.fixed, *config.parameters)}
     if config.early_stop and config.objective.kind == "train" and "curve_points" not in set_here:
         raise ConfigError(
@@ -785,4 +779,10 @@ def _check(config: SweepConfig, data: dict[str, Any]) -> None:
             "objective.fidelity",
             f"'{objective.fidelity}' is a choice among values, and steps are a number",
             "give it min and max, or leave fidelity out",
+        )
+    if config.early_stop and config.fidelity is None:
+        raise ConfigError(
+            "early_stop",
+            "needs to know how a trial's curve compares with shorter trials",
+            "name the swept parameter that a point's step stands for: `objective: {fidelity: ...}`",
         )

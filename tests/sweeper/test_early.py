@@ -235,6 +235,13 @@ def test_early_stop_needs_a_fidelity() -> None:
         config.parse(text)
 
 
+def test_a_misspelt_fidelity_is_what_early_stop_lacks() -> None:
+    text = "name: t\nobjective: {synthetic: log, fidelity: step}\nearly_stop: true\n"
+    text += "parameters: {lr: {min: 0.001, max: 1}, steps: {min: 1, max: 9}}\n"
+    with pytest.raises(config.ConfigError, match=r"objective.fidelity: 'step' is not.*\n.*'steps'"):
+        config.parse(text)
+
+
 def test_early_stop_of_the_trainer_needs_points_on_the_way() -> None:
     text = (
         "name: t\nobjective: {train: cartpole, fidelity: train.total_timesteps}\nearly_stop: true\n"
