@@ -314,6 +314,8 @@ def _counts(trials: Sequence[TrialRow], live: bool = True) -> str:
     counts: dict[str, int] = {}
     for trial in trials:
         status = "interrupted" if trial.status == "running" and not live else trial.status
+        if status == "stopped" and not ran(trial):  # the budget was spent before it started
+            status = "withdrawn"
         counts[status] = counts.get(status, 0) + 1
     return ", ".join(f"{count} {status}" for status, count in counts.items()) or "no trials yet"
 

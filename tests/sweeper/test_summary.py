@@ -10,6 +10,7 @@ import pytest
 
 from sweeper.cli import _settings
 from sweeper.config import parse
+from sweeper.store import Store
 from sweeper.summary import (
     command_line,
     edges,
@@ -17,6 +18,7 @@ from sweeper.summary import (
     member_summary,
     settings,
     settings_yaml,
+    status_summary,
     three_budgets,
 )
 from sweeper.units import format_cost, format_number, format_seconds
@@ -216,3 +218,12 @@ def test_numbers_as_people_say_them():
         "1000G", "9999G", "1e+13", "-5.039e+13",
     ]  # fmt: skip
     assert (format_cost(90, "seconds"), format_cost(2e6, "steps")) == ("1 m 30 s", "2M steps")
+
+
+def test_trials_that_were_withdrawn_are_not_said_to_have_been_stopped(tmp_path):
+    run = config("{synthetic: log}", "{}")
+    with Store.create(tmp_path / "run", run) as store:
+        for number, (status, cost) in enumerate([("done", 2.0), ("stopped", 1.0), ("stopped", None)], 1):
+            store.add_trial(number, {})
+            store.end_trial(number, status, score=None if status == "stopped" else 1.0, cost=cost)
+        assert "  trials   2 of 100: 1 done, 1 stopped, 1 withdrawn" in status_summary(store, run, False)
