@@ -25,7 +25,7 @@ from matplotlib.transforms import IdentityTransform
 
 from sweeper.files import write_whole
 from sweeper.summary import FrontMember, three_budgets
-from sweeper.units import digits, format_cost, format_number, format_seconds
+from sweeper.units import digits, format_cost, format_number, format_seconds, parse_number
 
 INK, GREY, FAINT = "#1f2430", "#6b7280", "#e5e7eb"
 SIZE = (7.2, 4.5)  # inches; 1440 x 900 pixels
@@ -274,14 +274,18 @@ def _score_limits(
     axes.set_ylim(floor, ceiling)
     ticks = np.array(MaxNLocator(6).tick_values(floor, ceiling))
     ticks[np.abs(ticks) < 1e-9 * (ceiling - floor)] = 0.0
-    labels = [format_number(tick) for tick in ticks]
-    if len(set(labels)) < len(labels):  # far from zero and close together: four digits do not tell them apart
-        labels = [f"{tick:.12g}" for tick in ticks]
+    labels = [format_number(tick) if short_enough(ticks) else f"{tick:.12g}" for tick in ticks]
     axes.yaxis.set_major_locator(FixedLocator(list(ticks)))
     axes.yaxis.set_major_formatter(
         FixedFormatter([label.replace("-", "\N{MINUS SIGN}", 1) for label in labels])
     )
     return bottom, top
+
+
+def short_enough(ticks: np.ndarray) -> bool:
+    """Whether four digits say where the ticks lie; far from zero and close together they would round them."""
+    step = min((abs(b - a) for a, b in itertools.pairwise(ticks)), default=1.0)
+    return all(abs(parse_number(format_number(tick)) - tick) < 0.01 * step for tick in ticks)
 
 
 def _make_room(figure: Figure, axes: Any) -> None:

@@ -29,6 +29,7 @@ from sweeper.plots import (
     fit,
     fit_legend,
     plain,
+    short_enough,
     shortened,
     style,
 )
@@ -138,7 +139,8 @@ def plot_parameters(
     beside = figure.text(0.978, s=said, size=11, color=GREY, ha="right", **head)
     fit(figure, title, 0.93 * figure.bbox.width - beside.get_window_extent().width)
     edges = {"left": 0.1, "right": 0.985, "top": 1 - 0.92 / height, "bottom": 0.55 / height}
-    grid = figure.add_gridspec(rows, COLUMNS, wspace=0.1, hspace=0.5, **edges)
+    figure.subplots_adjust(wspace=0.1, hspace=0.5, **edges)
+    grid = figure.add_gridspec(rows, COLUMNS)
     done = [t for t in trials if t.status == "done" and finite(t.score)]
     bottom, top = _limits(panels, done)
     for index, (parameter, found) in enumerate(panels.items()):
@@ -146,18 +148,17 @@ def plot_parameters(
         _panel(axes, tuner.space.parameters[parameter], found, done)
         axes.set_ylim(bottom, top)
         axes.yaxis.set_major_locator(MaxNLocator(4))
-        if max(abs(bottom), abs(top)) >= 1e4 and top - bottom > 1e-3 * max(abs(bottom), abs(top)):
+        # Otherwise matplotlib's own: short, too, with what all of them share above the axis.
+        if max(abs(bottom), abs(top)) >= 1e4 and short_enough(axes.get_yticks()):
             axes.yaxis.set_major_formatter(lambda v, _: format_number(v).replace("-", "\N{MINUS SIGN}", 1))
         fit(figure, axes.title, 1.05 * axes.bbox.width)
         if index % COLUMNS:
             axes.tick_params(labelleft=False)
     label = plain(score_name) + (" (lower is better)" if tuner.goal == "minimize" else "")
     middle = (edges["top"] + edges["bottom"]) / 2
-    fit(
-        figure,
-        figure.supylabel(label, size=12, color=INK, x=0.004, y=middle, va="center"),
-        (edges["top"] - edges["bottom"] + 0.3 / height) * figure.bbox.height,
-    )
+    named = figure.supylabel(label, size=12, color=INK, x=0.004, y=middle, va="center")
+    fit(figure, named, (edges["top"] - edges["bottom"] + 0.3 / height) * figure.bbox.height)
+    _make_room(figure, named)
     handles: list[Any] = [
         Line2D([], [], color=COLOURS[label], linewidth=2, marker="o", markersize=5,
                label=f"{label}: {format_cost(member.cost, plain(cost_name))}")
@@ -173,6 +174,18 @@ def plot_parameters(
     figure.savefig(picture, dpi=DPI, metadata={"Software": None})
     write_whole(Path(path), picture.getvalue())
     return Path(path)
+
+
+def _make_room(figure: Figure, label: Any) -> None:
+    """Moves the left edge of the panels so that long tick labels end short of the score's name."""
+    canvas: Any = figure.canvas
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    first: Sequence[Any] = figure.axes[::COLUMNS]  # of each row
+    left = min(axes.yaxis.get_tightbbox(renderer).x0 for axes in first)
+    short = label.get_window_extent(renderer).x1 + 0.03 * DPI - left
+    if short > 0:
+        figure.subplots_adjust(left=figure.subplotpars.left + short / figure.bbox.width)
 
 
 def _limits(panels: dict[str, list[Slice]], done: Sequence[Any]) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from sweeper.plots import (
     fit,
     plot_pareto,
 )
+from sweeper.units import parse_number
 
 
 @dataclass
@@ -105,6 +106,17 @@ def test_every_sweep_has_a_picture(case, tmp_path):
         [image[:6].reshape(-1, 4), image[:, :6].reshape(-1, 4), image[:, -6:].reshape(-1, 4)]
     )
     assert (edges[:, :3] > 250).all()  # nothing runs out of the picture
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(1e6, 1.0104e6), (-1e6, -1.001e6), (0.0, 1.0), (2e4, 9e5), (0, 3e-9)]
+)
+def test_the_labels_of_the_scores_say_where_their_lines_are(low, high):
+    axes = Figure().subplots()
+    done = [Trial(1, "done", low, 1.0), Trial(2, "done", high, 2.0)]
+    _score_limits(axes, done, [], "maximize", False)
+    for place, label in zip(axes.get_yticks(), axes.yaxis.get_major_formatter().seq, strict=True):
+        assert parse_number(label.replace("\N{MINUS SIGN}", "-")) == pytest.approx(place, rel=1e-6, abs=1e-15)
 
 
 def test_a_text_is_made_as_short_as_its_room():

@@ -202,6 +202,22 @@ def test_categories_are_told_apart_by_their_labels():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("shift", "slope"), [(1e6, 9900), (-1e4, -17), (0.0, 1.0)])
+def test_scores_far_from_zero_are_told_apart_clear_of_their_name(shift, slope, tmp_path, monkeypatch):
+    pictures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: pictures.append(figure))
+    space = {"x": {"min": 0.0, "max": 1.0}}
+    swept = sweep(count=8, space=space, function=lambda params: shift + slope * params["x"])
+    plot_parameters(tmp_path / "p.png", swept.tuner, swept.trials, score_name="score")
+    (figure,) = pictures
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    labels = [text for text in axes.get_yticklabels() if text.get_text()]
+    assert len({text.get_text() for text in labels}) == len(labels) >= 3
+    beginning = min(text.get_window_extent().x0 for text in labels)
+    assert figure._supylabel.get_window_extent().x1 < beginning
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_every_sweep_has_a_picture(case, tmp_path):
     swept = sweep(**CASES[case])
