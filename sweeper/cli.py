@@ -418,7 +418,16 @@ def plot_parameters(run: str | None, output: str | None) -> None:
 def _png(run: str | None, output: str | None, default: str) -> Path:
     if output is not None and Path(output).suffix.lower() != ".png":
         raise ConfigError("", f"-o {output}: it writes PNGs only", f"call it {Path(output).stem}.png")
-    return Path(output) if output else _folder(run) / default
+    return _writable("-o", output) if output else _folder(run) / default
+
+
+def _writable(option: str, path: str) -> Path:
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise ConfigError("", f"{option} {path}: there is no such folder", "make it first")
+    if not os.access(folder, os.W_OK):
+        raise ConfigError("", f"{option} {path}: it may not be written", "name another file")
+    return Path(path)
 
 
 @cli.command()
@@ -430,10 +439,11 @@ def export(run: str | None, form: str, output: str | None) -> None:
     from sweeper.export import as_csv, as_json
     from sweeper.files import write_whole
 
+    path = _writable("-o", output) if output else None
     with _open(_folder(run)) as store:
         text = (as_csv if form == "csv" else as_json)(store.trials())
-    if output:
-        write_whole(Path(output), text.encode())
+    if path is not None:
+        write_whole(path, text.encode())
     else:
         click.echo(text, nl=False)
 
@@ -487,11 +497,7 @@ def train(
     if threads is not None:
         values["threads"] = threads
     if checkpoint is not None:
-        kept_in = Path(checkpoint).absolute().parent
-        if not kept_in.is_dir():
-            raise ConfigError("", f"--checkpoint {checkpoint}: there is no such folder", "make it first")
-        if not os.access(kept_in, os.W_OK):
-            raise ConfigError("", f"--checkpoint {checkpoint}: it may not be written", "name another file")
+        _writable("--checkpoint", checkpoint)
     chosen = _environment(environment)
     if checkpoint is None:
         with TrainingLine() as line:

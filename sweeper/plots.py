@@ -274,10 +274,10 @@ def _score_limits(
     axes.set_ylim(floor, ceiling)
     ticks = np.array(MaxNLocator(6).tick_values(floor, ceiling))
     ticks[np.abs(ticks) < 1e-9 * (ceiling - floor)] = 0.0
-    labels = [format_number(tick) if short_enough(ticks) else f"{tick:.12g}" for tick in ticks]
+    shown = format_number if short_enough(ticks) else "{:.12g}".format
     axes.yaxis.set_major_locator(FixedLocator(list(ticks)))
     axes.yaxis.set_major_formatter(
-        FixedFormatter([label.replace("-", "\N{MINUS SIGN}", 1) for label in labels])
+        FixedFormatter([shown(tick).replace("-", "\N{MINUS SIGN}", 1) for tick in ticks])
     )
     return bottom, top
 

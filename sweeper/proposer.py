@@ -36,6 +36,7 @@ CURVE_POINTS = 5  # of a trial that teach the models, fewer where they would be 
 ROWS = 500  # finished trials that the models see; of more, half that lie by the front and half of all ages
 STOPPED = 100  # stopped trials, the latest, that keep others away from where they were going
 PREDICTABLE = 0.5  # share of the variance of scores: with less, or of few trials, no trial is hopeless
+ALIKE = 1e-3  # in log cost: models are no more exact, of members so near only the better is one
 _AHEAD = 16  # steps from a place on a trial's way to its end
 _BEYOND = ("score_sd", "success", "low", "high")  # what `_expected` tells of a Member besides
 _TRIED = ("pending", "done", "failed", "stopped")
@@ -380,8 +381,8 @@ class Sweeper:
             kept = np.array([id(entry) not in worse for entry, _, _ in results])
             safe = np.flatnonzero(kept & (success >= 0.5))
         safe = safe if len(safe) else np.arange(len(results))
-        members = []
-        for i in safe[pareto.prune(log_costs[safe], mean[safe], PRUNE)]:
+        members, pruned = [], safe[pareto.prune(log_costs[safe], mean[safe], PRUNE)]
+        for i in pruned[np.append(np.diff(log_costs[pruned]) > ALIKE, True)]:
             entry, trial, _ = results[i]
             score = self._to_score(min(mean[i], shown))  # luck aside, none is better than the best run of all
             beyond = {name: float(column[i]) for name, column in zip(_BEYOND, expected[2:], strict=True)}

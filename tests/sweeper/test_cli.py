@@ -542,6 +542,10 @@ def test_plot_writes_where_it_is_told(whole, monkeypatch, capsys):
     assert capsys.readouterr().out.strip() == "runs/whole/parameters.png"
     assert Path("runs/whole/parameters.png").stat().st_size > 10_000
     sweep("plot", "parameters", "whole", "-o", "mine.foo", code=2)
+    for command in (("plot", "pareto", "whole", "-o", "there/mine.png"), ("export", "-o", "there/mine.csv")):
+        capsys.readouterr()
+        sweep(*command, code=2)
+        assert f"-o {command[-1]}: there is no such folder; make it first" in capsys.readouterr().err
 
 
 def test_nothing_is_said_of_parameters_before_three_trials_are_done(here, capsys):

@@ -596,6 +596,18 @@ def test_what_others_told_of_dearer_params_is_not_repeated_beyond_the_cost_limit
     assert "repeat" in origins  # of what is within it
 
 
+def test_of_what_costs_the_same_only_the_best_is_on_the_front() -> None:
+    """As the models see them such costs differ in their sixth digit."""
+    space = {"x": {"min": 0.01, "max": 1.0}, "n": {"type": "int", "distribution": "log", "min": 1, "max": 1000}}
+    for seed in range(4):
+        tuner = Sweeper(space, seed=seed)
+        for _ in range(14):
+            trial = tuner.ask()
+            tuner.tell(trial, score=1e6 + 1e4 * trial.params["x"] ** 2, cost=float(trial.params["n"]))
+        costs = [member.cost for member in tuner.front()]
+        assert (np.diff(np.log(costs)) > 1e-3).all()
+
+
 def test_nothing_is_proposed_beyond_the_cost_limit() -> None:
     tuner = Sweeper(TWO, cost_limit=12.0, fidelity="steps")
     costs = []
