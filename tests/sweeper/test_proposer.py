@@ -598,7 +598,10 @@ def test_what_others_told_of_dearer_params_is_not_repeated_beyond_the_cost_limit
 
 def test_of_what_costs_the_same_only_the_best_is_on_the_front() -> None:
     """As the models see them such costs differ in their sixth digit."""
-    space = {"x": {"min": 0.01, "max": 1.0}, "n": {"type": "int", "distribution": "log", "min": 1, "max": 1000}}
+    space = {
+        "x": {"min": 0.01, "max": 1.0},
+        "n": {"type": "int", "distribution": "log", "min": 1, "max": 1000},
+    }
     for seed in range(4):
         tuner = Sweeper(space, seed=seed)
         for _ in range(14):
