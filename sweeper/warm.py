@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.errors import ConfigError
 from sweeper.history import verdict
 from sweeper.space import Space
-from sweeper.store import Store, StoreError
+from sweeper.store import Store, StoreDamaged, StoreError
 
 if TYPE_CHECKING:
     from sweeper.config import SweepConfig
@@ -52,7 +52,8 @@ def results(config: SweepConfig) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         with Store.open(folder, readonly=True) as old:
             settings, rows = old.settings(), old.trials()
     except StoreError as error:
-        raise config.locate(ConfigError("warm_start", str(error))) from None
+        mend = f"`sweep repair {folder}` mends it" if isinstance(error, StoreDamaged) else ""
+        raise config.locate(ConfigError("warm_start", str(error), mend)) from None
     for key, new in (("metric", config.metric), ("cost", config.cost)):
         for part in ("name", "goal", "scale", "max"):
             before, now = settings[key].get(part), getattr(new, part, None)

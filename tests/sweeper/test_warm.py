@@ -135,3 +135,10 @@ def test_steps_that_counted_something_else_are_no_shorter_trials(old: Path) -> N
             told = store.history(("observe",))
         assert [len(event.data.get("points", [])) for event in told] == [points] * 2
         assert all(event.data["cost"] == 3 for event in told)
+
+
+def test_the_mend_of_a_damaged_source_is_named(old: Path) -> None:
+    database = old / "run.db"
+    database.write_bytes(database.read_bytes()[:5000])
+    with pytest.raises(ConfigError, match=r"run\.db is damaged: (?s:.*)`sweep repair runs/old` mends it"):
+        loop.run(config.parse(NEW), Path("runs/new"))
