@@ -151,9 +151,8 @@ class Sweeper:
             raise ConfigError(
                 "cost.limit", f"{cost_limit!r} is not a number above zero", "leave it out for no limit"
             )
-        if fidelity is not None and (
-            fidelity not in self.space.parameters or self.space.parameters[fidelity].kind == "categorical"
-        ):
+        numbers = [name for name, p in self.space.parameters.items() if p.kind != "categorical"]
+        if fidelity is not None and fidelity not in numbers:
             raise ConfigError("objective.fidelity", f"'{fidelity}' is not a swept number", "name one")
         if not _whole(seed) or seed < 0:
             raise ConfigError("seed", f"{seed!r} is not a whole number", "0 or above")
@@ -161,8 +160,8 @@ class Sweeper:
         self.scale, self.scale_max, self.fidelity = scale, scale_max, fidelity
         self._sign = 1.0 if goal == "maximize" else -1.0
         self._ladder = fidelity or next(
-            (n for n, p in self.space.parameters.items() if p.kind != "categorical"
-             and re.split(r"[._]", n.lower())[-1] in _STEPS_WORDS), None)  # fmt: skip
+            (name for name in numbers if re.split(r"[._]", name.lower())[-1] in _STEPS_WORDS), None
+        )
         self._entries: list[_Entry] = []
         self._by_number: dict[int, _Entry] = {}
         self._asks = 0
@@ -237,7 +236,7 @@ class Sweeper:
         What it was going to is taken for what the models say of it, so that it is not asked for again.
         Raises ValueError, with nothing changed, where it is not pending, for bad points and for none.
         """
-        entry, points = self._pending(trial), tuple(points)
+        entry, points = self._pending(trial), tuple(points) if isinstance(points, Iterable) else ()
         if not points:
             raise ValueError("points: there are none; withdraw a trial that has shown nothing")
         status, curve, score, cost = self._checked(None, None, points, None)
@@ -256,6 +255,8 @@ class Sweeper:
         trial is not pending and for bad points.
         """
         entry, before = self._pending(trial), self._models
+        if not (isinstance(points, Sequence) and points):
+            raise ValueError("points: there are none to judge by")
         self._checked(None, None, points, None)
         shorter = self._shorter(entry.trial, points[-1].step)
         done = sum(e.status == "done" for e in self._entries)
@@ -346,6 +347,8 @@ class Sweeper:
     def restore(self, record: Mapping[str, Any]) -> Trial:
         """A past ask from its `Trial.record()`, computing nothing: resuming is restoring, telling and so on
         in the order of old. Raises ValueError for params outside the space or a number out of order."""
+        if not (isinstance(record, Mapping) and {"number", "params"} <= set(record)):
+            raise ValueError(f"record: {record!r} is not what Trial.record() gave")
         if record["number"] != self._asks + 1:
             raise ValueError(f"trial {record['number']} cannot follow trial {self._asks}")
         self.space.check(record["params"])
@@ -666,6 +669,8 @@ class Sweeper:
 
     def _discovery(self, models: Models, acquisition: Acquisition) -> np.ndarray | None:
         """The unit [dim] of the highest member of the front that is a discovery and ran but once, if any."""
+        if not (models.score.discovery > 0.5).any():
+            return None
         known, ends = acquisition.known, len(acquisition.done)  # the last of those known
         found = np.append(np.zeros(len(known) - ends), models.score.discovery[self._ends()])
         once = (i for i in acquisition.repeatable[::-1] if found[i] > 0.5 and self._runs(known[i]) == 1)

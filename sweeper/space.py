@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ class Space:
     ) -> None:
         if not isinstance(parameters, Mapping) or not parameters:
             raise ConfigError("parameters", "nothing to sweep", "declare at least one parameter")
+        if fixed and not isinstance(fixed, Mapping):
+            raise ConfigError("fixed", f"{fixed!r} is not a mapping", "write {seed: 1}")
         self.fixed = dict(fixed or {})
         self.parameters = {name: parse(name, settings) for name, settings in parameters.items()}
         self.names = list(self.parameters)
@@ -38,8 +40,8 @@ class Space:
             if name in self.fixed:
                 raise ConfigError(f"fixed.{name}", "is fixed and swept", "take it out of one of the two")
         self._order = self._dependencies()
-        if isinstance(constraints, str):
-            raise ConfigError("constraints", "is one text", "write a list of expressions")
+        if isinstance(constraints, str) or not isinstance(constraints or (), Iterable):
+            raise ConfigError("constraints", f"{constraints!r} is no list", "write a list of expressions")
         self.constraints = [Constraint(text, f"constraints[{i}]") for i, text in enumerate(constraints or ())]
         for constraint in self.constraints:
             for name in sorted(constraint.names):

@@ -282,6 +282,8 @@ def test_restore_refuses_what_does_not_follow() -> None:
         tuner.restore(record)
     with pytest.raises(ValueError, match="outside"):
         Sweeper(TWO).restore({**record, "params": {"lr": 7.0, "steps": 10_000}})
+    with pytest.raises(ValueError, match=r"is not what Trial\.record\(\) gave"):
+        Sweeper(TWO).restore({})
 
 
 def test_pending_trials_are_respected() -> None:
@@ -420,6 +422,18 @@ def test_trials_are_told_once_and_only_if_asked() -> None:
         tuner.tell(gone, score=1.0, cost=1.0)
     with pytest.raises(ValueError, match=r"lr: 5\.0 lies outside"):
         tuner.observe({"lr": 5.0, "steps": 10_000}, score=1.0, cost=1.0)
+
+
+def test_a_running_trial_is_judged_by_points_that_there_are() -> None:
+    tuner = Sweeper(TWO, fidelity="steps")
+    nothing: list[Any] = [None, (), 3]
+    trial = tuner.ask()
+    for points in nothing:
+        with pytest.raises(ValueError, match="points: there are none"):
+            tuner.stop(trial, points)
+        with pytest.raises(ValueError, match="points: "):
+            tuner.chance(trial, points)
+    tuner.tell(trial, score=1.0, cost=1.0)
 
 
 def test_a_trial_of_another_sweeper_is_not_taken_for_ones_own() -> None:
@@ -721,6 +735,10 @@ def test_what_curves_have_shown_is_not_tried_again() -> None:
         ({"cost_limit": 0}, "cost.limit"),
         ({"seed": -1}, "seed"),
         ({"fidelity": "step"}, "objective.fidelity"),
+        ({"fidelity": ["steps"]}, "objective.fidelity"),
+        ({"fixed": ["steps"]}, "fixed"),
+        ({"constraints": "lr < 1"}, "constraints"),
+        ({"constraints": 1}, "constraints"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], key: str) -> None:
