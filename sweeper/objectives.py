@@ -733,16 +733,16 @@ class Command(Objective):
 
         def line(text: bytes, source: str) -> None:
             nonlocal mend
+            values = None
+            if source == "stdout" and needle in text:
+                values = _json(text)
+                values = _printed(text) if values is None and pattern is None else values
             if source == "report":
                 curve.report(_json(text) or {})
-            elif source == "stdout" and needle in text and (values := _json(text)) is not None:
-                if self.spec["metric"] in values:
-                    curve.take(values)
-            elif pattern is not None:
+            elif values is not None and self.spec["metric"] in values:
+                curve.take(values)
+            elif pattern is not None:  # also in JSON that holds the metric deeper down
                 _search(pattern, text, curve)
-            elif source == "stdout" and needle in text and (values := _printed(text)) is not None:
-                if self.spec["metric"] in values:
-                    curve.take(values)
             elif needle in text and not curve.points:
                 mend = _pattern_for(text, self.spec["metric"]) or mend
 
