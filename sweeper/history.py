@@ -167,16 +167,20 @@ def verdict(row: TrialRow) -> tuple[str, dict[str, Any]]:
     """The event (kind, data) by which the proposer learns how a trial ended."""
     if row.status in ("done", "failed"):
         return "tell", _tell_data(row)
-    if row.status == "stopped" and row.points and row.points[-1].cost > 0 and _ordered(row.points):
-        return "stop", {"points": [list(point) for point in row.points]}
+    points = _stepped(row)
+    if row.status == "stopped" and points and points[-1].cost > 0 and _ordered(points):
+        return "stop", {"points": [list(point) for point in points]}
     return "withdraw", {}
 
 
+def _stepped(row: TrialRow) -> list[Point]:
+    """The points of a trial's curve; a last line that sums up, or what a function returns, has no step."""
+    return [point for point in row.points if point.step is not None]
+
+
 def _ordered(points: Sequence[Point]) -> bool:
-    """Whether steps are known, and steps and costs do not fall."""
-    return all(point.step is not None for point in points) and all(
-        a.cost <= b.cost and (a.step or 0) <= (b.step or 0) for a, b in itertools.pairwise(points)
-    )
+    """Whether steps and costs do not fall."""
+    return all(a.cost <= b.cost and (a.step or 0) <= (b.step or 0) for a, b in itertools.pairwise(points))
 
 
 def _tell_data(row: TrialRow) -> dict[str, Any]:
@@ -184,8 +188,9 @@ def _tell_data(row: TrialRow) -> dict[str, Any]:
     if row.status == "failed":
         return {"failure": row.failure, "cost": row.cost}
     data: dict[str, Any] = {"score": row.score, "cost": row.cost}
-    if len(row.points) > 1 and _ordered(row.points):
-        data["points"] = [list(point) for point in row.points]
+    points = _stepped(row)
+    if points and len(row.points) > 1 and _ordered(points):
+        data["points"] = [list(point) for point in points]
     return data
 
 

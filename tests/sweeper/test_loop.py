@@ -317,6 +317,25 @@ def test_a_sweep_whose_trials_are_all_ended_from_outside_ends(tmp_path: Path) ->
     assert_repeatable(tmp_path)
 
 
+def test_what_sums_a_trial_up_without_a_step_leaves_its_curve_as_it_is(tmp_path: Path) -> None:
+    code = """
+    from sweeper import report
+    def fit(lr, steps):
+        for step in (1, steps // 2, steps):
+            report(score=step * (1 - lr), cost=step, step=step)
+        return steps * (1 - lr)
+    """
+    sweep(tmp_path, code, "objective.fidelity=steps", "budget.trials=4")
+    with Store.open(tmp_path / "run", readonly=True) as run:
+        front = loop.rebuild(run).front(observed=True)
+        told = {event.trial: event.data for event in run.history(("tell",))}
+    for row in rows(tmp_path):
+        steps = row.params["steps"]
+        assert [step for step, _, _ in told[row.number]["points"]] == [1, steps // 2, steps]
+        assert told[row.number]["score"] == row.score
+    assert any(member.shorter for member in front)
+
+
 def test_a_time_limit_is_a_failure_of_the_params(tmp_path: Path) -> None:
     code = "import time\ndef fit(lr, steps):\n    time.sleep(600 * (steps > 100))\n    return steps, steps"
     outcome = sweep(tmp_path, code, "workers.timeout=0.5", "budget.trials=6", "parameters.steps.start=10")
