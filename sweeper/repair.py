@@ -18,7 +18,8 @@ from sweeper.errors import ConfigError
 from sweeper.executors import result_from
 from sweeper.history import ENQUEUED, ran, verdict
 from sweeper.objectives import Result, on_scale, with_cost
-from sweeper.store import Lock, Point, Store, TrialRow
+from sweeper.space import Space
+from sweeper.store import Lock, Point, Store, StoreError, TrialRow
 
 
 def repair(folder: Path, config: Any) -> tuple[Store, str]:
@@ -162,11 +163,15 @@ def _finished(store: Store) -> int:
 
 
 def _add(store: Store, folder: Path) -> None:
-    """Trials, attempts and results that the store does not have, in the order in which they were lived."""
+    """Trials, attempts and results that the store does not have, in the order in which they were lived.
+
+    Raises StoreError where the trials there are of another space: no proposer could go on from them.
+    """
     rows = {row.number: row for row in store.trials(points=False)}
     told = {event.trial for event in store.history(("tell", "stop", "withdraw"))}
     settings = store.settings()
     cost_name, seeds = settings["cost"]["name"], settings["objective"].get("seeds", 1)
+    space = Space(settings["parameters"], settings["constraints"], settings["fixed"])
     with store.transaction():
         for number, (ask, attempt, result) in _witnesses(folder, rows).items():
             attempts = rows[number].attempts if number in rows else 0
@@ -177,6 +182,13 @@ def _add(store: Store, folder: Path) -> None:
                         _tell(store, earlier)
                         told.add(earlier)
                 record = ask["record"]
+                try:
+                    space.check(record["params"])
+                except ValueError as error:
+                    raise StoreError(
+                        f"{folder / 'trials'} holds trials of another config (trial {number}: {error}); "
+                        "move it away, or give the sweep another name (--name)"
+                    ) from None
                 store.add_trial(number, record["params"], record["origin"], record)
                 if record["origin"] == ENQUEUED:  # the user's wish that it was need not be met again
                     wishes = [wish for wish, params in enqueued(store) if params == record["params"]]

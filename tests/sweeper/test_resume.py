@@ -17,7 +17,7 @@ import pytest
 from sweeper import config, control, errors, loop, objectives
 from sweeper.cli import main
 from sweeper.repair import catch_up, repair
-from sweeper.store import Store, StoreDamaged, TrialRow
+from sweeper.store import Store, StoreDamaged, StoreError, TrialRow
 
 CONFIG = """
 name: t
@@ -318,6 +318,19 @@ def test_what_was_enqueued_is_not_tried_again_where_the_database_has_forgotten_t
         (folder / "reports.jsonl").write_text(json.dumps({"trial": 1, "attempt": 1, "ask": ask}))
         assert catch_up(store)
         assert [params for _, params in control.enqueued(store)] == [wanted]
+
+
+def test_trials_of_another_config_whose_database_was_removed_are_no_past_of_this_one(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(CONFIG)
+    (tmp_path / "mine.py").write_text(OBJECTIVE + "def gain(rate, steps): return rate, steps\n")
+    loop.run(config.load(tmp_path / "t.yaml", ["budget.trials=2"]), tmp_path / "run")
+    (tmp_path / "run" / "run.db").unlink()
+    (tmp_path / "t.yaml").write_text(CONFIG.replace("lr:", "rate:").replace("fit", "gain"))
+    settings = config.load(tmp_path / "t.yaml", ["budget.trials=2"])
+    with pytest.raises(StoreError, match=r"trials of another config \(trial 1: lr: no such parameter\)"):
+        loop.run(settings, tmp_path / "run")
+    (tmp_path / "run" / "trials").rename(tmp_path / "old")
+    assert loop.run(settings, tmp_path / "run").counts["done"] == 2
 
 
 def test_a_copy_of_a_trials_folder_is_no_trial(tmp_path: Path) -> None:
