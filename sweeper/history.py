@@ -126,10 +126,20 @@ def number_of(event: Event) -> int:
 
 
 def rebuild(store: Store) -> Sweeper:
-    """The proposer as the store's history left it; changes nothing."""
+    """The proposer as all that the store holds leaves it; changes nothing.
+
+    Of a run that lives that is more than its history: its driver writes down what ended, and what the user
+    left out, only when it asks for the next trial; while it is paused, or waits for the last, it does not.
+    """
     with store.snapshot():
-        settings, history = store.settings(), store.history()
-    return replayed(settings, history)
+        settings, history, rows = store.settings(), store.history(), store.trials()
+    told = {event.trial for event in history if event.kind in ("tell", "stop", "withdraw")}
+    ended = [row for row in rows if row.status not in ("queued", "running") and row.number not in told]
+    news = [Event(0, 0.0, kind, row.number, data) for row in ended for kind, data in [verdict(row)]]
+    excluded = {row.number for row in rows if row.excluded}
+    changed = excluded ^ excluded_by(history)
+    news += [Event(0, 0.0, "exclude" if n in excluded else "include", n) for n in sorted(changed)]
+    return replayed(settings, [*history, *news])
 
 
 def verify_history(store: Store) -> list[str]:

@@ -230,6 +230,20 @@ def test_an_excluded_result_is_in_no_model_and_on_no_front(here: Path) -> None:
     assert not rows(here)[2].excluded
 
 
+def test_best_knows_what_ended_and_was_excluded_while_the_driver_asks_for_nothing(here: Path) -> None:
+    (here / "gate").write_text("3")
+    with live(here) as run:
+        run.until(lambda counts: counts["done"] == 2 and counts["running"] == 1)
+        sweep("pause")
+        (here / "gate").write_text("4")
+        run.until(lambda counts: counts["done"] == 3)
+        assert 3 in front(here)
+        sweep("exclude", "3")
+        assert 3 not in front(here)
+        sweep("exclude", "3", "--undo")
+        assert 3 in front(here)
+
+
 def test_where_no_result_counts_nobody_says_that_none_has_finished(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
