@@ -540,6 +540,11 @@ class Function(Objective):
                 raise ConfigError(
                     "parameters", f"{function.name}() needs '{name}'", "sweep it, or set it under fixed:"
                 )
+            # Every other choice would fail, and the sweep would call it bad.
+            when = self.spec["parameters"].get(name, {}).get("when") or {}
+            for parent in [parent for parent in when if parent in self.spec["parameters"]]:
+                said = f"{function.name}() needs it, and some values of {parent} leave it out"
+                raise ConfigError(f"parameters.{name}.when", said, f"give it a default there: {name}=None")
 
     def _locate(self) -> tuple[Path, str]:
         """The file that holds the callable, and the callable's name, without importing anything."""

@@ -379,6 +379,12 @@ def test_mistakes_in_a_function(tmp_path: Path) -> None:
     assert "fit() takes no 'momentum'" in problem(
         tmp_path, '{function: "mine:fit"}', "fixed: {momentum: 0.9}"
     )
+    at_times = "parameters: {lr: {min: 0, max: 1}, steps: {values: [1, 2]}, data: {min: 0, max: 1, "
+    at_times += "when: {steps: 2}}}"
+    said = problem(tmp_path, '{function: "mine:needy"}', at_times)  # trials with one step would all fail
+    assert "parameters.data.when: needy() needs it, and some values of steps leave it out" in said
+    always = at_times.replace("steps: {values: [1, 2]}, ", "") + "\nfixed: {steps: 2}"
+    objectives.make(load(tmp_path, '{function: "mine:needy"}', always)).check()
     for function in ("mine:fit", "mine.py:fit", "mine:anything"):
         objectives.make(load(tmp_path, f'{{function: "{function}"}}')).check()
     assert not touched.exists()
