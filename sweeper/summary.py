@@ -288,6 +288,12 @@ def run_summary(
     if len(scores) > 1 and min(scores) == max(scores):
         same = f"no signal  all {len(scores)} scores are {format_number(scores[0])}"
         lines.append(f"{same}: do the trials read their params, and run for long enough?")
+    sign, top = (-1.0 if config.metric.goal == "minimize" else 1.0), config.metric.max
+    if top is not None and (beyond := sum(sign * score > sign * top for score in scores)):
+        known = (
+            f"beyond max {beyond} of {len(scores)} scores are better than {format_number(top)}, metric.max"
+        )
+        lines.append(f"{known}: they count as equal; start anew with a max that none reaches")
     if outcome.ms_per_proposal is not None:
         idle = (
             f", workers idle {100 * outcome.idle_share:.1f} % of the time"

@@ -475,6 +475,18 @@ def test_scores_that_never_differ_are_named_at_the_end(here):
     assert all("no signal" not in text for text in others)
 
 
+@pytest.mark.parametrize(
+    ("goal", "top", "count"), [("maximize", 5, 2), ("minimize", 5, 1), ("maximize", 9, 0)]
+)
+def test_scores_beyond_the_best_there_can_be_are_named_at_the_end(here, goal, top, count):
+    config = parse(f"{COMMAND}metric: {{goal: {goal}, scale: exponential, max: {top}}}\n")
+    rows = [SimpleNamespace(status="done", score=x, excluded=False) for x in (4.0, 5.0, 7.0, 9.0)]
+    outcome = Outcome("trials", "", here, {}, 0, 1.0, 0.0)
+    told = run_summary(config, rows, [], outcome, Path("p.png"), ["sweep"])
+    assert told.count(f"beyond max {count} of 4 scores are better than {top}, metric.max") == bool(count)
+    assert told.count("beyond max") == bool(count)
+
+
 def test_a_run_is_readable_where_its_script_is_gone(whole, tmp_path):
     shutil.copytree(whole[0] / "runs", tmp_path / "runs")
     for words in (["status"], ["best", "whole"], ["export", "whole"]):
