@@ -20,8 +20,9 @@ _DIGITS = 5  # of a float's resolution within its range: 0.0031623, not 0.003162
 
 @dataclass(frozen=True)
 class Parameter:
-    """One thing to choose. `start` is None where none was declared; `when` maps a name to the values of
-    that parameter (or fixed value) under which this one is active."""
+    """One thing to choose. `start` is None where none was declared, or where it is `declared` to be the
+    category null; `when` maps a name to the values of that parameter (or fixed value) under which this one
+    is active."""
 
     name: str
     distribution: str  # one of DISTRIBUTIONS
@@ -31,6 +32,7 @@ class Parameter:
     values: tuple[Any, ...] = ()
     start: Any = None
     when: Mapping[str, tuple[Any, ...]] | None = None
+    declared: bool = False
 
     def _warp(self, value: Any) -> Any:
         """User's units to the scale on which equal distances matter equally."""
@@ -164,7 +166,8 @@ def parse(name: str, settings: Mapping[str, Any]) -> Parameter:
             raise ConfigError(f"{at}.{key}", f"{value:g} is not a whole number", mend)
         if kind == "int" and abs(value) > 2**53:
             raise ConfigError(f"{at}.{key}", f"{value:g} is too large to count to", "use type: float")
-    parameter = Parameter(name, distribution, kind, low, high, (), settings.get("start"), when)
+    start = settings.get("start")
+    parameter = Parameter(name, distribution, kind, low, high, (), start, when, start is not None)
     if parameter.start is not None:
         try:
             parameter.check(parameter.start)
@@ -195,8 +198,10 @@ def _parse_categorical(
             raise ConfigError(f"{at}.values", f"{value!r} stands twice", "take one out")
     if len(values) == 1:
         raise ConfigError(f"{at}.values", "one value: nothing to choose", "put it under fixed")
+    start = settings.get("start")
+    declared = start is not None or ("start" in settings and None in values)
     parameter = Parameter(
-        name, "categorical", "categorical", values=tuple(values), start=settings.get("start"), when=when
+        name, "categorical", "categorical", values=tuple(values), start=start, when=when, declared=declared
     )
     if parameter.start is not None:
         try:

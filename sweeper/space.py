@@ -217,9 +217,9 @@ class Space:
         """The start values, moved where none was declared until all constraints hold."""
         unit, declared = np.zeros(self.dim), np.zeros(self.dim, dtype=bool)
         for column, p in enumerate(self.parameters.values()):
-            declared[column] = p.start is not None
-            if p.start is not None or p.values:
-                unit[column] = p.to_unit(p.values[0] if p.start is None else p.start)
+            declared[column] = p.declared
+            if p.declared or p.values:
+                unit[column] = p.to_unit(p.start if p.declared else p.values[0])
         unit = self.snap(unit[None])[0]
         if self.feasible(unit[None])[0]:
             return unit

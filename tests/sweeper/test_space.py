@@ -144,6 +144,12 @@ def test_numpys_true_is_true_and_not_1() -> None:
     space.check({"flag": np.True_})
 
 
+def test_a_start_may_be_the_category_null() -> None:
+    assert Space({"a": {"values": ["adam", None, 3], "start": None}}).start() == {"a": None}
+    assert Space({"a": {"values": ["adam", None, 3]}}).start() == {"a": "adam"}
+    assert Space({"a": {"values": ["adam", 3], "start": None}}).start() == {"a": "adam"}
+
+
 def test_start_moves_where_only_the_default_breaks_a_constraint() -> None:
     space = Space({"a": {"min": 0, "max": 1, "start": 0.9}, "b": {"min": 0, "max": 1}}, ["b > a"])
     assert space.start()["a"] == 0.9
