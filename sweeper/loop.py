@@ -129,21 +129,22 @@ def run(config: SweepConfig, folder: str | Path, observer: Observer | None = Non
         raise config.locate(error) from None
     folder = Path(folder)
     messages: list[str] = []
-    if not Store.exists(folder):
+    store = None
+    if Store.exists(folder):
+        with contextlib.suppress(StoreDamaged):
+            store = Store.open(folder, patience=PATIENCE)
+    elif not ((folder / "config.yaml").exists() and any((folder / "trials").glob("*"))):
         if config.warm_start:
             warm.results(config)  # raises what there is to raise before anything is written
         store = Store.create(folder, config)
-    else:
-        try:
-            store = Store.open(folder, patience=PATIENCE)
-        except StoreDamaged:
-            try:  # as it began: what is another in the given config is judged below, as ever
-                began = own_config(folder, config.folder)
-            except ConfigError as error:  # torn, too
-                messages.append(f"the given config is taken for the run's: {error.message}")
-                began = config
-            store, said = repair(folder, began)
-            messages.append(said)
+    if store is None:  # torn, or removed beside its trials
+        try:  # as it began: what is another in the given config is judged below, as ever
+            began = own_config(folder, config.folder)
+        except ConfigError as error:  # torn, too
+            messages.append(f"the given config is taken for the run's: {error.message}")
+            began = config
+        store, said = repair(folder, began)
+        messages.append(said)
     with store:
         taken_up = _take_up(store, config)
         if config.warm_start and not store.history(("ask", "observe")):

@@ -25,11 +25,12 @@ from sweeper.store import Lock, Point, Store, StoreError, TrialRow
 def repair(folder: Path, config: Any) -> tuple[Store, str]:
     """The run in `folder` with a new database, open to write, and a line that says what was recovered.
 
-    The torn file is kept beside it as run.db.torn. A trial whose result is not in its folder runs again.
+    A torn file is kept beside it as run.db.torn. A trial whose result is not in its folder runs again.
     Whenever this is killed, the next start finds either the torn database or the whole new one. Raises
     StoreError as `Store.create` does.
     """
     lock = Lock(folder)
+    torn = (folder / "run.db").exists()
     draft = Path(tempfile.mkdtemp(prefix=".repair-", dir=folder))
     try:
         with Store.create(draft, config) as store:
@@ -52,9 +53,9 @@ def repair(folder: Path, config: Any) -> tuple[Store, str]:
         shutil.rmtree(draft)
         lock.release()
     return Store.open(folder), (
-        f"the database was torn and is written anew from the trials' folders: {finished} finished trials"
-        f"{left_out}, "
-        f"{numbers - finished} to run again (the torn one is kept as run.db.torn){began}"
+        f"the database was {'torn' if torn else 'gone'} and is written anew from the trials' folders: "
+        f"{finished} finished trials{left_out}, {numbers - finished} to run again"
+        f"{' (the torn one is kept as run.db.torn)' if torn else ''}{began}"
     )
 
 

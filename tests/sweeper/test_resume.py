@@ -320,11 +320,28 @@ def test_what_was_enqueued_is_not_tried_again_where_the_database_has_forgotten_t
         assert [params for _, params in control.enqueued(store)] == [wanted]
 
 
-def test_trials_of_another_config_whose_database_was_removed_are_no_past_of_this_one(tmp_path: Path) -> None:
+def test_a_run_whose_database_was_removed_goes_on_from_its_trials(tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text(CONFIG)
     (tmp_path / "mine.py").write_text(OBJECTIVE + "def gain(rate, steps): return rate, steps\n")
     loop.run(config.load(tmp_path / "t.yaml", ["budget.trials=2"]), tmp_path / "run")
     (tmp_path / "run" / "run.db").unlink()
+    (tmp_path / "t.yaml").write_text(CONFIG.replace("lr:", "rate:").replace("fit", "gain"))
+    with pytest.raises(errors.ConfigError, match="when this run began"):  # another config is no way on
+        loop.run(config.load(tmp_path / "t.yaml", ["budget.trials=3"]), tmp_path / "run")
+    (tmp_path / "run" / "run.db").unlink()
+    (tmp_path / "t.yaml").write_text(CONFIG)
+    outcome = loop.run(config.load(tmp_path / "t.yaml", ["budget.trials=3"]), tmp_path / "run")
+    assert outcome.counts["done"] == 3
+    assert outcome.ran == 1
+    assert not (tmp_path / "run" / "run.db.torn").exists()
+
+
+def test_trials_of_another_config_are_no_past_of_this_one(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(CONFIG)
+    (tmp_path / "mine.py").write_text(OBJECTIVE + "def gain(rate, steps): return rate, steps\n")
+    loop.run(config.load(tmp_path / "t.yaml", ["budget.trials=2"]), tmp_path / "run")
+    for name in ("run.db", "config.yaml"):
+        (tmp_path / "run" / name).unlink()
     (tmp_path / "t.yaml").write_text(CONFIG.replace("lr:", "rate:").replace("fit", "gain"))
     settings = config.load(tmp_path / "t.yaml", ["budget.trials=2"])
     with pytest.raises(StoreError, match=r"trials of another config \(trial 1: lr: no such parameter\)"):
