@@ -222,9 +222,10 @@ def _panel(axes: Any, parameter: Parameter, found: Sequence[Slice], done: Sequen
         axes.text(
             0.5, 0.5, "in none of the settings", transform=axes.transAxes, ha="center", color=GREY, size=9
         )
-    ticks = parameter.values or (parameter.min, _middle(parameter), parameter.max)
+    ticks = parameter.values or (parameter.min, *_middle(parameter), parameter.max)
     places = [float(parameter.to_unit(value)) for value in ticks]
-    labels = [_shortened(scalar(v)) if parameter.values else format_number(v) for v in ticks]
+    written = 12 if parameter.distribution == "logit" else 4  # digits: 0.99999 is not 1
+    labels = [_shortened(scalar(v)) if parameter.values else format_number(v, written) for v in ticks]
     axes.set_xlim(-1.04, 1.04)
     axes.xaxis.set_major_locator(FixedLocator(places))
     axes.xaxis.set_major_formatter(FixedFormatter(labels))
@@ -234,7 +235,8 @@ def _panel(axes: Any, parameter: Parameter, found: Sequence[Slice], done: Sequen
         for tick in axes.get_xticklabels():
             tick.set(ha="right", rotation_mode="anchor")
     if not parameter.values:  # inside the panel, clear of its neighbour's
-        for label, side in zip(axes.get_xticklabels(), ("left", "center", "right"), strict=True):
+        sides = ("left", *["center"] * (len(ticks) - 2), "right")
+        for label, side in zip(axes.get_xticklabels(), sides, strict=True):
             label.set_ha(side)
 
 
@@ -243,9 +245,11 @@ def _shortened(text: str) -> str:
     return plain(shortened(drawable(text), 11))
 
 
-def _middle(parameter: Parameter) -> float:
-    """A short number near the middle of the range as the models see it."""
+def _middle(parameter: Parameter) -> list[float]:
+    """A short number near the middle of the range as the models see it; none where only the ends are left."""
     value = float(parameter.from_unit(np.zeros(1))[0])
-    if parameter.distribution == "logit":
-        return 1 - float(f"{1 - value:.2g}")
-    return value if parameter.kind == "int" and value < 1e4 else float(f"{value:.2g}")
+    whole = [value] if parameter.kind == "int" and value < 1e4 else []
+    logit = parameter.distribution == "logit"
+    # Two digits, or as many as it takes to stay between the ends.
+    short = (1 - float(f"{1 - value:.{n}g}") if logit else float(f"{value:.{n}g}") for n in range(2, 17))
+    return [middle for middle in (whole or short) if parameter.min < middle < parameter.max][:1]

@@ -218,6 +218,25 @@ def test_scores_far_from_zero_are_told_apart_clear_of_their_name(shift, slope, t
     assert figure._supylabel.get_window_extent().x1 < beginning
 
 
+@pytest.mark.parametrize(
+    ("parameter", "shown"),
+    [
+        ({"type": "int", "min": 1, "max": 2}, ["1", "2"]),
+        ({"distribution": "pow2", "min": 512, "max": 1024}, ["512", "1024"]),
+        ({"min": 0.994, "max": 0.999}, ["0.994", "0.997", "0.999"]),
+        ({"distribution": "logit", "min": 0.8, "max": 0.99999}, ["0.8", "0.9984", "0.99999"]),
+        ({"distribution": "log", "min": 1e-5, "max": 0.1}, ["1e-05", "0.001", "0.1"]),
+    ],
+)
+def test_the_ends_of_a_range_and_what_lies_between_are_told_apart(parameter, shown):
+    axes = Figure().add_subplot()
+    _panel(axes, Space({"x": parameter}).parameters["x"], [], [])
+    assert [text.get_text() for text in axes.get_xticklabels()] == shown
+    places = axes.get_xticks()
+    assert (np.diff(places) > 0).all()
+    assert abs(places).max() <= 1
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_every_sweep_has_a_picture(case, tmp_path):
     swept = sweep(**CASES[case])
