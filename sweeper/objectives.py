@@ -382,14 +382,30 @@ class Train(Objective):
                 raise ConfigError(_section(name, fixed), error.message, error.mend) from None
         self._check_ranges(environment)
         try:
-            Settings.parse(environment, _resolved({**fixed, **self._start()}, environment))
+            settings = Settings.parse(environment, _resolved({**fixed, **self._start()}, environment))
         except SettingsError as error:
             key = _section(error.key, fixed) if error.key in self._names() else f"fixed.{error.key}"
             raise ConfigError(key, f"{error.message} (at the start values)", error.mend) from None
+        self._check_fidelity(settings)
         try:
             ocean.check_compiler()
         except ocean.BuildError as error:
             raise ConfigError("objective.train", str(error)) from None
+
+    def _check_fidelity(self, settings: Any) -> None:
+        """Raises ConfigError where a schedule, which tuned defaults may hold as well, makes of the curve's
+        points other results than those of shorter trainings."""
+        from trainer.settings import ANNEALED
+
+        if self.spec["fidelity"] is None:
+            return
+        swept = _resolved(self._space().parameters, settings.env)
+        for name in ANNEALED:
+            values = swept[f"train.{name}"].values if f"train.{name}" in swept else ()
+            if getattr(settings.train, name) or True in values:
+                said = f"with train.{name} a shorter training would not have given the same curve"
+                mend = f"add `train.{name}: false` under fixed, or leave fidelity out"
+                raise ConfigError("objective.fidelity", said, mend)
 
     def _check_ranges(self, environment: str) -> None:
         """Raises ConfigError where a swept setting could not take all values of its range."""

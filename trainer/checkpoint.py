@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from trainer.settings import Settings, SettingsError
+from trainer.settings import ANNEALED, Settings, SettingsError
 
 # What a run may be continued with: how long it lasts, when and how it is judged, how fast it runs.
 # The length only where no schedule depends on it.
@@ -24,7 +24,6 @@ FREE = (
     "env_processes",
 )
 HELD = ("env", "settings", "seed", "steps", "policy", "environments")  # in every checkpoint, and more
-ANNEALED = ("anneal_lr", "anneal_entropy", "anneal_beta")
 
 
 def save(file: Path, state: dict[str, Any]) -> None:

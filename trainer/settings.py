@@ -43,6 +43,7 @@ def _bounded(
     return field(default=default, metadata={"low": low, "high": high, "choices": choices})
 
 
+ANNEALED = ("anneal_lr", "anneal_entropy", "anneal_beta")  # schedules over total_timesteps
 MOST_OUTPUTS = 256  # of a policy, for its actions
 MOST_VALUES = 1024  # that an encoder tells apart in one number of an observation
 

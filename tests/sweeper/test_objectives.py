@@ -413,6 +413,21 @@ def test_mistakes_in_training(tmp_path: Path) -> None:
     objectives.make(load(tmp_path, "{train: cartpole}", f"{steps}}}")).check()
 
 
+def test_a_schedule_is_refused_where_curves_are_said_to_be_honest(tmp_path: Path) -> None:
+    steps = "parameters: {total_timesteps: {type: int, min: 1000, max: 2000}"
+    honest = "{train: %s, fidelity: total_timesteps}"
+    said = problem(tmp_path, honest % "memory", f"{steps}}}")  # whose tuned defaults have two
+    assert "objective.fidelity: with train.anneal_lr" in said
+    assert "anneal_entropy" in problem(tmp_path, honest % "memory", f"{steps}}}\nfixed: {{anneal_lr: false}}")
+    swept = f"{steps}, anneal_beta: {{values: [false, true]}}}}"
+    assert "with train.anneal_beta" in problem(tmp_path, honest % "cartpole", swept)
+    off = "fixed: {anneal_lr: false, anneal_entropy: false}"
+    objectives.make(load(tmp_path, honest % "memory", f"{steps}}}\n{off}")).check()
+    still = "parameters: {gamma: {min: 0.8, max: 0.9}}\nfixed: {total_timesteps: 1000}"  # teaches nothing
+    objectives.make(load(tmp_path, honest % "memory", still)).check()
+    objectives.make(load(tmp_path, "{train: memory}", f"{steps}}}")).check()
+
+
 # Trainings
 
 
