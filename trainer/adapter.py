@@ -280,7 +280,8 @@ class GymnasiumVector:
             except (TypeError, ValueError):
                 message = f"{self.spec.name}: its step() rewards {reward!r}"
                 raise SettingsError("env", message, "let it return one number") from None
-            terminals[i], truncations[i] = terminal, truncation and not terminal
+            # Any kind of true is 1: a 2 would carry the sum of rewards into the next episode.
+            terminals[i], truncations[i] = bool(terminal), bool(truncation and not terminal)
             if terminal or truncation:
                 self._put(after, self.final_obs[i])
                 self._ended[i, :2] += running[i]

@@ -122,6 +122,23 @@ def test_an_end_begins_the_next_episode_and_keeps_the_last_observation() -> None
     assert env.log()["n"] == 0
 
 
+@pytest.mark.parametrize(
+    "kind", [lambda flag: 300 * flag, lambda flag: np.array([flag]), lambda flag: flag or None]
+)
+def test_an_end_may_be_of_any_kind_that_is_true(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Counter.step
+
+    def given(self: Counter, action: Any) -> Any:
+        obs, reward, terminal, truncated, info = step(self, action)
+        return obs, reward, kind(terminal), kind(truncated), info
+
+    monkeypatch.setattr(Counter, "step", given)
+    env, buffers = make()
+    env.step(np.array([[0], [1], [2], [3]], np.int32), *buffers)
+    assert buffers[2].tolist() == [0, 1, 0, 1]
+    assert buffers[3].tolist() == [0, 0, 1, 0]
+
+
 def test_a_reward_may_be_an_array_of_one_number() -> None:
     env, buffers = make(reward_shape=(1,))
     env.step(np.array([[0], [1], [2], [3]], np.int32), *buffers)
