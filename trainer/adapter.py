@@ -268,7 +268,12 @@ class GymnasiumVector:
         """Step everything once; every element of the four last arrays is written."""
         running = self._running
         for i, (env, action) in enumerate(zip(self._envs, self._taken(actions), strict=True)):
-            after, reward, terminal, truncation, info = env.step(action)
+            given = env.step(action)
+            if len(given) != 5:
+                message = f"{self.spec.name}: its step() gives {len(given)} things, not 5"
+                mend = "let it return observation, reward, terminated, truncated, info"
+                raise SettingsError("env", message, mend)
+            after, reward, terminal, truncation, info = given
             if isinstance(reward, np.ndarray):  # one number in an array will do
                 if reward.size != 1:
                     message = f"{self.spec.name}: a reward of shape {reward.shape}"

@@ -184,6 +184,13 @@ def test_a_reset_without_a_dict_is_refused() -> None:
         make(info=None)
 
 
+def test_a_step_of_four_things_as_gym_had_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Counter, "step", lambda self, action: (self.look(), 0.0, False, {}))
+    env, buffers = make()
+    with pytest.raises(SettingsError, match=r"its step\(\) gives 4 things.*terminated, truncated, info"):
+        env.step(np.zeros((4, 1), np.int32), *buffers)
+
+
 def test_an_environment_that_waits_is_charged_for_it() -> None:
     settings = {
         "train.total_timesteps": 64,
