@@ -520,7 +520,8 @@ def restore(settings: Mapping[str, Any], *, folder: str | Path, source: str, fil
 
 
 def _pin_defaults(config: SweepConfig) -> None:
-    """Settings that constraints or `when:` name but nobody set are fixed at the objective's defaults."""
+    """Settings that constraints or `when:` name but nobody set are fixed at the objective's defaults, and
+    beside a fidelity its schedules are off: a shorter trial would not have given the same curve."""
     from sweeper.constraints import Constraint
     from sweeper.objectives import make
 
@@ -536,6 +537,8 @@ def _pin_defaults(config: SweepConfig) -> None:
             value = objective.default(name)
             if value is not None:
                 config.fixed[name] = value
+    if config.fidelity is not None:
+        config.fixed.update(dict.fromkeys(objective.schedules(), False))
 
 
 def _override(data: dict[str, Any], override: str, marks: dict[str, Mark]) -> None:

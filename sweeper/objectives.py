@@ -269,6 +269,10 @@ class Objective:
         """The value of a setting that is neither swept nor fixed; None where the objective has none."""
         return None
 
+    def schedules(self) -> list[str]:
+        """Settings, neither swept nor fixed, by which a trial's curve depends on how long it is to be."""
+        return []
+
     def load(self) -> None:
         """In a worker, once: imports, so that no trial pays for them."""
 
@@ -393,8 +397,7 @@ class Train(Objective):
             raise ConfigError("objective.train", str(error)) from None
 
     def _check_fidelity(self, settings: Any) -> None:
-        """Raises ConfigError where a schedule, which tuned defaults may hold as well, makes of the curve's
-        points other results than those of shorter trainings."""
+        """Raises ConfigError where a schedule keeps its points from being shorter trainings' results."""
         from trainer.settings import ANNEALED
 
         if self.spec["fidelity"] is None:
@@ -404,7 +407,7 @@ class Train(Objective):
             values = swept[f"train.{name}"].values if f"train.{name}" in swept else ()
             if getattr(settings.train, name) or True in values:
                 said = f"with train.{name} a shorter training would not have given the same curve"
-                mend = f"add `train.{name}: false` under fixed, or leave fidelity out"
+                mend = f"leave train.{name} out, which is off then, or fidelity"
                 raise ConfigError("objective.fidelity", said, mend)
 
     def _check_ranges(self, environment: str) -> None:
@@ -432,6 +435,13 @@ class Train(Objective):
             return Settings.default(Settings.resolve(name, environment), environment)
         except (SettingsError, ValueError, OSError):  # `check` says what is wrong with name or environment
             return None
+
+    def schedules(self) -> list[str]:
+        """Those that the environment's tuned defaults hold."""
+        from trainer.settings import ANNEALED
+
+        given = {name.removeprefix("train.") for name in self._names()}
+        return [f"train.{name}" for name in ANNEALED if name not in given and self.default(f"train.{name}")]
 
     def _start(self) -> dict[str, Any]:
         return self._space().start()

@@ -413,19 +413,20 @@ def test_mistakes_in_training(tmp_path: Path) -> None:
     objectives.make(load(tmp_path, "{train: cartpole}", f"{steps}}}")).check()
 
 
-def test_a_schedule_is_refused_where_curves_are_said_to_be_honest(tmp_path: Path) -> None:
+def test_schedules_are_off_where_curves_are_said_to_be_honest(tmp_path: Path) -> None:
     steps = "parameters: {total_timesteps: {type: int, min: 1000, max: 2000}"
     honest = "{train: %s, fidelity: total_timesteps}"
-    said = problem(tmp_path, honest % "memory", f"{steps}}}")  # whose tuned defaults have two
-    assert "objective.fidelity: with train.anneal_lr" in said
-    assert "anneal_entropy" in problem(tmp_path, honest % "memory", f"{steps}}}\nfixed: {{anneal_lr: false}}")
+    config = load(tmp_path, honest % "memory", f"{steps}}}")  # whose tuned defaults have two
+    assert config.fixed == {"train.anneal_lr": False, "train.anneal_entropy": False}
+    objectives.make(config).check()
+    assert load(tmp_path, honest % "cartpole", f"{steps}}}").fixed == {}
+    assert load(tmp_path, "{train: memory}", f"{steps}}}").fixed == {}
+    still = "parameters: {gamma: {min: 0.8, max: 0.9}}\nfixed: {total_timesteps: 1000}"  # teaches nothing
+    assert load(tmp_path, honest % "memory", still).fixed == {"total_timesteps": 1000}
+    wanted = problem(tmp_path, honest % "memory", f"{steps}}}\nfixed: {{anneal_lr: true}}")
+    assert "objective.fidelity: with train.anneal_lr" in wanted
     swept = f"{steps}, anneal_beta: {{values: [false, true]}}}}"
     assert "with train.anneal_beta" in problem(tmp_path, honest % "cartpole", swept)
-    off = "fixed: {anneal_lr: false, anneal_entropy: false}"
-    objectives.make(load(tmp_path, honest % "memory", f"{steps}}}\n{off}")).check()
-    still = "parameters: {gamma: {min: 0.8, max: 0.9}}\nfixed: {total_timesteps: 1000}"  # teaches nothing
-    objectives.make(load(tmp_path, honest % "memory", still)).check()
-    objectives.make(load(tmp_path, "{train: memory}", f"{steps}}}")).check()
 
 
 # Trainings
