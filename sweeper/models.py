@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -61,11 +62,25 @@ def _thread_pools() -> ThreadpoolController:
     return ThreadpoolController()  # those of numpy and scipy; looking for them takes milliseconds
 
 
+_door = Lock()
+_held: list[Any] = []  # an entry for each that computes now: the limit that the first of them set
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Small matrices are many times slower on many threads; the user's own settings come back."""
-    with _thread_pools().limit(limits=1, user_api="blas"):
+    """Small matrices are many times slower on many threads; the user's own settings come back.
+
+    They are the process's: of sweeps in threads of their own the last one out brings them back.
+    """
+    with _door:
+        _held.append(_held[0] if _held else _thread_pools().limit(limits=1, user_api="blas"))
+    try:
         yield
+    finally:
+        with _door:
+            limit = _held.pop()
+            if not _held:
+                limit.restore_original_limits()
 
 
 class Priors:

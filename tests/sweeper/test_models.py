@@ -403,6 +403,20 @@ def test_the_users_threads_come_back() -> None:
         assert threads() == {3}
 
 
+def test_of_sweeps_in_two_threads_the_last_one_out_brings_the_users_threads_back() -> None:
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    with threadpool_limits(limits=3, user_api="blas"):
+        first, second = one_thread(), one_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert threads() == {1}  # the second still computes
+        second.__exit__(None, None, None)
+        assert threads() == {3}
+
+
 def test_warp_and_unwarp_are_inverse() -> None:
     x = np.linspace(-1, 1, 9)[:, None]
     process = GaussianProcess(x, 5 + 2 * x[:, 0], np.array([0]), warped=True)
