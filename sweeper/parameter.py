@@ -48,6 +48,7 @@ class Parameter:
         """Numbers (array or scalar), or one category, to [-1, 1]."""
         if self.kind == "categorical":
             return -1 + (2 * self.index(value) + 1) / len(self.values)
+        value = np.asarray(value, float)  # numpy has no logarithm of whole numbers beyond 64 bits
         low, high = self._warp(self.min), self._warp(self.max)
         return np.clip(2 * ((self._warp(value) - low) / (high - low)) - 1, -1, 1)
 

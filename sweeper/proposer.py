@@ -241,7 +241,7 @@ class Sweeper:
             raise ValueError("points: there are none; withdraw a trial that has shown nothing")
         status, curve, score, cost = self._checked(None, None, points, None)
         entry.status = "stopped"
-        shorter = self._shorter(entry.trial, points[-1].step)
+        shorter = self._shorter(entry.trial, curve[-1].step)
         if shorter is not None:
             self._append(shorter, status, curve, score, cost)
 
@@ -257,14 +257,14 @@ class Sweeper:
         entry, before = self._pending(trial), self._models
         if not (isinstance(points, Sequence) and points):
             raise ValueError("points: there are none to judge by")
-        self._checked(None, None, points, None)
+        points = self._checked(None, None, points, None)[1]
         shorter = self._shorter(entry.trial, points[-1].step)
         done = sum(e.status == "done" for e in self._entries)
         if shorter is None or entry.trial.origin == "repeat" or "score" not in before or done < JUDGED_FROM:
             return 1.0
         results = self._results()
         ahead = self.space.features(self._way(shorter.unit, entry.trial.unit)[1:])
-        so_far = _Entry(shorter, "done", tuple(points), points[-1].score, points[-1].cost)
+        so_far = _Entry(shorter, "done", points, points[-1].score, points[-1].cost)
         self._entries.append(so_far)
         try:
             seen = self._observations()
@@ -501,6 +501,8 @@ class Sweeper:
                 if not _finite(getattr(point, name)):
                     raise ValueError(f"points: {name} {getattr(point, name)!r} is not a finite number")
         if curve and failure is None:
+            # As floats: numpy has no logarithm of whole numbers beyond 64 bits, as costs in FLOPs are.
+            curve = tuple(Point(float(p.step), float(p.cost), float(p.score)) for p in curve)
             score = curve[-1].score if score is None else score
         if curve:
             cost = curve[-1].cost if cost is None else cost

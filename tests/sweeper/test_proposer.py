@@ -470,6 +470,22 @@ def test_numbers_may_be_numpys() -> None:
     assert [member.trial for member in tuner.front()] == [2]
 
 
+def test_a_curve_may_hold_whole_numbers_beyond_64_bits() -> None:
+    proposals = []
+    for unit in (10**20, 1e20):  # FLOPs, say, counted or estimated
+        tuner = Sweeper(TWO, fidelity="steps")
+        for _ in range(14):
+            trial = tuner.ask()
+            steps = trial.params["steps"]
+            curve = [Point(s, s * unit, s) for s in (10_000, steps // 2, steps) if 10_000 <= s <= steps]
+            tuner.chance(trial, curve[:1])
+            tuner.tell(trial, points=curve)
+        trial = tuner.ask()
+        tuner.stop(trial, [Point(10**20, 10**20, 10**20)])
+        proposals.append((trial.params, tuner.front(), tuner.front(observed=True)))
+    assert repr(proposals[0]) == repr(proposals[1])
+
+
 def test_params_may_hold_numpys_numbers() -> None:
     rates = np.geomspace(1e-4, 1e-2, 10, dtype=np.float32)
     pool = [{"lr": lr, "steps": np.float64(10_000 + 1_000 * i)} for i, lr in enumerate(rates)]

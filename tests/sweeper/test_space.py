@@ -134,6 +134,15 @@ def test_a_constraint_on_what_is_inactive_does_not_bind_what_is_given() -> None:
         space.check({"layers": 2, "width": 4.5})
 
 
+@pytest.mark.parametrize("distribution", ["linear", "log"])
+def test_a_whole_number_beyond_64_bits_is_a_number(distribution):
+    large = {"distribution": distribution, "min": 1e15, "max": 1e24, "start": 10**20}
+    space = Space({"flops": large})
+    assert space.start()["flops"] == pytest.approx(1e20, rel=1e-3)
+    space.check({"flops": 10**21})
+    assert space.to_unit({"flops": 10**21}) == space.to_unit({"flops": 1e21})
+
+
 def test_numpys_true_is_true_and_not_1() -> None:
     space = Space({"flag": {"values": [1, True, False]}})
     assert [space.parameters["flag"].index(value) for value in (np.True_, np.int64(1), np.False_)] == [
