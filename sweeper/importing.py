@@ -182,10 +182,11 @@ def _parameter(at: str, entry: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     log = "log" in plain
     made: dict[str, Any] = {"distribution": "log"} if log else {}
     step = number("q") if rounded and "q" in entry else 1
-    if plain == "int_uniform" or (rounded and step == 1 and low == int(low) and high == int(high)):
+    # Multiples of a whole number are whole: a script that is given 37.2 for a batch size fails.
+    if plain == "int_uniform" or (rounded and all(n == int(n) for n in (step, low, high))):
         made["type"] = "int"
         low, high = (int(bound) if bound == int(bound) else bound for bound in (low, high))
-    elif rounded:
+    if rounded and (step != 1 or "type" not in made):
         remarks.append(f"not rounded to multiples of {step:g}")
     if not log and low > 0 and high >= FACTOR * low:
         remarks.append(f"spans a factor of {high / low:.3g}: distribution: log, perhaps?")

@@ -32,6 +32,7 @@ def converted(parameter: str):
         ("{distribution: log_uniform_values, min: 1e-5, max: 0.1}", "log", "float", 1e-5, 0.1),
         ("{distribution: inv_log_uniform_values, min: 1e-5, max: 0.1}", "log", "float", 1e-5, 0.1),
         ("{distribution: q_log_uniform_values, min: 16, max: 1000, q: 1}", "log", "int", 16, 1000),
+        ("{distribution: q_log_uniform_values, min: 32, max: 256, q: 8}", "log", "int", 32, 256),
         ("{distribution: log_uniform, min: -9.210340371976182, max: 0}", "log", "float", 1e-4, 1),
         ("{distribution: inv_log_uniform, min: 0, max: 9.210340371976182}", "log", "float", 1e-4, 1),
         ("{distribution: normal, mu: 1, sigma: 0.5}", "linear", "float", -0.5, 2.5),
@@ -64,6 +65,7 @@ def test_a_list_of_values_stays_one(values):
             "# spans a factor of 1e+04: distribution: log, perhaps?",
         ),
         ("{distribution: q_uniform, min: 0, max: 1, q: 0.25}", "# not rounded to multiples of 0.25"),
+        ("{distribution: q_uniform, min: 10, max: 100, q: 5}", "# not rounded to multiples of 5"),
         ("{distribution: normal}", "# normal of mu 0, sigma 1: 3 sigmas to either side"),
         ("{distribution: normal, mu: 1, sigma: 0.5}", "# normal of mu 1, sigma 0.5: 3 sigmas to either side"),
         (
