@@ -626,6 +626,19 @@ def test_what_others_told_of_dearer_params_is_not_repeated_beyond_the_cost_limit
     assert "repeat" in origins  # of what is within it
 
 
+def test_what_was_observed_is_repeated_as_it_was() -> None:
+    """It has more digits than proposals; rounded it would break the constraint and be no repeat."""
+    space = {"x": {"min": 0, "max": 1}, "steps": {"distribution": "log", "min": 10, "max": 10_000}}
+    tuner, generator = Sweeper(space, constraints=["x <= 0.123456"]), np.random.default_rng(0)
+    for steps in 10 ** generator.uniform(1, 4, 30):
+        params = {"x": 0.123456, "steps": float(steps)}
+        tuner.observe(params, score=math.log(steps) + generator.standard_normal(), cost=float(steps))
+    known = [entry.trial.params for entry in tuner._entries]
+    repeats = [trial for trial in tuner.ask(16) if trial.origin == "repeat"]
+    assert repeats
+    assert all(trial.params in known for trial in repeats)
+
+
 def test_of_what_costs_the_same_only_the_best_is_on_the_front() -> None:
     """As the models see them such costs differ in their sixth digit."""
     space = {
