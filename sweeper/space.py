@@ -53,6 +53,9 @@ class Space:
                     if dashed:  # parsed as a difference
                         mend = f"no constraint can speak of '{dashed[0]}': name it with _ in place of -"
                     raise ConfigError(constraint.key, message, mend)
+                if name in self.fixed and np.ndim(self.fixed[name]):  # numpy would compare each with each
+                    message = f"{self.fixed[name]!r} is not a plain value, but {constraint.text} speaks of it"
+                    raise ConfigError(f"fixed.{name}", message, "write a number, a text, true, false or null")
         # A category takes as many columns as it has values; `groups` says which parameter a column is of.
         self.groups = np.concatenate(
             [[column] * max(1, len(p.values)) for column, p in enumerate(self.parameters.values())]

@@ -91,6 +91,12 @@ def test_spaces_refuse_constraints_that_make_no_sense(texts: list[str], key: str
     assert says in str(caught.value)
 
 
+def test_what_is_fixed_at_a_list_is_compared_with_nothing() -> None:
+    with pytest.raises(ConfigError, match=r"fixed\.hidden: \[64, 64\] is not a plain value"):
+        Space(X, ["hidden == 64"], {"hidden": [64, 64]})
+    assert Space(X, ["x < y"], {"hidden": [64, 64]}).fixed
+
+
 def test_declared_starts_that_break_a_constraint_are_refused() -> None:
     declared = {"x": {"min": 0, "max": 1, "start": 0.9}, "y": {"min": 0, "max": 1, "start": 0.1}}
     with pytest.raises(ConfigError, match="start values break x < y"):
