@@ -7,6 +7,8 @@ walked over float64 arrays. Nothing is ever handed to `eval`, and floats cannot 
 from __future__ import annotations
 
 import ast
+import keyword
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,6 +49,7 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Any], int]] = {
     "ceil": (np.ceil, 1),
     "round": (np.round, 1),
 }
+_WORDS = ("and", "or", "not", "in", "True", "False", "None")  # of Python's keywords, those that are allowed
 _LITERALS = {"true": 1.0, "false": 0.0, "none": None, "null": None}
 
 
@@ -73,6 +76,9 @@ class Constraint:
             self._tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             mend = "compare with ==, <=, <, >=, > or !=; join with 'and', 'or', 'not'"
+            words = [w for w in re.findall(r"\w+", text) if keyword.iskeyword(w) and w not in _WORDS]
+            if words:  # lambda, as of advantages
+                mend = f"no constraint can speak of '{words[0]}', a word of Python's: name it otherwise"
             raise ConfigError(key, f"cannot read '{text}'", mend) from error
         if not self._truth(self._tree):
             raise ConfigError(key, f"'{text}' is a value, not a condition", "compare it with something")

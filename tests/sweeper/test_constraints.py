@@ -82,6 +82,8 @@ DASHED = {"a-b": {"min": 0, "max": 1}}
         (["x < 'a'"], "constraints[0]", "mixes text and numbers"),
         ("x < y", "constraints", "list"),
         (["a-b < 1"], "constraints[0]", "no constraint can speak of 'a-b'"),
+        (["x < 1 and gae.lambda < 1"], "constraints[0]", "no constraint can speak of 'lambda'"),
+        (["x < 1 and"], "constraints[0]", "join with 'and'"),
     ],
 )
 def test_spaces_refuse_constraints_that_make_no_sense(texts: list[str], key: str, says: str) -> None:
