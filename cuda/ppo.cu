@@ -257,7 +257,7 @@ KERNEL loss_kernel(Heads heads, Batch batch, float *outs, float *__restrict__ te
 
     terms[POLICY_LOSS * batch.rows + row] = -scale * (gain < clipped_gain ? gain : clipped_gain);
     terms[VALUE_LOSS * batch.rows + row] = scale * value_loss;
-    terms[ENTROPY * batch.rows + row] = scale * entropy;
+    terms[ENTROPY * batch.rows + row] = entropy / (float)batch.rows; // the policy's, whatever the row's weight
     terms[KL * batch.rows + row] = (ratio - 1.0f - log_ratio) / (float)batch.rows;
     terms[CLIPPED * batch.rows + row] = ratio < low || ratio > high ? 1.0f / (float)batch.rows : 0.0f;
     batch.ratios[place] = ratio;

@@ -570,7 +570,7 @@ void loss(const struct network *net, const struct batch *batch, int64_t first, i
             float g = ((const float *)&gain)[r], cg = ((const float *)&clipped_gain)[r];
             sums[POLICY_LOSS] -= w * (g < cg ? g : cg);
             sums[VALUE_LOSS] += w * ((const float *)&value_loss)[r];
-            sums[ENTROPY] += w * ((const float *)&entropy)[r];
+            sums[ENTROPY] += s.row_scale * ((const float *)&entropy)[r]; /* the policy's, whatever a row's weight */
             sums[KL] += s.row_scale * ((q - 1.0f) - ((const float *)&log_ratio)[r]);
             sums[CLIPPED] += q < 1.0f - s.clip || q > 1.0f + s.clip ? s.row_scale : 0.0f;
             s.ratios[place[r]] = q;

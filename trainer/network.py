@@ -65,7 +65,8 @@ def places(buffer: Buffer, segments: Tensor) -> Tensor:
 
 @dataclass
 class LossSums:
-    """Means over a minibatch."""
+    """Means over a minibatch: of the losses with importance weights, as they are followed; of the others, by
+    which a policy is judged to have failed, without: one segment of a large weight is to fail none."""
 
     policy: float
     value: float
@@ -130,8 +131,7 @@ class TorchNetwork:
         else:
             near = old_value + (value - old_value).clamp(-train.vf_clip_coef, train.vf_clip_coef)
             value_loss = 0.5 * (weights * torch.maximum((value - target) ** 2, (near - target) ** 2)).mean()
-        entropy_mean = (weights * entropy).mean()
-        loss = policy_loss + train.vf_coef * value_loss - ent_coef * entropy_mean
+        loss = policy_loss + train.vf_coef * value_loss - ent_coef * (weights * entropy).mean()
         loss.backward()
 
         with torch.no_grad():
@@ -139,7 +139,7 @@ class TorchNetwork:
             buffer.flat("values")[place] = value
             kl = (ratio - 1 - log_ratio).mean()
             outside = ((ratio - 1).abs() > train.clip_coef).float().mean()
-            return LossSums(*torch.stack([policy_loss, value_loss, entropy_mean, kl, outside]).tolist())
+            return LossSums(*torch.stack([policy_loss, value_loss, entropy.mean(), kl, outside]).tolist())
 
 
 class _Network(ctypes.Structure):

@@ -147,6 +147,12 @@ def test_deviations_of_nothing_end_by_name() -> None:
     assert train(small(action_sd=1e-3, learning_rate=1e-6)).failure is None  # little, but not nothing
 
 
+def test_importance_weights_are_no_collapse() -> None:
+    # In minibatches of one segment the drawn one may count for many.
+    kept = {"action_sd": 1e-3, "learning_rate": 1e-6, "num_envs": 64, "minibatch_size": 32}
+    assert train(small(**kept, prio_alpha=2.0, updates=32)).failure is None
+
+
 def test_too_many_floats_are_refused(tmp_path: Path) -> None:
     text = ocean.find("pendulum").read_text().replace("ACTION_DIM 1", "ACTION_DIM 257")
     (tmp_path / "mine.h").write_text(text)
