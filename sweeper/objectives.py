@@ -1002,7 +1002,6 @@ def _search(pattern: re.Pattern[str], text: bytes, curve: Curve) -> None:
     groups = match.groupdict() or {"score": match[1]}
     try:
         curve.report({name: float(value) for name, value in groups.items() if value is not None})
-    except ValueError:
-        raise Failure(
-            "pattern", f"objective.pattern found {match[0][:80]!r}, which holds no number"
-        ) from None
+    except ValueError:  # "score is the mean of ...", before the first: as with JSON, the last one counts
+        said = f"objective.pattern found {match[0][:80]!r}, which holds no number"
+        curve.problem = Failure("pattern", said)

@@ -188,6 +188,14 @@ def test_a_line_that_is_no_report_comes_with_what_would_read_it(
     assert told(tmp_path, heard, f"print({line!r})", metric) == -0.5
 
 
+def test_a_line_where_the_pattern_finds_no_number_fails_a_trial_only_as_its_last(tmp_path: Path) -> None:
+    objective = r"{command: '{python} mine.py', pattern: 'score[^-+.\w]+(?P<score>[-+.\w]+)'}"
+    assert told(tmp_path, objective, "print('score is what counts'); print('score: -0.5')") == -0.5
+    failed = ran(tmp_path, objective, "print('score: -0.5'); print('score is none')")
+    assert failed.failure == "pattern"
+    assert "'score is', which holds no number" in failed.message
+
+
 # Reports
 
 
