@@ -143,7 +143,8 @@ class Curve:
         # A script that was not written for us says "epoch" where the swept parameter is `train.epochs`, or
         # `num_train_epochs`.
         counted = (spec.get("fidelity") or "step").rpartition(".")[2]
-        words = (counted, counted.rpartition("_")[2], "step")
+        # Beside it that name itself is the total, printed with all arguments.
+        words = (counted.rpartition("_")[2], counted, "step")
         self.step_names = [name for word in words for name in (word.removesuffix("s"), word)] + ["steps"]
         self.emit = emit
         self.started = time.monotonic()

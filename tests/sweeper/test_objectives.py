@@ -224,6 +224,9 @@ def test_the_last_report_is_the_result() -> None:
         ("train.epochs", {"epoch": 7, "step": 700}, 7),  # in units of the swept parameter
         ("epochs", {"epochs": 7}, 7),
         ("num_train_epochs", {"epoch": 7.0, "step": 700}, 7),
+        ("num_epochs", {"num_epochs": 50, "epoch": 7}, 7),  # beside the arguments, as {**vars(args), ...}
+        ("max_steps", {"max_steps": 50, "step": 7}, 7),
+        ("max_steps", {"max_steps": 7}, 7),
         ("epochs", {"step": 7}, 7),
         ("budget", {"budget": 7}, 7),
     ],
