@@ -182,8 +182,13 @@ def _parameter(at: str, entry: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     log = "log" in plain
     made: dict[str, Any] = {"distribution": "log"} if log else {}
     step = number("q") if rounded and "q" in entry else 1
-    # Multiples of a whole number are whole: a script that is given 37.2 for a batch size fails.
-    if plain == "int_uniform" or (rounded and all(n == int(n) for n in (step, low, high))):
+    # Multiples of a whole number are whole: a script that is given 37.2 for a batch size fails. So are the
+    # range's ends then, which need not have been: e to the 5.5, three sigmas from a mean.
+    least = max(round(low), 1) if log and low > 0 else round(low)
+    if rounded and step == int(step) and least < round(high):
+        made["type"] = "int"
+        low, high = least, round(high)
+    elif plain == "int_uniform":
         made["type"] = "int"
         low, high = (int(bound) if bound == int(bound) else bound for bound in (low, high))
     if rounded and (step != 1 or "type" not in made):

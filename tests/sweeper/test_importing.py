@@ -35,6 +35,10 @@ def converted(parameter: str):
         ("{distribution: q_log_uniform_values, min: 32, max: 256, q: 8}", "log", "int", 32, 256),
         ("{distribution: log_uniform, min: -9.210340371976182, max: 0}", "log", "float", 1e-4, 1),
         ("{distribution: inv_log_uniform, min: 0, max: 9.210340371976182}", "log", "float", 1e-4, 1),
+        ("{distribution: q_log_uniform, min: 2, max: 5.5}", "log", "int", 7, 245),  # of q, which is 1
+        ("{distribution: q_log_normal, mu: 0, sigma: 1}", "log", "int", 1, 20),
+        ("{distribution: q_normal, mu: 64, sigma: 10.5, q: 2}", "linear", "int", 32, 96),
+        ("{distribution: q_uniform, min: 0, max: 0.5}", "linear", "float", 0, 0.5),
         ("{distribution: normal, mu: 1, sigma: 0.5}", "linear", "float", -0.5, 2.5),
         ("{distribution: log_normal, mu: 0, sigma: 1}", "log", "float", 0.0497871, 20.0855),
         ("{distribution: beta, a: 2, b: 5}", "linear", "float", 0, 1),
