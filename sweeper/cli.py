@@ -179,7 +179,7 @@ def _conclude(
     with _open(folder) as store:
         sweeper = _rebuild(store, config)
         picture = _draw(store, config, sweeper, folder / "pareto.png")
-        trials = store.trials(points=False)
+        trials = store.trials(points=config.fidelity is not None)
         front, accidents = sweeper.front(), sweeper.accidents()
         click.echo(run_summary(config, trials, front, outcome, picture, again, accidents))
     if outcome.reason == "interrupted":

@@ -294,6 +294,8 @@ def run_summary(
             f"beyond max {beyond} of {len(scores)} scores are better than {format_number(top)}, metric.max"
         )
         lines.append(f"{known}: they count as equal; start anew with a max that none reaches")
+    if beside := _other_steps(config, trials):
+        lines.append(beside)
     if outcome.ms_per_proposal is not None:
         idle = (
             f", workers idle {100 * outcome.idle_share:.1f} % of the time"
@@ -314,6 +316,21 @@ def run_summary(
     if front:
         lines.append(f"verify     sweep verify {config.name}")
     return "\n".join(lines)
+
+
+def _other_steps(config: SweepConfig, trials: Sequence[TrialRow]) -> str:
+    """A line on curves that go far beyond their trial's fidelity; or nothing. The trainer's own may: a whole
+    batch ends it."""
+    name = config.fidelity
+    if name is None or config.objective.kind == "train":
+        return ""
+    for trial in trials:
+        last = max((point.step for point in trial.points if point.step is not None), default=0)
+        length = trial.params.get(name, math.inf)
+        if trial.status == "done" and last > 2 * length:
+            said = f"steps      trial {trial.number} reports step {format_number(last)}, with {name} {length}"
+            return f"{said}: each counts as one of {name}; report those and start anew, or drop fidelity"
+    return ""
 
 
 def _counts(trials: Sequence[TrialRow], live: bool = True) -> str:

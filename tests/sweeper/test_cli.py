@@ -487,6 +487,20 @@ def test_scores_beyond_the_best_there_can_be_are_named_at_the_end(here, goal, to
     assert told.count("beyond max") == bool(count)
 
 
+def test_steps_in_other_units_than_the_fidelity_are_named_at_the_end(tmp_path):
+    report = "import json, sys; print(json.dumps({'step': int(sys.argv[1]), 'score': 1, 'effort': 1}))"
+    (tmp_path / "script.py").write_text(report)
+    head = COMMAND.partition("objective")[0] + "cost: {name: effort}\nbudget: {trials: 1}\n"
+    for step, named in (5, 0), (400, 1):
+        objective = f'{{command: "python script.py {step} {{args}}", fidelity: epochs}}'
+        text = f"{head}objective: {objective}\nparameters: {{epochs: {{min: 4, max: 9, type: int}}}}\n"
+        (tmp_path / f"{step}.yaml").write_text(text)
+        out = run_in(tmp_path, "run", f"{step}.yaml", "--name", f"to-{step}").stdout
+        assert f"to-{step}: 1 done" in out
+        said = "steps      trial 1 reports step 400, with epochs 4: each counts as one of epochs"
+        assert (out.count(said), out.count("\nsteps ")) == (named, named)
+
+
 def test_a_run_is_readable_where_its_script_is_gone(whole, tmp_path):
     shutil.copytree(whole[0] / "runs", tmp_path / "runs")
     for words in (["status"], ["best", "whole"], ["export", "whole"]):
