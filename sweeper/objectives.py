@@ -973,7 +973,7 @@ def _pattern_for(text: bytes, metric: str) -> str:
     pattern = re.escape(metric) + r"[^-+.\w]+(?P<score>[-+.\w]+)"
     match = re.search(pattern, line)
     try:
-        float(match["score"] if match else "")
+        float(match["score"].rstrip(".") if match else "")
     except ValueError:
         return ""
     quoted = pattern.replace("'", "''")  # as YAML wants it
@@ -1002,7 +1002,9 @@ def _search(pattern: re.Pattern[str], text: bytes, curve: Curve) -> None:
         return
     groups = match.groupdict() or {"score": match[1]}
     try:
-        curve.report({name: float(value) for name, value in groups.items() if value is not None})
+        # "The score is 0.93." has its sentence's end taken in by [-+.\w]+, as we suggest it.
+        numbers = {name: float(value.rstrip(".")) for name, value in groups.items() if value is not None}
+        curve.report(numbers)
     except ValueError:  # "score is the mean of ...", before the first: as with JSON, the last one counts
         said = f"objective.pattern found {match[0][:80]!r}, which holds no number"
         curve.problem = Failure("pattern", said)

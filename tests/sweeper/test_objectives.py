@@ -172,6 +172,7 @@ def test_a_dict_as_python_prints_it_is_a_report(tmp_path: Path, printed: str, sc
         ('12:30 INFO {"step": 3, "score": -0.5}', "score"),
         ("step 3, eval score = -0.5, lr 0.1", "eval score"),
         ("it's score's -.5", "score's"),
+        ("Training has ended with score: -0.5.", "score"),
         ('{"step": 3, "eval": {"score": -0.5}}', "score"),
         ("{'step': 3, 'eval': {'score': -0.5}}", "score"),
     ],
