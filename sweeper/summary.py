@@ -319,17 +319,25 @@ def run_summary(
 
 
 def _other_steps(config: SweepConfig, trials: Sequence[TrialRow]) -> str:
-    """A line on curves that go far beyond their trial's fidelity; or nothing. The trainer's own may: a whole
-    batch ends it."""
+    """A line on curves whose steps are not those of the fidelity; or nothing.
+
+    The trainer may exceed it: a whole batch ends it.
+    """
     name = config.fidelity
     if name is None or config.objective.kind == "train":
         return ""
     for trial in trials:
-        last = max((point.step for point in trial.points if point.step is not None), default=0)
+        steps = [point.step for point in trial.points if point.step is not None]
         length = trial.params.get(name, math.inf)
-        if trial.status == "done" and last > 2 * length:
-            said = f"steps      trial {trial.number} reports step {format_number(last)}, with {name} {length}"
+        if trial.status != "done" or not steps:
+            continue
+        which, most = f"steps      trial {trial.number}", max(steps)
+        if most > 2 * length:
+            said = f"{which} reports step {format_number(most)}, with {name} {length}"
             return f"{said}: each counts as one of {name}; report those and start anew, or drop fidelity"
+        if steps == list(range(len(steps))) and len(steps) == length:  # the last one's is length - 1
+            said = f"{which} counts its {length} {name} from 0"
+            return f"{said}: its curve is taken to be one ahead; count from 1 and start anew"
     return ""
 
 

@@ -501,6 +501,17 @@ def test_steps_in_other_units_than_the_fidelity_are_named_at_the_end(tmp_path):
         assert (out.count(said), out.count("\nsteps ")) == (named, named)
 
 
+@pytest.mark.parametrize(("steps", "named"), [([0, 1, 2, 3], 1), ([1, 2, 3, 4], 0), ([0, 2, 4], 0)])
+def test_steps_that_are_counted_from_zero_are_named_at_the_end(here, steps, named):
+    objective = COMMAND.replace('}"}', '}", fidelity: n}')
+    config = parse(f"{objective}  n: {{min: 3, max: 9, type: int}}\n")
+    points = tuple(Point(step, step + 1.0, 0.5) for step in steps)
+    row = TrialRow(1, "done", {"x": 0.5, "n": 4}, score=0.5, points=points)
+    outcome = Outcome("trials", "", here, {}, 0, 1.0, 0.0)
+    told = run_summary(config, [row], [], outcome, Path("p.png"), ["sweep"])
+    assert told.count("steps      trial 1 counts its 4 n from 0") == told.count("\nsteps ") == named
+
+
 def test_a_run_is_readable_where_its_script_is_gone(whole, tmp_path):
     shutil.copytree(whole[0] / "runs", tmp_path / "runs")
     for words in (["status"], ["best", "whole"], ["export", "whole"]):
