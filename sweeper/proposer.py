@@ -34,6 +34,7 @@ LADDER = 0.45  # of the fidelity's range, from its cheap end: where the design l
 MAX_NUMBER = 1e305  # beyond it sums overflow: as good as infinite
 CURVE_POINTS = 5  # of a trial that teach the models, fewer where they would be more than ROWS in all
 ROWS = 500  # finished trials that the models see; of more, half that lie by the front and half of all ages
+NEAREST = 0.01  # of the distance to `scale_max` that a tenth of the trials reach: what is nearer counts alike
 STOPPED = 100  # stopped trials, the latest, that keep others away from where they were going
 PREDICTABLE = 0.5  # share of the variance of scores: with less, or of few trials, no trial is hopeless
 ALIKE = 1e-3  # in log cost: no model is more exact; of members so near only the better is one
@@ -782,8 +783,12 @@ class Sweeper:
             return self._sign * (np.log(clipped) - np.log1p(-clipped))
         if self.scale == "exponential":
             assert self.scale_max is not None
-            distance = self._sign * (self.scale_max - scores)
-            return -np.log2(np.maximum(distance, 1e-3 * max(float(distance.max()), 1e-300)))
+            ends = np.array([entry.score for entry in self._entries if entry.status == "done"])
+            distances = self._sign * (self.scale_max - ends)
+            short = distances[distances > 0]  # the others are perfect
+            # Reckoned from the near, for one disaster far away says nothing of how near is near.
+            least = NEAREST * float(np.quantile(short, 0.1)) if len(short) else 1.0
+            return -np.log2(np.maximum(self._sign * (self.scale_max - scores), least))
         return self._sign * scores
 
     def _to_score(self, value: float) -> float:

@@ -689,6 +689,18 @@ def test_scales_order_scores_as_before_and_come_back_in_users_units(scale: str, 
     assert max(m.score for m in tuner.front()) == pytest.approx(best, abs=0.15)
 
 
+def test_one_disaster_does_not_make_all_other_scores_equal() -> None:
+    """On the exponential scale the distance to the best there can be counts, and how many halvings are told
+    apart was once reckoned from the largest distance of all."""
+    tuner = Sweeper(ONE, goal="minimize", scale="exponential", scale_max=0.0)
+    for number, unit in enumerate(np.linspace(0.05, 1, 20)):
+        loss = 1e6 if number == 7 else 0.2 ** (3 * float(unit))
+        tuner.observe({"x": float(unit)}, score=loss, cost=1.0 + float(unit))
+    front = tuner.front()
+    assert len(front) > 10
+    assert front[-1].score == pytest.approx(0.008, rel=0.2)
+
+
 def test_curves_teach_where_a_fidelity_is_declared() -> None:
     with_curves, without = Sweeper(TWO, fidelity="steps"), Sweeper(TWO)
     for tuner in (with_curves, without):
