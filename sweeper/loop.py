@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -317,8 +318,12 @@ class _Session:
         self.elapsed_before = float(store.meta()["elapsed"])
         self.rows = _Rows(store.trials(), config.metric.goal)
         asks, self.told = asks_of(store.history())
-        # Of trials that are still to run; the others' proposals stay in the database.
-        self.asks = {n: ask for n, ask in asks.items() if self.rows[n].status in ("queued", "running")}
+        # Of trials that are still to run, or never did and have no folder; the others' stay in the database.
+        self.asks = {
+            n: ask
+            for n, ask in asks.items()
+            if self.rows[n].status in ("queued", "running") or not self.rows[n].attempts
+        }
         self.kills = _losses(store, signal.SIGKILL)
         self.losses = _losses(store, None)
         self.queue: deque[int] = deque()
@@ -550,8 +555,10 @@ class _Session:
             seed = objectives.trial_seed(self.config.seed, number)
             folder = str(self.store.trial_folder(number).resolve())
             params = {**self.config.fixed, **row.params}
-            # With those of earlier trials that have no folder yet, so that no number is missing.
-            earlier = {str(n): self.asks[n] for n in self.queue if n < number}
+            # With those of earlier trials that have no folder yet, or were withdrawn just before this one and
+            # will never have one, so that no number is missing.
+            bare = itertools.takewhile(lambda n: not self.rows[n].attempts, range(number - 1, 0, -1))
+            earlier = {str(n): self.asks[n] for n in sorted({*bare, *(n for n in self.queue if n < number)})}
             ask = {**self.asks[number], "earlier": earlier}
             limit = self._time_limit(number)
             job = objectives.Job(number, params, seed, folder, row.attempts, limit, ask)

@@ -213,6 +213,26 @@ def test_a_torn_database_is_written_anew_from_the_trials_folders(tmp_path: Path)
     assert sorted(map(int, starts)) == list(range(1, 11))
 
 
+def test_trials_after_one_withdrawn_before_it_started_outlive_a_torn_database(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(CONFIG)
+    (tmp_path / "mine.py").write_text(OBJECTIVE)
+    settings, run = config.load(tmp_path / "t.yaml", ["budget.trials=4"]), tmp_path / "run"
+    with Store.create(run, settings) as store:
+        for number in (1, 2):  # as a session leaves what it had proposed ahead
+            trial = loop.rebuild(store).ask()
+            store.add_trial(number, trial.params, trial.origin, trial.record())
+    loop.run(config.load(tmp_path / "t.yaml", ["budget.time=0.001"]), run)  # both are withdrawn
+    assert loop.run(settings, run).counts["done"] == 4
+    with Store.open(run, readonly=True) as store:
+        before = store.trials()
+    os.truncate(run / "run.db", (run / "run.db").stat().st_size - 4096)
+    assert loop.run(settings, run).ran == 0
+    with Store.open(run, readonly=True) as store:
+        assert [row.score for row in store.trials()] == [row.score for row in before]
+        assert [row.status for row in store.trials()] == ["stopped"] * 2 + ["done"] * 4
+        assert loop.verify_history(store) == []
+
+
 def test_a_torn_database_is_not_written_anew_as_another_sweep(tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text(CONFIG)
     (tmp_path / "mine.py").write_text(OBJECTIVE)
