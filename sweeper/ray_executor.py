@@ -304,6 +304,7 @@ class RayExecutor(Executor):
     def _lost(self, index: int, error: Exception) -> list[Message]:
         """A worker is gone, with its trial; or it can never work where it is."""
         state, job = self._states[index], self._jobs[index]
+        seconds, trial = state.seconds, state.trial
         cause = getattr(error, "cause", None)
         self._failed_starts[index] += state.status == "starting"
         if self._failed_starts[index] >= MAX_STARTS:  # our own package may be missing there
@@ -314,10 +315,9 @@ class RayExecutor(Executor):
             self._turn(index, "unusable")
             if len(self._unusable) == len(self._states):
                 raise ExecutorError(f"no node of the Ray cluster can run a trial: {cause}")
-            return []
-        seconds, trial = state.seconds, state.trial
-        self._start(index)
-        if trial is None or job is None:
+        else:
+            self._start(index)
+        if trial is None or job is None:  # it had none
             return []
         result = Result("killed", message=f"lost with its worker ({type(error).__name__})", seconds=seconds)
         return [Message(index, "end", trial, result)]

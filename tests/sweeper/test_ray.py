@@ -19,7 +19,7 @@ from ray.exceptions import RayError  # noqa: E402
 
 from sweeper import config, loop, ray_executor  # noqa: E402
 from sweeper.executors import MAX_STARTS, ExecutorError  # noqa: E402
-from sweeper.objectives import Synthetic  # noqa: E402
+from sweeper.objectives import Job, Synthetic  # noqa: E402
 from sweeper.ray_executor import RayExecutor  # noqa: E402
 from sweeper.store import Store  # noqa: E402
 
@@ -168,6 +168,20 @@ def test_workers_that_never_get_ready_are_not_started_for_ever(monkeypatch: pyte
         executor._said.put((0, None, RayError("No module named 'sweeper'")))
     with pytest.raises(ExecutorError, match="No module named 'sweeper'"):
         executor.poll(0)
+
+
+def test_what_ran_where_nothing_can_be_loaded_any_more_runs_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_executor, "connect", lambda: None)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    executor = RayExecutor(Synthetic({"target": "log", "folder": "."}), 2)
+    executor._turn(0, "running", 7)
+    executor._jobs[0] = Job(7, {}, 0, "7")
+    error = RayError("mine.py is half written")
+    error.cause = ExecutorError("the objective cannot be loaded")  # type: ignore[attr-defined]
+    executor._said.put((0, None, error))
+    (message,) = executor.poll(0)
+    assert (message.kind, message.trial, message.data.status) == ("end", 7, "killed")
+    assert executor.states[0].status == "unusable"
 
 
 def test_a_file_that_cannot_be_read_costs_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
