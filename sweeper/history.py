@@ -83,16 +83,19 @@ def _apply(sweeper: Sweeper, event: Event, excluded: Container[int] = ()) -> Non
 
 
 def asks_of(history: Sequence[Event]) -> tuple[dict[int, dict[str, Any]], list[int]]:
-    """Each ask with its record and the trials that were told or withdrawn since the ask before; and those
-    told since the last ask."""
+    """Each ask with its record, the trials that were told or withdrawn since the ask before, and those that
+    did not count then; and those told since the last ask."""
     asks: dict[int, dict[str, Any]] = {}
     told: list[int] = []
+    excluded: set[int] = set()
     for event in history:
         if event.kind == "ask":
-            asks[number_of(event)] = {"told": told, "record": event.data}
+            asks[number_of(event)] = {"told": told, "excluded": sorted(excluded), "record": event.data}
             told = []
         elif event.kind in ("tell", "stop", "withdraw"):
             told.append(number_of(event))
+        elif event.kind in ("exclude", "include"):
+            (excluded.add if event.kind == "exclude" else excluded.discard)(number_of(event))
     return asks, told
 
 

@@ -615,7 +615,8 @@ class _Session:
             self.store.set_meta(elapsed=repr(self._elapsed()))
         if answer is not None and trial is not None:
             self.rows[trial.number] = TrialRow(trial.number, "queued", dict(trial.params), trial.origin)
-            self.asks[trial.number] = {"told": self.told, "record": trial.record()}
+            excluded = sorted(self.excluded)
+            self.asks[trial.number] = {"told": self.told, "excluded": excluded, "record": trial.record()}
             self.told = []
             if trial.origin == ENQUEUED:
                 self.enqueued.popleft()

@@ -16,7 +16,7 @@ from sweeper import warm
 from sweeper.control import enqueued
 from sweeper.errors import ConfigError
 from sweeper.executors import result_from
-from sweeper.history import ENQUEUED, ran, verdict
+from sweeper.history import ENQUEUED, excluded_by, ran, verdict
 from sweeper.objectives import Result, on_scale, with_cost
 from sweeper.space import Space
 from sweeper.store import Lock, Point, Store, StoreError, TrialRow
@@ -93,14 +93,16 @@ def _still_there(folder: Path, query: str) -> list[Any]:
 
 
 def _leave_out(store: Store, folder: Path) -> str:
-    """Excludes again what the user had excluded, as far as the torn database still knows it; a word on it."""
-    excluded = {number for (number,) in _still_there(folder, "SELECT number FROM trials WHERE excluded = 1")}
-    again = [row.number for row in store.trials(points=False) if row.number in excluded and ran(row)]
+    """Excludes what the user had excluded last, as far as the torn database still knows it; a word on it."""
+    known = dict(_still_there(folder, "SELECT number, excluded FROM trials"))
     with store.transaction():
-        for number in again:
-            store.exclude_trial(number, True)
-            store.add_event("exclude", number)
-    return f", {len(again)} of them excluded" if again else ""
+        for row in store.trials(points=False):
+            excluded = bool(known.get(row.number, row.excluded))
+            if ran(row) and excluded is not row.excluded:
+                store.exclude_trial(row.number, excluded)
+                store.add_event("exclude" if excluded else "include", row.number)
+    count = sum(row.excluded for row in store.trials(points=False))
+    return f", {count} of them excluded" if count else ""
 
 
 def _wish_again(store: Store, folder: Path) -> None:
@@ -170,6 +172,7 @@ def _add(store: Store, folder: Path) -> None:
     """
     rows = {row.number: row for row in store.trials(points=False)}
     told = {event.trial for event in store.history(("tell", "stop", "withdraw"))}
+    excluded = excluded_by(store.history(("exclude", "include")))
     settings = store.settings()
     cost_name, seeds = settings["cost"]["name"], settings["objective"].get("seeds", 1)
     space = Space(settings["parameters"], settings["constraints"], settings["fixed"])
@@ -182,6 +185,11 @@ def _add(store: Store, folder: Path) -> None:
                     if earlier not in told:
                         _tell(store, earlier)
                         told.add(earlier)
+                for other in sorted(excluded ^ set(ask.get("excluded", excluded))):
+                    store.add_event("include" if other in excluded else "exclude", other)
+                    if not (other in rows and rows[other].excluded):  # by now the user may want it so
+                        store.exclude_trial(other, other not in excluded)
+                    excluded ^= {other}
                 record = ask["record"]
                 try:
                     space.check(record["params"])

@@ -279,6 +279,23 @@ def test_what_was_excluded_and_a_pause_outlive_a_torn_database(tmp_path: Path) -
         assert loop.verify_history(store) == []
 
 
+def test_what_was_proposed_without_an_excluded_result_is_still_so_after_a_repair(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(CONFIG)
+    (tmp_path / "mine.py").write_text(OBJECTIVE)
+    run = tmp_path / "run"
+    for trials, word, number in ((8, "exclude", 7), (9, "exclude", 5), (10, "include", 5), (11, "", 0)):
+        settings = config.load(tmp_path / "t.yaml", [f"budget.trials={trials}", "workers.count=1"])
+        loop.run(settings, run)
+        if word:
+            control.ask(run, word, {"trial": number})
+    (run / "run.db").unlink()  # what is known is known from the trials' folders
+    store, said = repair(run, settings)
+    with store:
+        assert "11 finished trials, 1 of them excluded, 0 to run again" in said
+        assert [row.number for row in store.trials() if row.excluded] == [7]
+        assert loop.verify_history(store) == []
+
+
 def test_what_was_enqueued_outlives_a_torn_database(tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text(CONFIG)
     (tmp_path / "mine.py").write_text(OBJECTIVE)
