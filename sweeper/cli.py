@@ -127,11 +127,15 @@ RUN = click.argument("run", required=False)
 @click.option("--name", help="Another name for the run: a fresh start with the same config.")
 def run(config: str, overrides: tuple[str, ...], name: str | None) -> int:
     """Start the sweep in CONFIG, or go on where it stopped."""
+    import json
+
     from sweeper import objectives
     from sweeper.config import load
     from sweeper.progress import observer
 
-    settings = load(config, [*overrides, *([f"name={name}"] if name is not None else [])])
+    # Quoted: a name may look like a number, and is a text.
+    named = [] if name is None else [f"name={json.dumps(name, ensure_ascii=False)}"]
+    settings = load(config, [*overrides, *named])
     try:
         objectives.make(settings).check()
         _check_workers(settings)

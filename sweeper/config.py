@@ -154,6 +154,8 @@ def _yes_no(value: Any) -> bool:
 
 
 def _plain_name(value: Any) -> str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        _bad(f"{value} is a number, not a name", f"write it in quotes: name: '{value}'")
     if not isinstance(value, str) or not NAME.fullmatch(value):
         _bad(
             f"'{short(value)}' is not a plain name",

@@ -202,6 +202,7 @@ def test_wrong_words_on_the_command_line_end_with_2(stored, capsys):
         (["enqueue", "--set", "lr=5"], "Error: --set lr: 5 lies outside"),
         (["train", "cartpole", "--set", "learning_rate=[1"], "error: --set learning_rate=[1: not valid YAML"),
         (["run", "demo.yaml", "--name", "a" * 65], "hint: use at most 64 letters"),
+        (["check", "demo.yaml", "--set", "name=12"], "hint: write it in quotes: name: '12'"),
         (["check", "demo.yaml", "--set", f"{'a' * 129}=1"], "hint: use at most 128 letters"),
         (["check", "demo.yaml", "--set", "größe=1"], "letters (a to z)"),
     ],
@@ -209,6 +210,13 @@ def test_wrong_words_on_the_command_line_end_with_2(stored, capsys):
 def test_a_wrong_setting_is_named_with_what_was_given(stored, capsys, words, said):
     sweep(*words, code=2)
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["12", "1e5", "007"])
+def test_a_name_of_digits_is_taken_as_it_is_typed(here, capsys, name):
+    sweep("run", "demo.yaml", "--name", name, "--set", "budget.trials=1", "--set", "workers.count=1")
+    assert f"{name}: everything goes to runs/{name}/" in capsys.readouterr().out
+    assert parse((Path("runs") / name / "config.yaml").read_text()).name == name
 
 
 def test_a_torn_database_is_said_with_its_mend_whatever_looks(stored, capsys):
