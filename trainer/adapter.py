@@ -167,11 +167,10 @@ def _mask(env: str, info: Mapping[str, Any], choices: int) -> Array:
     raise SettingsError("env", said, "give a mask in every reset and step, with one choice that is allowed")
 
 
-def _first(env: str, example: Any, seed: int) -> Mapping[str, Any]:
-    """The `info` of a first reset. SettingsError where there is none."""
-    given = example.reset(seed=seed)
+def _begun(env: str, given: Any) -> tuple[Any, Mapping[str, Any]]:
+    """What a reset gave: an observation and the `info`. SettingsError where it is no such pair."""
     if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Mapping):
-        return given[1]
+        return given
     said = f"{env}: its reset() gives no pair of an observation and a dict"
     raise SettingsError("env", said, "let it return observation, {}")
 
@@ -203,7 +202,7 @@ class GymnasiumVector:
         self._seeded = False
         # Whether there is a mask is seen in a reset alone. The next one begins with the same seed again.
         discrete = isinstance(example.action_space, gymnasium.spaces.Discrete)
-        masked = discrete and MASK in _first(env, example, self._stream(0))
+        masked = discrete and MASK in _begun(env, example.reset(seed=self._stream(0)))[1]
         low, high = float(flat.low.min()), float(flat.high.max())
         # Which numbers of an observation are of no known size.
         self.unbounded: Array = ~((flat.low > -FAR) & (flat.high < FAR))
@@ -234,7 +233,8 @@ class GymnasiumVector:
     def reset(self, obs: Array) -> None:
         """Begin an episode everywhere and write the first observations into `obs`."""
         for i, env in enumerate(self._envs):
-            after, info = env.reset(seed=None if self._seeded else self._stream(i))
+            seed = None if self._seeded else self._stream(i)
+            after, info = _begun(self.spec.name, env.reset(seed=seed))
             self._write(i, after, info, obs)
         self._seeded = True
         self._running[:] = 0
@@ -269,8 +269,9 @@ class GymnasiumVector:
         running = self._running
         for i, (env, action) in enumerate(zip(self._envs, self._taken(actions), strict=True)):
             given = env.step(action)
-            if len(given) != 5:
-                message = f"{self.spec.name}: its step() gives {len(given)} things, not 5"
+            if not isinstance(given, tuple) or len(given) != 5:
+                things = f"{len(given)} things" if isinstance(given, tuple) else type(given).__name__
+                message = f"{self.spec.name}: its step() gives {things}, not 5 things"
                 mend = "let it return observation, reward, terminated, truncated, info"
                 raise SettingsError("env", message, mend)
             after, reward, terminal, truncation, info = given
@@ -292,7 +293,7 @@ class GymnasiumVector:
                 self._ended[i, :2] += running[i]
                 self._ended[i, 2] += 1
                 running[i] = 0
-                after, info = env.reset()
+                after, info = _begun(self.spec.name, env.reset())
             self._write(i, after, info, obs)
 
     def log(self, only: Array | None = None) -> dict[str, float]:

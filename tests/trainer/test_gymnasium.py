@@ -184,6 +184,22 @@ def test_a_reset_without_a_dict_is_refused() -> None:
         make(info=None)
 
 
+def test_a_reset_as_gym_had_it_is_refused_for_all_actions_and_later_resets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    floats = spaces.Box(-1, 1, (1,), np.float32)
+    pair = spaces.Box(0, 1000, (2,), np.float64)  # two numbers alone are no observation and its `info`
+    env, buffers = make(actions=floats, observations=pair, shown=np.ones(2))
+    monkeypatch.setattr(Counter, "reset", lambda self, seed=None, options=None: np.ones(2))
+    with pytest.raises(SettingsError, match=r"its reset\(\) gives no pair of an observation and a dict"):
+        env.step(np.zeros((4, 1), np.float32), *buffers)
+    with pytest.raises(SettingsError, match=r"its reset\(\) gives no pair of an observation and a dict"):
+        make(actions=floats, observations=pair, shown=np.ones(2))
+    monkeypatch.setattr(Counter, "step", lambda self, action: None)
+    with pytest.raises(SettingsError, match=r"its step\(\) gives NoneType, not 5 things"):
+        env.step(np.zeros((4, 1), np.float32), *buffers)
+
+
 def test_a_step_of_four_things_as_gym_had_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Counter, "step", lambda self, action: (self.look(), 0.0, False, {}))
     env, buffers = make()
