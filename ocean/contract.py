@@ -334,12 +334,29 @@ def a_seeded_reset_starts_anew(path: str | Path) -> None:
 
 
 def the_log_agrees_with_rewards_and_ends(path: str | Path) -> None:
-    env = make(path, 32, seed=2)
+    ends = _log_agrees(path, 32, {}, LONGEST)
+    late = f"ends within {LONGEST:,} steps: truncate it earlier"
+    require(ends.any(), f"no episode of a random agent {late}")
+    require(ends.all(), f"no episode of agent {np.argmin(ends)} of an environment {late}")
+    # What hardly ever ends an episode by default, a time limit of a short game, does at a setting's end.
+    spec = read_spec(path)
+    for key, setting in spec.settings.items():
+        for end in (setting.low, setting.high):
+            try:
+                _log_agrees(path, max(1, 32 // spec.agents_per_env), {key: end}, STEPS)
+            except ContractError as error:
+                raise ContractError(f"{error} with {key} {end:g}") from None
+
+
+def _log_agrees(path: str | Path, num_envs: int, settings: dict[str, float], most: int) -> Array:
+    """How many episodes of each agent of an environment ended in about 2,000 steps, or as many as it takes,
+    or `most`. Raises ContractError where the log says something else of them than the steps."""
+    env = make(path, num_envs, seed=2, settings=settings)
     agents = env.spec.agents_per_env
     returns, lengths, ends = np.zeros(env.num_agents), np.zeros(env.num_agents), np.zeros(agents, int)
     total_return, total_length = 0.0, 0.0
     rollout = Rollout(env)
-    for step, actions in enumerate(_all_actions(env, LONGEST)):
+    for step, actions in enumerate(_all_actions(env, most)):
         if step >= 2000 and ends.all():
             break
         rollout.step(actions)
@@ -356,22 +373,20 @@ def the_log_agrees_with_rewards_and_ends(path: str | Path) -> None:
     for log, count in zip(logs, ends, strict=True):
         if log["n"] != count:
             said = f"the log counts {log['n']:g} episodes where terminals and truncations say {count}"
-            raise ContractError(f"{said} ({_first_disagreement(path)})")
-    late = f"ends within {LONGEST:,} steps: truncate it earlier"
-    require(episodes > 0, f"no episode of a random agent {late}")
-    require(ends.all(), f"no episode of agent {np.argmin(ends)} of an environment {late}")
+            again = make(path, num_envs, seed=2, settings=settings)
+            raise ContractError(f"{said} ({_first_disagreement(again)})")
     for name, total in (("episode_return", total_return), ("episode_length", total_length)):
-        if name in logs[0]:
+        if name in logs[0] and episodes:
             logged = sum(log[name] * log["n"] for log in logs)
             said = f"the log's {name} is {logged / episodes:g} where the steps say {total / episodes:g}"
             require(abs(logged - total) <= 1e-3 + 1e-5 * abs(total), said)
     require(env.log()["n"] == 0, "the log is not empty after it was read")
+    return ends
 
 
-def _first_disagreement(path: str | Path) -> str:
-    """Where the run of the check above first has an episode in the log and none in the buffers, or one there
-    and none in the log."""
-    env = make(path, 32, seed=2)
+def _first_disagreement(env: Vector) -> str:
+    """Where the run of the check above, with an equal `env`, first has an episode in the log and none in the
+    buffers, or one there and none in the log."""
     rollout, agents = Rollout(env), np.eye(env.num_agents, dtype=bool)
     for step, actions in enumerate(_all_actions(env, LONGEST)):
         rollout.step(actions)

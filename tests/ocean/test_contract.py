@@ -123,6 +123,13 @@ def test_a_broken_environment_is_told_which_agent_it_is(tmp_path: Path) -> None:
     assert wrong.endswith("agent 3, step 9: 0 in the log, 1 in the buffers)")
 
 
+def test_a_log_that_is_wrong_where_episodes_are_cut_short_alone_is_told(tmp_path: Path) -> None:
+    header = ocean.write_skeleton("maze", tmp_path) / "maze.h"  # whose limit nobody reaches by default
+    header.write_text(header.read_text().replace("env->log.n += 1;", "env->log.n += over;"))
+    (wrong,) = ocean.check(header, only=["log"])
+    assert wrong.endswith("step 200: 0 in the log, 1 in the buffers) with reach 50")
+
+
 def test_agents_have_ends_and_logs_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = "env->log[agent].n += 1;"
     (wrong,) = ocean.check(broken(tmp_path, there, "env->log[0].n += 1;", "multiagent"), only=["log"])
