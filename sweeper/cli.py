@@ -572,9 +572,13 @@ def env_check(environment: str) -> int:
     """
     import ocean
     from ocean.contract import MENDS, ContractError, outcomes, speed
+    from sweeper import objectives
     from sweeper.logs import printable
     from sweeper.summary import environment_summary
 
+    if objectives.is_gymnasium(environment):
+        said = f"{environment} is Gymnasium's, and no header to check"
+        raise ConfigError("", said, "gymnasium.utils.env_checker.check_env looks at those")
     path = _environment(environment)
     done: list[str] = []
     left_out: list[str] = []

@@ -881,6 +881,8 @@ def test_env_check_of_what_is_none(here, capsys):
     assert "did you mean 'squared'?" in capsys.readouterr().err
     sweep("env", "check", "./nowhere", code=2)
     assert "no environment header at ./nowhere" in capsys.readouterr().err
+    sweep("env", "check", "gymnasium:CartPole-v1", code=2)
+    assert "CartPole-v1 is Gymnasium's, and no header to check" in capsys.readouterr().err
     own_header(here / "mine", "env->steps++;", "env->step++;")
     sweep("env", "check", "mine", code=2)
     assert re.search(r"error: \S+mine.h:\d+:.*error", capsys.readouterr().err)
