@@ -463,7 +463,7 @@ def _annotate(
             -0.25,
             0.0,
         ):  # how far left of the point the label reaches, in widths
-            for gap in (6.0, 12.0, 20.0, 34.0, 50.0):
+            for gap in (6.0, 12.0, 20.0, 34.0, 50.0, 75.0):
                 for side in (up, -up):
                     centre = (x + (right + 0.5) * width, y + side * (gap * scale + height / 2))
                     choices.append((centre, 0.6 * gap + (0 if side == up else 25) + 12 * abs(right + 0.75)))

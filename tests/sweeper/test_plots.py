@@ -12,7 +12,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from sweeper.plots import (
+    _annotate,
     _colour_bar,
+    _cost_limits,
     _draw_pulls,
     _draw_shorter,
     _draw_trials,
@@ -171,3 +173,20 @@ def test_the_legend_shows_the_mark_of_what_lies_beyond_the_axis(goal, beyond, ma
     limits = _score_limits(axes, done, front, goal, strip=False)
     (said,) = _draw_trials(axes, done, set(), ScalarMappable(), *limits)
     assert [said.get_marker()] == [line.get_marker() for line in axes.get_lines()] == [marker]
+
+
+def test_labels_of_a_steep_front_at_the_cheap_end_stay_off_the_ticks() -> None:
+    front = [(605, 3.2), (630, 1), (655, 0.2), (710, -0.7), (826, -1.148), (838, -4.526), (1078, -5.045)]
+    members = [Member(score, cost, number) for number, (cost, score) in enumerate(front)]
+    done = [Trial(number, "done", score, cost) for number, (cost, score) in enumerate(front)]
+    done += [Trial(10 + i, "done", 3.0 * i, 1800.0 * (i + 1)) for i in range(8)]
+    figure = Figure(figsize=(7.2, 4.5), dpi=200)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.105, 0.135, 0.775, 0.69))
+    _cost_limits(axes, [trial.cost for trial in done], "seconds")
+    _score_limits(axes, done, members, "minimize", strip=False)
+    _annotate(figure, axes, done, members, "minimize", "seconds")
+    figure.canvas.draw()
+    labels = [text.get_window_extent() for text in axes.texts]
+    assert len(labels) == 3
+    assert min(label.x0 for label in labels) > axes.get_window_extent().x0
