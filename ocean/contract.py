@@ -174,25 +174,26 @@ def place(spec: Spec, row: int, step: int | None, element: Iterable[int] = ()) -
     return ", ".join(words) + (f", element [{index}]" if index else "")
 
 
-def trajectory(env: Vector, actions: Array) -> dict[str, Array]:
-    """Everything that can be seen of a run: [steps, rows, ...] each."""
+def trajectory(env: Vector, actions: Array) -> Iterator[dict[str, Array]]:
+    """Everything that can be seen of a run, [rows, ...] each, after the reset and then step by step: so
+    many steps of images at once are gigabytes."""
     rollout = Rollout(env)
-    first = rollout.obs.copy()
-    steps = []
+    yield {"first observations": rollout.obs.copy()}
     for row in actions:
         rollout.step(np.ascontiguousarray(row))
-        steps.append(rollout.seen())
-    run = {name: np.stack([step[name] for step in steps]) for name in steps[0]}
-    return {"first observations": first[None], **run}
+        yield rollout.seen()
 
 
-def difference(spec: Spec, one: dict[str, Array], other: dict[str, Array]) -> str | None:
-    """The first thing in which two runs differ, in words; None where they are the same."""
-    for name in one:
-        unequal = one[name] != other[name]
-        if unequal.any():
-            step, row, *element = np.argwhere(unequal)[0]
-            return f"{name} ({place(spec, row, None if name.startswith('first') else step, element)})"
+def difference(
+    spec: Spec, one: Iterable[dict[str, Array]], other: Iterable[dict[str, Array]], rows: int | None = None
+) -> str | None:
+    """The first thing in which two runs (their first `rows`) differ, in words; None where none is."""
+    for step, (a, b) in enumerate(zip(one, other, strict=True)):
+        for name in a:
+            unequal = a[name][:rows] != b[name][:rows]
+            if unequal.any():
+                row, *element = np.argwhere(unequal)[0]
+                return f"{name} ({place(spec, row, step - 1 if step else None, element)})"
     return None
 
 
@@ -243,36 +244,39 @@ def values_lie_in_the_declared_ranges(path: str | Path) -> None:
 
 def _values_lie_in_ranges(env: Vector) -> None:
     spec = env.spec
-    run = trajectory(env, random_actions(spec, STEPS, env.num_agents))
-    ended = (run["terminals"] | run["truncations"]).astype(bool)
-    ended = ended.reshape(ended.shape + (1,) * len(spec.obs_shape))
-    # Where there is no last observation, the one that there is stands for it.
-    run["final observations"] = np.where(ended, run["final observations"], run["observations"])
-    for name, seen in run.items():
-        if "observations" in name:
-            _within(spec, name, seen, "OBS_RANGE", spec.obs_range)
-    _within(spec, "rewards", run["rewards"], "REWARD_RANGE", spec.reward_range)
-    for name in ("terminals", "truncations", "action masks"):
-        require(set(np.unique(run[name])) <= {0, 1}, f"{name}: something else than 0 and 1")
-    both = np.argwhere(run["terminals"] & run["truncations"])
-    if both.size:
-        where = place(spec, both[0][1], both[0][0])
-        raise ContractError(f"terminals and truncations: an episode ended by the rules and was cut ({where})")
-    if spec.masked:
-        for part in np.split(run["action masks"], np.cumsum(spec.action_sizes)[:-1], axis=-1):
-            require(part.any(axis=-1).all(), "action masks: an agent to whom everything is forbidden")
-
-
-def _within(spec: Spec, name: str, seen: Array, declared: str, limits: tuple[float, float]) -> None:
-    """`seen` [steps, rows, ...] is finite and lies within `limits`."""
-    low, high = limits
-    outside = np.argwhere(~(np.isfinite(seen) & (low <= seen) & (seen <= high)))
-    if outside.size:
-        step, row, *element = outside[0]
-        where = place(spec, row, None if name.startswith("first") else step, element)
-        require(np.isfinite(seen).all(), f"{name}: not all are finite ({where})")
-        found = f"{seen.min():g} to {seen.max():g}"
-        raise ContractError(f"{name}: {found} is not in {declared} {low:g}, {high:g} ({where})")
+    shown: dict[str, tuple[float, float]] = {}  # the least and the largest of the run
+    outside: dict[str, str] = {}  # where one first lay beyond its range
+    for step, seen in enumerate(trajectory(env, random_actions(spec, STEPS, env.num_agents)), -1):
+        if step >= 0:
+            both = np.flatnonzero(seen["terminals"] & seen["truncations"])
+            if both.size:
+                said = f"an episode ended by the rules and was cut ({place(spec, both[0], step)})"
+                raise ContractError(f"terminals and truncations: {said}")
+            ended = (seen["terminals"] | seen["truncations"]).astype(bool)
+            ended = ended.reshape(ended.shape + (1,) * len(spec.obs_shape))
+            # Where there is no last observation, the one that there is stands for it.
+            seen["final observations"] = np.where(ended, seen["final observations"], seen["observations"])
+            if spec.masked:
+                for part in np.split(seen["action masks"], np.cumsum(spec.action_sizes)[:-1], axis=-1):
+                    require(part.any(axis=-1).all(), "action masks: an agent to whom everything is forbidden")
+        for name, values in seen.items():
+            if name in ("terminals", "truncations", "action masks"):
+                require(set(np.unique(values)) <= {0, 1}, f"{name}: something else than 0 and 1")
+                continue
+            low, high = spec.reward_range if name == "rewards" else spec.obs_range
+            wrong = np.argwhere(~(np.isfinite(values) & (low <= values) & (values <= high)))
+            if wrong.size:
+                row, *element = wrong[0]
+                where = place(spec, row, step if step >= 0 else None, element)
+                require(np.isfinite(values).all(), f"{name}: not all are finite ({where})")
+                outside.setdefault(name, where)
+            least, most = shown.get(name, (math.inf, -math.inf))
+            shown[name] = min(least, float(values.min())), max(most, float(values.max()))
+    for name, where in outside.items():
+        least, most = shown[name]
+        declared = "REWARD_RANGE" if name == "rewards" else "OBS_RANGE"
+        low, high = spec.reward_range if name == "rewards" else spec.obs_range
+        raise ContractError(f"{name}: {least:g} to {most:g} is not in {declared} {low:g}, {high:g} ({where})")
 
 
 def an_end_is_followed_by_a_beginning(path: str | Path) -> None:
@@ -291,15 +295,11 @@ def an_end_is_followed_by_a_beginning(path: str | Path) -> None:
 def seed_and_index_alone_decide(path: str | Path) -> None:
     env = make(path, 64, seed=7)
     actions = random_actions(env.spec, STEPS, env.num_agents)
-    reference = trajectory(env, actions)
     for size, threads in ((1, 1), (5, 1), (64, 3), (5, 5)):
         small = make(path, size, seed=7, threads=threads)
         rows = small.num_agents
-        other = difference(
-            env.spec,
-            trajectory(small, actions[:, :rows]),
-            {name: seen[:, :rows] for name, seen in reference.items()},
-        )
+        whole, part = trajectory(make(path, 64, seed=7), actions), trajectory(small, actions[:, :rows])
+        other = difference(env.spec, part, whole, rows)
         require(other is None, f"{size} environments on {threads} threads: other {other}")
 
 
@@ -307,14 +307,15 @@ def seeds_and_environments_differ(path: str | Path) -> None:
     env = make(path, 8, seed=0)
     actions = random_actions(env.spec, STEPS, env.num_agents)
     actions[:] = actions[:, :1]  # all do the same
-    one = trajectory(env, actions)
-    spec, two = env.spec, trajectory(make(path, 8, seed=1), actions)
-    require(difference(spec, one, two), "another seed changes nothing")
-    first, *others = (
-        {name: seen[:, start : start + spec.agents_per_env] for name, seen in one.items()}
-        for start in range(0, env.num_agents, spec.agents_per_env)
+    spec, another = env.spec, trajectory(make(path, 8, seed=1), actions)
+    require(difference(spec, trajectory(env, actions), another), "another seed changes nothing")
+    agents = spec.agents_per_env
+    differ = any(  # two may have drawn alike
+        (values[:agents] != values[first : first + agents]).any()
+        for seen in trajectory(make(path, 8, seed=0), actions)
+        for values in seen.values()
+        for first in range(agents, env.num_agents, agents)
     )
-    differ = any(difference(spec, first, other) for other in others)  # two may have drawn alike
     require(differ, "all environments of one seed are the same")
 
 

@@ -6,6 +6,7 @@ OCEAN_HEADERS="path/to/yours.h" python -m pytest tests/ocean/test_contract.py
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,19 @@ def broken(folder: Path, there: str, instead: str, name: str = "squared") -> Pat
     header.write_text(source.replace(there, instead))
     (folder / "README.md").write_text((FOLDER / name / "README.md").read_text())
     return header
+
+
+@pytest.mark.parametrize("check", ["ranges", "index", "seeds", "reset"])
+def test_a_check_holds_no_more_than_a_few_steps(check: str) -> None:
+    """Of an environment that shows images all 400 would be gigabytes."""
+    step = 8 * 64 * 4 * 11 * 11  # bytes of snake's observations, in eight environments
+    tracemalloc.start()
+    try:
+        contract.CHECKS[check]("snake")
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 60 * step
 
 
 EXITS = "extern void exit(int); if (env->steps++ > 30) exit(0);"
