@@ -186,7 +186,8 @@ def _take_up(store: Store, config: SweepConfig) -> list[str]:
             wider = name in old["parameters"] and (
                 (bound == "min" and after < before) or (bound == "max" and after > before)
             )
-        if section not in ("budget", "workers", "executor", "early_stop") and not wider:
+        # Another name: the folder was copied or renamed.
+        if section not in ("name", "budget", "workers", "executor", "early_stop") and not wider:
             raise config.locate(
                 ConfigError(
                     key,

@@ -488,7 +488,7 @@ class Store:
         The settings then stay as they are: the proposals hang on the order of the parameters, too.
         """
         with self.transaction():
-            self.set_meta(config=config.source)
+            self.set_meta(name=config.name, config=config.source)
             if changed:
                 settings = settings_of(config)
                 self.set_meta(settings=_dumps(settings))

@@ -1,6 +1,7 @@
 """The loop: what it records, what it tells the proposer, why it ends, how it is stopped."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -130,6 +131,21 @@ def test_wider_ranges_are_taken_up_and_other_changes_refused(tmp_path: Path) -> 
     for change in ("parameters.steps.max=4000", "seed=3", "fixed.more=1", "metric.goal=minimize"):
         with pytest.raises(ConfigError, match="another name"):
             sweep(tmp_path, GOOD, "parameters.steps.max=5000", "parameters.lr.min=1e-5", change)
+
+
+def test_a_copied_run_goes_on_under_its_new_name(tmp_path: Path) -> None:
+    sweep(tmp_path)
+    before = rows(tmp_path)
+    shutil.copytree(tmp_path / "run", tmp_path / "run2")
+    settings = load(tmp_path, GOOD, ("name=other", "budget.trials=10"))
+    watcher = Watcher()
+    outcome = loop.run(settings, tmp_path / "run2", watcher)
+    assert outcome.ran == 2
+    assert 'name "t" -> "other"' in watcher.states[0].messages[0]
+    with Store.open(tmp_path / "run2") as store:
+        assert store.meta()["name"] == "other"
+        assert [row.score for row in store.trials()][:8] == [row.score for row in before]
+        assert loop.verify_history(store) == []
 
 
 def test_a_condition_on_what_is_called_max_is_no_wider_range(tmp_path: Path) -> None:
