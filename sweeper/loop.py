@@ -119,7 +119,7 @@ class Outcome:
 def run(config: SweepConfig, folder: str | Path, observer: Observer | None = None) -> Outcome:
     """Run the sweep in `folder`, or go on where it stopped, until its budget is spent or Ctrl-C.
 
-    Raises ConfigError (a config that cannot run, or that differs from the run's in more than budget,
+    Raises ConfigError (a config that cannot run, or that differs from the run's in more than name, budget,
     workers, executor, early_stop and wider ranges), StoreError (no usable folder, another writes it) and
     ExecutorError (workers cannot start). A second Ctrl-C raises KeyboardInterrupt at once.
     """

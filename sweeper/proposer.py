@@ -562,7 +562,8 @@ class Sweeper:
         if options is None or members is None:
             # Again as it ran, to the last digit: what was observed need not be rounded as proposals are, and
             # rounded it might break a constraint, or be other params than those it is to repeat.
-            ran = (e.trial for e in self._entries if np.array_equal(e.trial.unit, unit))
+            (key,) = keys(unit[None])
+            ran = (entry.trial for entry in self._entries if entry.key == key)
             params = next((dict(t.params) for t in ran), None) or self.space.to_params(unit)
         else:  # as it stands in the pool, to the last digit
             params = self._plain(members[int(np.argmax((options == unit).all(axis=1)))])

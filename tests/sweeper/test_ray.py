@@ -176,9 +176,11 @@ def test_what_ran_where_nothing_can_be_loaded_any_more_runs_again(monkeypatch: p
     executor = RayExecutor(Synthetic({"target": "log", "folder": "."}), 2)
     executor._turn(0, "running", 7)
     executor._jobs[0] = Job(7, {}, 0, "7")
-    error = RayError("mine.py is half written")
-    error.cause = ExecutorError("the objective cannot be loaded")  # type: ignore[attr-defined]
-    executor._said.put((0, None, error))
+
+    class Unloadable(RayError):  # as an error of its constructor comes
+        cause = ExecutorError("the objective cannot be loaded")
+
+    executor._said.put((0, None, Unloadable("mine.py is half written")))
     (message,) = executor.poll(0)
     assert (message.kind, message.trial, message.data.status) == ("end", 7, "killed")
     assert executor.states[0].status == "unusable"
